@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The only place that reads the time."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What tells the time; tests bring one of their own."""
+
+    def now(self) -> datetime:
+        """The wall clock as an aware datetime in UTC."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, from an arbitrary beginning."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """The wall clock as an aware datetime in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, from an arbitrary beginning."""
+        return time.monotonic()
+
+
+def seconds(duration: float | timedelta) -> float:
+    """A duration given as seconds or as a timedelta, in seconds."""
+    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
