@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Plugins: how the callables that do the work are declared, found and named.
+
+A declaration is light. What is named by a dotted string is imported when it is first needed,
+so that a web process can put calls whose plugins only a worker ever imports. Configuration
+(``[plugin:NAME]``) has the last word on what a declaration says.
+
+Threads: a registry is filled before it is shared, and only read afterwards.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib.metadata import entry_points
+from typing import Any, Literal, TypeVar
+
+from .clock import seconds
+from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
+from .retry import RetryPolicy
+
+#: Where a plugin runs: in the reactor's thread, in a thread without a database, in a thread
+#: with a ZODB connection, or in a process of its own.
+Runs = Literal["reactor", "thread", "transaction", "process"]
+RUNS: tuple[Runs, ...] = ("reactor", "thread", "transaction", "process")
+
+#: The entry-point group that distributions register their plugins in.
+ENTRY_POINTS = "wsgi_zasync.plugins"
+
+#: One parameter as plain data: name, kind (as ``int(Parameter.kind)``), whether it has a default.
+PlainParameter = tuple[str, int, bool]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PluginDeclaration:
+    """What is known of a plugin without running it."""
+
+    name: str
+    #: The callable, or ``"module:attribute"`` to be imported when it is first run.
+    target: Callable[..., Any] | str
+    runs: Runs = "thread"
+    #: Seconds that one attempt may take; None: the worker's default.
+    timeout: float | None = None
+    retry: RetryPolicy | None = None
+    #: Required of the owner on every persistent argument, at put and at each attempt.
+    permission: str | None = None
+    #: How many calls of this plugin one worker runs at a time; None: no limit of its own.
+    max_running: int | None = None
+    #: Whether callback expressions may put calls of it.
+    expressions: bool = False
+    #: Whether restricted (through-the-web) code may put calls of it.
+    restricted: bool = False
+    #: Parameters after the attempt; None: not known here.
+    parameters: tuple[PlainParameter, ...] | None = None
+    #: The ``[plugin:NAME]`` options that are not of the declaration, for ``attempt.settings``.
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    def load(self) -> Callable[..., Any]:
+        """The callable itself, imported now if it was named by a string.
+
+        Raises:
+            ConfigurationError: The string leads to nothing that can be called.
+        """
+        return _imported(self.name, self.target) if isinstance(self.target, str) else self.target
+
+
+def plugin(
+    name: str,
+    *,
+    runs: Runs = "thread",
+    timeout: float | None = None,
+    retry: RetryPolicy | None = None,
+    permission: str | None = None,
+    max_running: int | None = None,
+    expressions: bool = False,
+    restricted: bool = False,
+) -> Callable[[_Function], _Function]:
+    """Declare a callable as the plugin ``name``; its first parameter is the attempt.
+
+    Returns the callable itself, which carries its declaration as ``.declaration``.
+
+    Args:
+        name: What calls name it by, such as ``"invoice.render"``.
+        runs: ``"reactor"``, ``"thread"``, ``"transaction"`` or ``"process"``.
+        timeout: Seconds for one attempt.
+        retry: What to do when it raises; without one a raised failure is final.
+        permission: Required of the owner on every persistent argument.
+        max_running: How many of its calls one worker runs at a time.
+        expressions: Whether callback expressions may put calls of it.
+        restricted: Whether restricted code may put calls of it.
+
+    Raises:
+        ConfigurationError: The name is empty, or ``runs`` is none of the four.
+    """
+    if not name or name != name.strip():
+        raise ConfigurationError(f"a plugin needs a name without blanks around it, not {name!r}")
+    if runs not in RUNS:
+        raise ConfigurationError(f"plugin {name!r}: runs={runs!r} is none of {', '.join(RUNS)}")
+
+    def declare(function: _Function) -> _Function:
+        declaration = PluginDeclaration(
+            name=name,
+            target=function,
+            runs=runs,
+            timeout=None if timeout is None else seconds(timeout),
+            retry=retry,
+            permission=permission,
+            max_running=max_running,
+            expressions=expressions,
+            restricted=restricted,
+            parameters=parameters_of(function),
+        )
+        function.declaration = declaration  # type: ignore[attr-defined]
+        return function
+
+    return declare
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[PlainParameter, ...] | None:
+    """The parameters that a call fills, without the leading attempt; None if unknown."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+    parameters = list(signature.parameters.values())
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    if parameters and parameters[0].kind not in variadic:
+        parameters = parameters[1:]
+    return tuple(
+        (p.name, int(p.kind), p.default is not inspect.Parameter.empty) for p in parameters
+    )
+
+
+def check_arguments(
+    name: str, parameters: Iterable[PlainParameter], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Refuse arguments that the plugin's parameters do not accept.
+
+    Raises:
+        InvalidArguments: With the reason in the words of Python's own binding.
+    """
+    kinds = list(inspect._ParameterKind)
+    signature = inspect.Signature(
+        [
+            inspect.Parameter(
+                parameter, kinds[kind], default=None if default else inspect.Parameter.empty
+            )
+            for parameter, kind, default in parameters
+        ]
+    )
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as exc:
+        raise InvalidArguments(f"plugin {name!r} takes {signature}: {exc}", path="args") from exc
+
+
+class Registry:
+    """The plugins that this process knows, by name."""
+
+    def __init__(
+        self,
+        plugins: Mapping[str, Callable[..., Any] | str | PluginDeclaration] | None = None,
+        options: Mapping[str, Mapping[str, str]] | None = None,
+        *,
+        installed: bool = True,
+    ) -> None:
+        """Collect what is installed, then what is given; what is given wins.
+
+        Args:
+            plugins: Name to callable, dotted string or declaration (``[plugins]``).
+            options: Name to the options of ``[plugin:NAME]``.
+            installed: Whether entry points are looked at.
+
+        Raises:
+            ConfigurationError: Options for a plugin that is not there, or unfit ones.
+        """
+        self._options = {name: dict(given) for name, given in (options or {}).items()}
+        self._sources: dict[str, Callable[..., Any] | str | PluginDeclaration] = {}
+        if installed:
+            self._sources |= {e.name: e.value for e in entry_points(group=ENTRY_POINTS)}
+        self._sources |= plugins or {}
+        self._declarations: dict[str, PluginDeclaration] = {}
+        for name in self._options:
+            if name not in self._sources:
+                raise ConfigurationError(
+                    f"[plugin:{name}] is configured, but there is no such plugin"
+                    f"{_did_you_mean(name, self._sources)}"
+                )
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._sources
+
+    def names(self) -> list[str]:
+        """The names of all plugins known here, sorted."""
+        return sorted(self._sources)
+
+    def declaration(self, name: str) -> PluginDeclaration:
+        """What is known of the plugin ``name``, with the configuration's word applied.
+
+        Raises:
+            UnknownPlugin: There is none of that name; the nearest names are named.
+            ConfigurationError: It cannot be imported, or its options do not fit.
+        """
+        if name not in self._declarations:
+            if name not in self._sources:
+                raise unknown(name, self._sources)
+            self._declarations[name] = self._configured(name, self._declared(name))
+        return self._declarations[name]
+
+    def _declared(self, name: str) -> PluginDeclaration:
+        source = self._sources[name]
+        found = _imported(name, source) if isinstance(source, str) else source
+        if isinstance(found, PluginDeclaration):
+            return replace(found, name=name)
+        carried = getattr(found, "declaration", None)
+        if isinstance(carried, PluginDeclaration):
+            return replace(carried, name=name)
+        if not callable(found):
+            raise ConfigurationError(f"plugin {name!r} is {found!r}, which cannot be called")
+        return PluginDeclaration(name=name, target=found, parameters=parameters_of(found))
+
+    def _configured(self, name: str, declared: PluginDeclaration) -> PluginDeclaration:
+        options = dict(self._options.get(name, {}))
+        changes: dict[str, Any] = {}
+        for key, convert in _OPTIONS.items():
+            if key in options:
+                try:
+                    changes[key] = convert(options.pop(key))
+                except ValueError as exc:
+                    raise ConfigurationError(f"[plugin:{name}] {key}: {exc}") from exc
+        return replace(declared, **changes, settings=options)
+
+    def publication(self) -> dict[str, tuple[PlainParameter, ...] | None]:
+        """Names and parameters, as workers publish them in the store."""
+        return {name: self.declaration(name).parameters for name in self.names()}
+
+
+def unknown(name: str, known: Iterable[str]) -> UnknownPlugin:
+    """The error for a name that nobody knows, with the nearest ones that are known."""
+    known = sorted(known)
+    nearest = tuple(difflib.get_close_matches(name, known, n=3, cutoff=0.5))
+    return UnknownPlugin(
+        f"there is no plugin {name!r}{_did_you_mean(name, known)}; register it by @plugin and "
+        "[plugins], or start a worker that has it",
+        name,
+        nearest,
+    )
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(map(repr, nearest))}?" if nearest else ""
+
+
+def _imported(name: str, dotted: str) -> Any:
+    module, _, attribute = dotted.partition(":")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split(".") if attribute else ():
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as exc:
+        raise ConfigurationError(f"plugin {name!r}: {dotted!r} cannot be imported: {exc}") from exc
+    return found
+
+
+def _yes(text: str) -> bool:
+    if text.lower() in ("yes", "true", "on", "1"):
+        return True
+    if text.lower() in ("no", "false", "off", "0"):
+        return False
+    raise ValueError(f"say yes or no, not {text!r}")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"must be above 0, not {text}")
+    return value
+
+
+#: The options of ``[plugin:NAME]`` that the declaration has, and how their text is read.
+_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "timeout": _positive,
+    "permission": str,
+    "max_running": int,
+    "expressions": _yes,
+    "restricted": _yes,
+}
