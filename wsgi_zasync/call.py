@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The persistent record of a call.
+
+Who writes it: the request that puts it, once; then only completions (and a cancel or expiry
+of a call that waits). What the web wants of a call that may be running goes to the mailbox
+(``store.mailbox``) instead, so that a web write never conflicts with an outcome.
+
+Only what differs from the defaults is stored, times as microseconds since 1970 UTC and
+enumerations as text: a record is a few hundred bytes. The module path of ``CallRecord`` is a
+data format; a change of its attributes is a step in ``store.migrate``.
+"""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+from persistent import Persistent
+
+from .callbacks import Callback
+from .errors import CallIsFinal, CallNotFound
+from .states import FINAL, TRANSITIONS, CallbackState, CallState
+
+#: The version that new records are written in.
+RECORD_VERSION = 1
+
+#: Bytes of randomness made at put; id and idempotency key are derived from them one way each.
+SEED_BYTES = 16
+
+#: Entries of an inbox or index segment: with 32 a put rewrites about half a kilobyte.
+SEGMENT_SIZE = 32
+
+#: How many lanes a store has: as many transactions can put at once without ever conflicting.
+LANES = 64
+
+#: The priorities, best first; their index is what is stored.
+PRIORITIES = ("high", "normal", "low")
+NORMAL = PRIORITIES.index("normal")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def to_micros(when: datetime) -> int:
+    """An aware datetime as microseconds since 1970 UTC."""
+    return (when - _EPOCH) // _MICROSECOND
+
+
+def from_micros(micros: int) -> datetime:
+    """Microseconds since 1970 UTC as an aware datetime."""
+    return _EPOCH + timedelta(microseconds=micros)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not succeed.
+
+    ``message`` is safe to show to the owner; ``traceback_text`` is for operators.
+    """
+
+    type: str
+    message: str
+    traceback_text: str = ""
+    attempt: int = 0
+    when: datetime | None = None
+
+    def to_plain(self) -> tuple[Any, ...]:
+        """The stored form."""
+        when = None if self.when is None else to_micros(self.when)
+        return (self.type, self.message, self.traceback_text, self.attempt, when)
+
+    @classmethod
+    def from_plain(cls, plain: tuple[Any, ...]) -> Failure:
+        """Read the stored form."""
+        *rest, when = plain
+        return cls(*rest, None if when is None else from_micros(when))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a call stands in its owner's index; its id begins with it."""
+
+    lane: int
+    segment: int
+    position: int
+
+    def encoded(self) -> str:
+        """The place as the beginning of an id."""
+        number = (self.segment * LANES + self.lane) * SEGMENT_SIZE + self.position
+        digits = ""
+        while True:
+            number, digit = divmod(number, 32)
+            digits = _ALPHABET[digit] + digits
+            if not number:
+                return digits
+
+    @classmethod
+    def decoded(cls, text: str) -> Place:
+        """Read the beginning of an id; raises CallNotFound for anything else."""
+        # 13 digits are 65 bits: no segment of a real store comes near.
+        if not text or len(text) > 13 or not set(text) <= set(_ALPHABET):
+            raise not_found(text)
+        number = 0
+        for character in text:
+            number = number * 32 + _ALPHABET.index(character)
+        rest, position = divmod(number, SEGMENT_SIZE)
+        segment, lane = divmod(rest, LANES)
+        return cls(lane, segment, position)
+
+
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+
+def not_found(call_id: str) -> CallNotFound:
+    """The one error for unknown, forgotten and foreign calls alike."""
+    shown = call_id[:100].encode("ascii", "backslashreplace").decode()
+    return CallNotFound(f"there is no call {shown!r} for you; check the id and who is logged in")
+
+
+class CallRecord(Persistent):
+    """What is stored of one call. Applications hold a ``Call``, which is a view of this."""
+
+    version = RECORD_VERSION
+    site = "main"
+    seed: bytes = b""
+    place: tuple[int, int, int] = (0, 0, 0)
+    #: (source, id), compared exactly.
+    owner: tuple[str, str] = ("", "")
+    owner_title: str | None = None
+    plugin = ""
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}  # noqa: RUF012 - a default that is replaced, never changed
+    title: str | None = None
+    queue = "default"
+    priority = NORMAL
+    #: Seconds for an attempt; None: the plugin's or the worker's.
+    timeout: float | None = None
+    #: A RetryPolicy as plain data; None: the plugin's.
+    retry: Any = None
+    #: Seconds for which it is kept once final; None: the configured time.
+    keep: float | None = None
+    #: The key of a ``unique`` call (a digest), or None.
+    unique: bytes | None = None
+    #: How many calls led to this one, and the id of the first of them.
+    depth = 0
+    ancestor = ""
+    created = 0
+    due: int | None = None
+    expires: int | None = None
+    started: int | None = None
+    finished: int | None = None
+    #: A CallState, as text. ``running`` is never stored: a worker's board says what runs.
+    state = "waiting"
+    waiting_reason: str | None = None
+    #: Attempts that ended, and interruptions of them that do not count as attempts.
+    attempts = 0
+    interruptions = 0
+    result: Any = None
+    #: A Failure as plain data.
+    failure: tuple[Any, ...] | None = None
+    #: Callbacks as plain data.
+    callbacks: tuple[tuple[Any, ...], ...] = ()
+    #: How many times its owner asked for failed callbacks again.
+    callback_retries = 0
+    #: Set when the owner forgot it, or its time to be kept was over; nothing else is left then.
+    forgotten = False
+    #: Bytes of arguments, result and callbacks as they count towards the owner's quota.
+    size = 0
+
+    @property
+    def id(self) -> str:
+        """The call's id: its place in its owner's index and 80 random bits."""
+        random = blake2b(self.seed, digest_size=10, person=b"zasync id").digest()
+        return f"{Place(*self.place).encoded()}-{base64.b32encode(random).decode().lower()}"
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same over all attempts; tells nothing of the id, and the id nothing of it."""
+        return blake2b(self.seed, digest_size=16, person=b"zasync idem").hexdigest()
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the call has ended."""
+        return self.state in FINAL
+
+    # -- changes: each is one legal transition ------------------------------------------
+
+    def succeed(self, result: Any, when: int) -> None:
+        """End with a result, which is in stored form."""
+        self._end(CallState.SUCCEEDED, when)
+        self.result = result
+
+    def fail(self, failure: Failure, when: int) -> None:
+        """End with a failure."""
+        self._end(CallState.FAILED, when)
+        self.failure = failure.to_plain()
+
+    def cancel(self, when: int) -> None:
+        """End as cancelled."""
+        self._end(CallState.CANCELLED, when)
+
+    def expire(self, when: int) -> None:
+        """End as expired: it was not begun in time."""
+        self._end(CallState.EXPIRED, when)
+
+    def wait(self, reason: str | None, due: int | None = None) -> None:
+        """Go on waiting, for the reason given, until ``due`` if that is given."""
+        if self.is_final:
+            raise CallIsFinal(f"call {self.id} is {self.state} and cannot wait again")
+        self.waiting_reason = reason
+        if due is not None:
+            self.due = due
+
+    def attempted(self, started: int | None) -> None:
+        """Count an attempt that has ended."""
+        self.attempts += 1
+        if started is not None:
+            self.started = started
+
+    def _end(self, state: CallState, when: int) -> None:
+        if state not in TRANSITIONS[CallState(self.state)]:
+            raise CallIsFinal(f"call {self.id} is {self.state} and cannot become {state}")
+        self.state = str(state)
+        self.finished = when
+        if self.waiting_reason is not None:
+            self.waiting_reason = None
+
+    # -- callbacks ---------------------------------------------------------------------
+
+    def all_callbacks(self) -> list[Callback]:
+        """The callbacks in the order of their declaration."""
+        return [Callback.from_plain(plain) for plain in self.callbacks]
+
+    def set_callbacks(self, callbacks: list[Callback]) -> None:
+        """Replace the callbacks."""
+        self.callbacks = tuple(callback.to_plain() for callback in callbacks)
+
+    def pending_callbacks(self) -> list[int]:
+        """Which callbacks the end of this call calls for and nobody has evaluated yet."""
+        if not self.is_final:
+            return []
+        state = CallState(self.state)
+        return [
+            index
+            for index, callback in enumerate(self.all_callbacks())
+            if callback.state is CallbackState.PENDING and callback.is_for(state)
+        ]
+
+    def erase(self) -> None:
+        """Forget everything but what keeps the id from being found or made again."""
+        kept = {"seed": self.seed, "place": self.place, "owner": self.owner, "state": self.state}
+        self.__dict__.clear()
+        self.__dict__.update(kept)
+        self.forgotten = True
