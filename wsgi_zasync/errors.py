@@ -22,7 +22,8 @@
     ├── QuotaExceeded           .limit
     ├── TransactionOver
     ├── ConfigurationError      (also ValueError)
-    └── StoreConflict           (also transaction.interfaces.TransientError)
+    ├── StoreConflict           (also transaction.interfaces.TransientError)
+    └── Fenced
 """
 
 from __future__ import annotations
@@ -146,3 +147,10 @@ class ConfigurationError(ZasyncError, ValueError):
 
 class StoreConflict(ZasyncError, TransientError):
     """Another process was faster; every retry loop of the host knows this."""
+
+
+class Fenced(ZasyncError):
+    """This worker was taken for dead and its calls were taken over; nothing was committed.
+
+    Trying again is of no use: the worker drops what it holds and registers anew.
+    """

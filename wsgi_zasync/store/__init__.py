@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Where calls live in ZODB. Nothing in this package commits."""
+
+from __future__ import annotations
+
+from .root import Accepted, Running, Store, open_store
+from .tallies import Tally
+
+__all__ = ["Accepted", "Running", "Store", "Tally", "open_store"]

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What a worker has taken: its area of the store, its fence, its board.
+
+Only the worker itself writes its area, with one exception: the *fence* is written by nobody
+but the rescuer that takes the area over. Every commit of the worker reads the fence
+(``WorkerArea.hold``), so that a worker that was taken for dead and comes back commits nothing.
+
+Accepted calls are kept in write-once chunks; an accepted call is done when it is final, so
+nothing is rewritten as calls end, and a chunk is dropped when all of its calls are done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from BTrees.IOBTree import IOBTree
+from BTrees.OOBTree import OOBTree
+from persistent import Persistent
+
+from ..call import CallRecord
+from ..errors import Fenced
+from . import tallies
+
+
+class Fence(Persistent):
+    """Written once, by the rescuer who takes its worker's area over."""
+
+    def __init__(self) -> None:
+        self.taken_by: str | None = None
+
+
+class Board(Persistent):
+    """A worker's notice board, rewritten as a whole at most every few seconds.
+
+    ``running`` maps a call's oid to (attempt number, started in microseconds, fraction or
+    None, message).
+    """
+
+    def __init__(self) -> None:
+        self.beat = 0
+        self.host = ""
+        self.pid = 0
+        self.running: dict[bytes, tuple[int, int, float | None, str]] = {}
+        #: Its worker has stopped in good order: what it held may be taken over at once.
+        self.released = False
+
+
+class Publication(Persistent):
+    """The plugins that a worker has, as advice for requests that put calls of them.
+
+    Nothing is decided by it: permissions and what is open to expressions are read from the
+    configuration of the process that acts.
+    """
+
+    def __init__(self, plugins: dict[str, Any], queues: tuple[str, ...]) -> None:
+        #: name -> parameters as plain data, or None where unknown
+        self.plugins = plugins
+        self.queues = queues
+
+
+class Chunk(Persistent):
+    """Calls accepted in one commit."""
+
+    def __init__(self, calls: tuple[CallRecord, ...], interruptions: int = 0) -> None:
+        self.calls = calls
+        #: How many workers died with this chunk in hand.
+        self.interruptions = interruptions
+        #: Of a chunk whose calls run one by one: the position of the one begun last.
+        self.begun: int | None = None
+
+
+class WorkerArea(Persistent):
+    """All that one incarnation of a worker writes."""
+
+    def __init__(self, key: str, name: str, publication: Publication) -> None:
+        self.key = key
+        self.name = name
+        self.fence = Fence()
+        self.board = Board()
+        self.publication = publication
+        #: number -> Chunk
+        self.chunks: IOBTree = IOBTree()
+        #: Trees of calls that wait for a time, by (due in microseconds, id). The first is our
+        #: own; the others came with areas taken over, and are dropped when empty.
+        self.waiting: tuple[OOBTree, ...] = (OOBTree(),)
+        #: owner key -> counts (see ``store.tallies``)
+        self.tallies: OOBTree = OOBTree()
+
+    def hold(self) -> None:
+        """Make this transaction fail if somebody takes the area over before it commits.
+
+        A fence that was never loaded must be loaded first: ``readCurrent`` does nothing for a
+        ghost. The check happens only in a transaction that writes to this database.
+
+        Raises:
+            Fenced: It has been taken over already.
+        """
+        fence = self.fence
+        fence._p_activate()
+        if fence.taken_by is not None:
+            raise Fenced(
+                f"worker {self.name!r} was taken for dead and its calls were taken over by "
+                f"{fence.taken_by!r}; it registers anew"
+            )
+        if fence._p_jar is not None:
+            fence._p_jar.readCurrent(fence)
+
+    def keep(self, calls: Iterable[CallRecord]) -> int | None:
+        """Hold calls in a new chunk; returns its number, None for no calls."""
+        held = tuple(calls)
+        if not held:
+            return None
+        number: int = self.chunks.maxKey() + 1 if self.chunks else 0
+        self.chunks[number] = Chunk(held)
+        return number
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Let go of chunks whose calls are all final, or wait elsewhere."""
+        for number in numbers:
+            if number in self.chunks:
+                del self.chunks[number]
+
+    def wait(self, record: CallRecord, due: int) -> None:
+        """Keep a call until ``due`` (microseconds); it is accepted then."""
+        self.waiting[0][(due, record.id)] = record
+
+    def next_due(self) -> int | None:
+        """When the first waiting call is due, in microseconds, or None."""
+        firsts = [tree.minKey()[0] for tree in self.waiting if tree]
+        return min(firsts, default=None)
+
+    def take_due(self, now: int, limit: int) -> list[CallRecord]:
+        """Take out at most ``limit`` calls that are due."""
+        taken: list[CallRecord] = []
+        for tree in self.waiting:
+            # Ids are ASCII, so every id that is due now sorts before this bound.
+            keys = []
+            for key in tree.keys(max=(now, "\x7f")):
+                if len(keys) + len(taken) >= limit:
+                    break
+                keys.append(key)
+            taken.extend(tree[key] for key in keys)
+            for key in keys:
+                del tree[key]
+        if any(not tree for tree in self.waiting[1:]):
+            self.waiting = (self.waiting[0], *(tree for tree in self.waiting[1:] if tree))
+        return taken
+
+    def adopt(self, dead: WorkerArea) -> list[int]:
+        """Take over everything of another area; returns the numbers of its chunks here.
+
+        The fence is written in this transaction. Run nothing of it before the transaction has
+        committed and a *new* one has read each call again: this one's snapshot may be older
+        than the dead worker's last completion.
+        """
+        dead.fence._p_activate()
+        dead.fence.taken_by = self.key
+        number = self.chunks.maxKey() + 1 if self.chunks else 0
+        numbers = []
+        for chunk in dead.chunks.values():
+            chunk.interruptions += 1
+            self.chunks[number] = chunk
+            numbers.append(number)
+            number += 1
+        self.waiting += tuple(tree for tree in dead.waiting if tree)
+        tallies.merge(self.tallies, dead.tallies)
+        return numbers

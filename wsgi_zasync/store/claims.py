@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Claims: which process puts into which lane.
+
+A claim is advice that keeps producers apart, so that their puts never conflict. It is written in
+a small transaction of its own, before or beside the one that puts. If two processes use one lane
+all the same, they conflict at its last segment and one retries: nothing is lost or doubled.
+
+``LanePool`` is the memory of one process; any of its threads may use it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable
+
+from ..call import LANES
+from .root import Site
+
+#: How many unclaimed candidates are compared when every lane has been claimed before.
+_CANDIDATES = 4
+
+
+def claim(site: Site, token: str) -> int:
+    """Claim a lane in this transaction, a free one if there is one; returns its number."""
+    free = [number for number in range(LANES) if number not in site.claims]
+    if free:
+        number = random.SystemRandom().choice(free)
+    else:
+        candidates = random.SystemRandom().sample(range(LANES), _CANDIDATES)
+        number = min(candidates, key=lambda lane: site.lanes[lane].last_written())
+    site.claims[number] = token
+    return number
+
+
+class LanePool:
+    """The lanes that this process has claimed in one site, each used by one transaction a time."""
+
+    #: More lanes than this are not claimed by one process; transactions share them then.
+    MAX_LANES = 8
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+        self._free: list[int] = []
+        self._all: list[int] = []
+
+    def take(self, claim_one: Callable[[], int]) -> int:
+        """A lane that no other transaction of this process uses now.
+
+        Args:
+            claim_one: Claims one more, in a transaction of its own.
+        """
+        with self._lock:
+            self._forget_after_fork()
+            if self._free:
+                return self._free.pop()
+            if len(self._all) >= self.MAX_LANES:
+                return random.SystemRandom().choice(self._all)
+        lane = claim_one()
+        with self._lock:
+            if lane not in self._all:
+                self._all.append(lane)
+        return lane
+
+    def give_back(self, lane: int) -> None:
+        """The transaction that took the lane is over."""
+        with self._lock:
+            self._forget_after_fork()
+            if lane in self._all and lane not in self._free:
+                self._free.append(lane)
+
+    def _forget_after_fork(self) -> None:
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._free, self._all = [], []

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What a store knows by owner: the calls, and where an id is found.
+
+An owner's calls are listed in segments inside each lane that put them, so that a put writes
+the last of these and conflicts with nobody. An id names lane, segment and position, and is
+valid only together with its 80 random bits. Nothing here reads another owner's data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from BTrees.IOBTree import IOBTree
+from persistent import Persistent
+
+from ..call import SEGMENT_SIZE, CallRecord
+from .mailbox import Mailbox
+
+
+def owner_key(owner: tuple[str, str]) -> str:
+    """An owner as a key: ids and sources have no control characters, so this is unambiguous."""
+    source, identifier = owner
+    return f"{source}\0{identifier}"
+
+
+class IndexSegment(Persistent):
+    """Up to SEGMENT_SIZE calls of one owner in one lane, and their mailbox."""
+
+    def __init__(self, bytes_before: int) -> None:
+        #: None where a call was forgotten after the segment was full.
+        self.calls: tuple[CallRecord | None, ...] = ()
+        #: Bytes that all calls up to here counted for when they were put.
+        self.bytes_put = bytes_before
+        self.mailbox = Mailbox()
+
+
+class OwnerIndex(Persistent):
+    """The calls that one owner has in one lane, oldest first."""
+
+    def __init__(self) -> None:
+        #: number -> IndexSegment; segments whose calls are all forgotten are taken out
+        self.segments: IOBTree = IOBTree()
+
+    def append(self, record: CallRecord) -> tuple[int, int]:
+        """Add a call at the end; returns its segment and position."""
+        if self.segments:
+            number = self.segments.maxKey()
+            tail = self.segments[number]
+            if len(tail.calls) >= SEGMENT_SIZE:
+                number += 1
+                tail = self.segments[number] = IndexSegment(tail.bytes_put)
+        else:
+            number, tail = 0, IndexSegment(0)
+            self.segments[number] = tail
+        tail.calls += (record,)
+        tail.bytes_put += record.size
+        return number, len(tail.calls) - 1
+
+    def at(self, segment: int, position: int) -> CallRecord | None:
+        """The call at a place, or None."""
+        found = self.segments.get(segment)
+        if found is None or position >= len(found.calls):
+            return None
+        call: CallRecord | None = found.calls[position]
+        return call
+
+    def put_count(self) -> int:
+        """How many calls were ever put here."""
+        if not self.segments:
+            return 0
+        number: int = self.segments.maxKey()
+        return number * SEGMENT_SIZE + len(self.segments[number].calls)
+
+    def put_bytes(self) -> int:
+        """How many bytes they counted for when they were put."""
+        if not self.segments:
+            return 0
+        count: int = self.segments[self.segments.maxKey()].bytes_put
+        return count
+
+    def newest(self, before: int | None = None) -> Iterator[CallRecord]:
+        """The calls, newest first; whole segments that are newer than ``before`` are skipped.
+
+        Args:
+            before: Microseconds; a call put later may still come, never all of a segment.
+        """
+        for number in reversed(self.segments.keys()):
+            segment = self.segments[number]
+            first = next((call for call in segment.calls if call is not None), None)
+            if first is None or (before is not None and first.created > before):
+                continue
+            yield from (call for call in reversed(segment.calls) if call is not None)
+
+    def oldest(self) -> Iterator[CallRecord]:
+        """The calls, oldest first."""
+        for segment in self.segments.values():
+            yield from (call for call in segment.calls if call is not None)
+
+    def remove(self, segment: int, position: int) -> None:
+        """Drop an erased call from a full segment, and the segment when it was the last one.
+
+        The last segment is left alone, because only the lane's producer writes it: the erased
+        record stays there until later calls have filled the segment.
+        """
+        found = self.segments.get(segment)
+        if found is None or segment == self.segments.maxKey():
+            return
+        calls = list(found.calls)
+        calls[position] = None
+        found.calls = tuple(None if c is None or c.forgotten else c for c in calls)
+        if not any(found.calls):
+            del self.segments[segment]

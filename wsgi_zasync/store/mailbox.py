@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Mailboxes: what the web wants of a call after it was put.
+
+A cancel, a late callback or a message is written here and not to the call's record, so that it
+never conflicts with the completion of a call that may have run for hours. Thirty-two calls of
+one owner share one mailbox: only that owner's own requests can meet in it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from persistent import Persistent
+
+#: Messages that a call may have unread, and their bytes together.
+MAX_MESSAGES = 100
+MAX_MESSAGE_BYTES = 64_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What lies in the mailbox for one call."""
+
+    #: Its owner or an operator wants it to stop.
+    cancel_requested: bool = False
+    #: Callbacks declared after the put, as plain data, in order.
+    callbacks: tuple[tuple[Any, ...], ...] = ()
+    #: Messages for a session call, in order, and how many were taken off the front.
+    messages: tuple[Any, ...] = ()
+    messages_taken: int = 0
+
+
+_NOTHING = Mail()
+
+
+class Mailbox(Persistent):
+    """The mail of the calls of one index segment, by position."""
+
+    def __init__(self) -> None:
+        #: position -> Mail as a plain tuple
+        self.mail: dict[int, tuple[Any, ...]] = {}
+
+    def of(self, position: int) -> Mail:
+        """What lies here for the call at ``position``."""
+        plain = self.mail.get(position)
+        return _NOTHING if plain is None else Mail(*plain)
+
+    def write(self, position: int, mail: Mail) -> None:
+        """Replace what lies here for the call at ``position``."""
+        self.mail = {
+            **self.mail,
+            position: (mail.cancel_requested, mail.callbacks, mail.messages, mail.messages_taken),
+        }
+
+    def clear(self, position: int) -> None:
+        """Throw away what lies here for the call at ``position``."""
+        if position in self.mail:
+            self.mail = {p: plain for p, plain in self.mail.items() if p != position}

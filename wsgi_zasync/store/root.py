@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The store: where calls live in ZODB, as one connection sees it.
+
+Everything here happens in the transaction of the connection that was given, and nothing here
+commits. What belongs to an owner is reached through that owner's own index only.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any
+
+from BTrees.IOBTree import IOBTree
+from BTrees.OOBTree import OOBTree
+from persistent import Persistent
+from persistent.mapping import PersistentMapping
+
+from ..call import LANES, SEED_BYTES, CallRecord, Place, not_found
+from ..errors import ConfigurationError
+from . import tallies
+from .accepted import Publication, WorkerArea
+from .index import OwnerIndex, owner_key
+from .lanes import Lane
+from .mailbox import Mail, Mailbox
+from .tallies import Tally
+
+#: The key of the store in the root of its database.
+ROOT_KEY = "wsgi_zasync"
+
+#: The version that this code writes; ``store.migrate`` brings older ones here.
+STORE_VERSION = 1
+
+#: Unique keys are spread over so many trees by hash; with 256, writers do not conflict.
+KEY_TREES = 256
+
+
+class Site(Persistent):
+    """One application's part of a store: nothing crosses from one site to another."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Keys the hash of unique keys, so that their users cannot aim at one tree.
+        self.hash_key = os.urandom(32)
+        self.lanes: tuple[Lane, ...] = tuple(Lane(number) for number in range(LANES))
+        #: lane number -> token of the process that claimed it last
+        self.claims: IOBTree = IOBTree()
+        #: digest -> CallRecord; the calls may be final, the next put overwrites them then
+        self.keys: tuple[OOBTree, ...] = tuple(OOBTree() for _ in range(KEY_TREES))
+        #: area key -> WorkerArea
+        self.workers: OOBTree = OOBTree()
+        #: (plugin name, call id) -> CallRecord, of calls whose plugin no worker knew
+        self.parked: OOBTree = OOBTree()
+        #: owner key -> microseconds: owners found gone; what they had is not shown to others
+        self.gone: OOBTree = OOBTree()
+        #: id of a first ancestor -> how many calls descend from it
+        self.descendants: OOBTree = OOBTree()
+
+
+class StoreRoot(Persistent):
+    """The one object at ROOT_KEY."""
+
+    def __init__(self) -> None:
+        self.version = STORE_VERSION
+        self.sites: PersistentMapping = PersistentMapping()
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What a worker's board says of a call that it runs."""
+
+    worker: str
+    attempt: int
+    #: Microseconds since 1970 UTC.
+    started: int
+    fraction: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What one accept brought."""
+
+    #: Calls to run now; they are in the area's chunk ``chunk``.
+    calls: tuple[CallRecord, ...]
+    chunk: int | None
+    #: Final calls that need a look: pending callbacks, late mail.
+    notes: tuple[CallRecord, ...]
+
+
+def open_store(connection: Any, site: str = "main", *, create: bool = True) -> Store:
+    """The store of the connection's database.
+
+    Its structure is made in this transaction if it is not there. Two transactions that both
+    make it conflict, once in the life of a database.
+
+    Raises:
+        ConfigurationError: A newer version of this package wrote it; or it is missing and
+            ``create`` is false.
+    """
+    root = connection.root()
+    found = root.get(ROOT_KEY)
+    if found is None:
+        if not create:
+            raise ConfigurationError(
+                "this database has no calls yet: nothing was ever put there; check zodb_uri"
+            )
+        found = root[ROOT_KEY] = StoreRoot()
+    if found.version > STORE_VERSION:
+        raise ConfigurationError(
+            f"the store has version {found.version}, and this wsgi_zasync reads {STORE_VERSION} "
+            "at most: upgrade this process"
+        )
+    if site not in found.sites:
+        found.sites[site] = Site(site)
+    return Store(connection, found.sites[site])
+
+
+class Store:
+    """The calls of one site, seen through one connection; never kept over transactions."""
+
+    def __init__(self, connection: Any, site: Site) -> None:
+        self.connection = connection
+        self.site = site
+
+    # -- putting ------------------------------------------------------------------------
+
+    def add(self, record: CallRecord, lane_number: int) -> None:
+        """Write a new call: its seed, its place, its owner's index, its inbox."""
+        site = self.site
+        if lane_number not in site.claims and self._is_new(site):
+            # Whoever makes the store in a transaction of the host's cannot claim beside it.
+            site.claims[lane_number] = "maker"
+        lane = site.lanes[lane_number]
+        record.seed = os.urandom(SEED_BYTES)
+        if site.name != record.site:
+            record.site = site.name
+        key = owner_key(record.owner)
+        index = lane.owners.get(key)
+        if index is None:
+            index = lane.owners[key] = OwnerIndex()
+        segment, position = index.append(record)
+        record.place = (lane_number, segment, position)
+        self.connection.add(record)
+        lane.append(record)
+        if record.ancestor:
+            site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
+
+    @staticmethod
+    def _is_new(site: Site) -> bool:
+        return site._p_serial == b"\0" * 8
+
+    def post_note(self, record: CallRecord, lane_number: int) -> None:
+        """Ask the workers to look at a *final* call again.
+
+        Never at one that is not final: a second entry of such a call could run it twice at once.
+        """
+        self.site.lanes[lane_number].append(record)
+
+    def descendants(self, ancestor: str) -> int:
+        """How many calls descend from the call with this id."""
+        count: int = self.site.descendants.get(ancestor, 0)
+        return count
+
+    # -- unique keys --------------------------------------------------------------------
+
+    def unique_call(self, digest: bytes) -> CallRecord | None:
+        """The open call that has this key, or None.
+
+        What is returned is noted as read: the transaction conflicts if the call is accepted or
+        ends meanwhile, so that no data of the put is missed.
+        """
+        record: CallRecord | None = self.site.keys[digest[0]].get(digest)
+        if record is None:
+            return None
+        record._p_activate()
+        if record.is_final or record.forgotten:
+            return None
+        if record._p_jar is not None and record._p_serial != b"\0" * 8:
+            record._p_jar.readCurrent(record)
+        return record
+
+    def set_unique(self, digest: bytes, record: CallRecord) -> None:
+        """Give the key to this call."""
+        record.unique = digest
+        self.site.keys[digest[0]][digest] = record
+
+    # -- an owner's view ----------------------------------------------------------------
+
+    def find(self, owner: tuple[str, str], call_id: str) -> CallRecord:
+        """The owner's call with this id.
+
+        Raises:
+            CallNotFound: Also for somebody else's, whose data is not touched to find that out.
+        """
+        if not isinstance(call_id, str):
+            raise not_found(repr(call_id))
+        place = Place.decoded(call_id.partition("-")[0])
+        index = self.site.lanes[place.lane].owners.get(owner_key(owner))
+        record = None if index is None else index.at(place.segment, place.position)
+        if record is None or not self._is_shown(record):
+            raise not_found(call_id)
+        if not hmac.compare_digest(record.id.encode(), call_id.encode("utf-8", "replace")):
+            raise not_found(call_id)
+        return record
+
+    def newest(self, owner: tuple[str, str], before: int | None = None) -> Iterator[CallRecord]:
+        """The owner's calls, newest first, those of all lanes merged.
+
+        Args:
+            before: Microseconds; older parts of the index are gone straight to.
+        """
+        parts = [index.newest(before) for index in self._indexes(owner)]
+        merged = merge(*parts, key=_age, reverse=True)
+        return (record for record in merged if self._is_shown(record))
+
+    def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
+        """The owner's calls, oldest first."""
+        merged = merge(*(index.oldest() for index in self._indexes(owner)), key=_age)
+        return (record for record in merged if self._is_shown(record))
+
+    def tally(self, owner: tuple[str, str]) -> Tally:
+        """How many calls the owner has."""
+        key = owner_key(owner)
+        indexes = list(self._indexes(owner))
+        trees = [self.site.lanes[number].tallies for number in self.site.claims]
+        trees += [area.tallies for area in self.site.workers.values()]
+        return tallies.summed(
+            sum(index.put_count() for index in indexes),
+            sum(index.put_bytes() for index in indexes),
+            [tree[key] for tree in trees if key in tree],
+        )
+
+    def _indexes(self, owner: tuple[str, str]) -> Iterator[OwnerIndex]:
+        key = owner_key(owner)
+        for number in self.site.claims:
+            index = self.site.lanes[number].owners.get(key)
+            if index is not None:
+                yield index
+
+    def _is_shown(self, record: CallRecord) -> bool:
+        if record.forgotten:
+            return False
+        gone = self.site.gone.get(owner_key(record.owner)) if self.site.gone else None
+        return gone is None or record.created > gone
+
+    def running(self, record: CallRecord) -> Running | None:
+        """What the workers' boards say of a call: None if it does not run (or not for long)."""
+        if record.is_final or record._p_oid is None:
+            return None
+        for area in self.site.workers.values():
+            entry = area.board.running.get(record._p_oid)
+            if entry is not None:
+                return Running(area.name, *entry)
+        return None
+
+    # -- mail ---------------------------------------------------------------------------
+
+    def mail(self, record: CallRecord) -> Mail:
+        """What the web wants of the call."""
+        mailbox = self.mailbox(record)
+        return Mail() if mailbox is None else mailbox.of(record.place[2])
+
+    def mailbox(self, record: CallRecord) -> Mailbox | None:
+        """The mailbox that the call shares; None once its segment was dropped."""
+        lane, segment, _ = record.place
+        index = self.site.lanes[lane].owners.get(owner_key(record.owner))
+        found = None if index is None else index.segments.get(segment)
+        return None if found is None else found.mailbox
+
+    def write_mail(self, record: CallRecord, mail: Mail) -> None:
+        """Replace what the web wants of the call.
+
+        The call's record is noted as read: if it ends meanwhile, this transaction conflicts, so
+        that mail is either there before the end or refused.
+        """
+        mailbox = self.mailbox(record)
+        if mailbox is None:
+            raise not_found(record.id)
+        record._p_activate()
+        if record._p_serial != b"\0" * 8:
+            self.connection.readCurrent(record)
+        mailbox.write(record.place[2], mail)
+
+    # -- ends and forgetting --------------------------------------------------------------
+
+    def count_end(self, tree: Any, record: CallRecord, size: int = 0) -> None:
+        """Count a call that has just become final, in the tallies of who writes that."""
+        tallies.count_end(tree, owner_key(record.owner), record.state, size)
+
+    def forget(self, record: CallRecord, tree: Any) -> None:
+        """Erase a final call, and take it out of the index where no put is disturbed by that."""
+        lane, segment, position = record.place
+        key = owner_key(record.owner)
+        tallies.count_forgotten(tree, key, record.state, record.size)
+        mailbox = self.mailbox(record)
+        if mailbox is not None:
+            mailbox.clear(position)
+        record.erase()
+        index = self.site.lanes[lane].owners.get(key)
+        if index is not None:
+            index.remove(segment, position)
+
+    # -- workers ------------------------------------------------------------------------
+
+    def areas(self) -> list[WorkerArea]:
+        """The areas of all workers that are registered."""
+        return list(self.site.workers.values())
+
+    def published(self) -> dict[str, Any]:
+        """Names and parameters of the plugins that workers say they have."""
+        plugins: dict[str, Any] = {}
+        for area in self.site.workers.values():
+            plugins |= area.publication.plugins
+        return plugins
+
+    def register_worker(
+        self, name: str, plugins: dict[str, Any], queues: tuple[str, ...]
+    ) -> WorkerArea:
+        """A fresh area for a worker; an older one of the same name is left to be taken over."""
+        key = f"{name}#{os.urandom(6).hex()}"
+        area = WorkerArea(key, name, Publication(plugins, queues))
+        self.site.workers[key] = area
+        return area
+
+    def accept(
+        self,
+        area: WorkerArea,
+        lanes: Iterable[int],
+        queues: Iterable[str],
+        plugins: Iterable[str],
+        limit: int,
+        now: int,
+    ) -> Accepted:
+        """Take up to ``limit`` entries: what is due, what was parked, then the inboxes.
+
+        Writes the cursors that moved, one chunk with the calls to run, and nothing of the calls
+        themselves, but for calls with a ``unique`` key: a put that returns such a call as its
+        own reads it, and must conflict with this.
+        """
+        calls = area.take_due(now, limit)
+        calls += self.unpark(plugins, limit - len(calls))
+        for inbox in self._inboxes(lanes, queues):
+            if len(calls) >= limit:
+                break
+            if inbox.cursor.waiting():
+                calls += inbox.cursor.take(limit - len(calls))
+        if len(calls) > 1:
+            self.connection.prefetch(calls)
+        run: dict[bytes, CallRecord] = {}
+        notes: dict[bytes, CallRecord] = {}
+        for record in calls:
+            if record.forgotten:
+                continue
+            if record.is_final:
+                notes[record._p_oid] = record
+            elif record.due is not None and record.due > now:
+                area.wait(record, record.due)
+            else:
+                run[record._p_oid] = record
+                if record.unique is not None:
+                    record._p_changed = True
+        return Accepted(tuple(run.values()), area.keep(run.values()), tuple(notes.values()))
+
+    def _inboxes(self, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:
+        """The inboxes in the order of their priority, lanes in the order given."""
+        found = [self.site.lanes[number] for number in lanes]
+        names = list(queues)
+        for priority in range(3):
+            for lane in found:
+                for queue in names:
+                    inbox = lane.inboxes.get((queue, priority))
+                    if inbox is not None:
+                        yield inbox
+
+    def claimed_lanes(self) -> list[int]:
+        """The lanes that anything was ever put in."""
+        return list(self.site.claims)
+
+    def park(self, record: CallRecord) -> None:
+        """Put aside a call whose plugin this worker does not know."""
+        self.site.parked[(record.plugin, record.id)] = record
+
+    def unpark(self, plugins: Iterable[str], limit: int) -> list[CallRecord]:
+        """Take up calls that were put aside, of plugins that are known now."""
+        if not self.site.parked:
+            return []
+        keys: list[tuple[str, str]] = []
+        for name in plugins:
+            for key in self.site.parked.keys(min=(name, ""), max=(name, "\x7f")):
+                if len(keys) >= limit:
+                    break
+                keys.append(key)
+        taken = [self.site.parked[key] for key in keys]
+        for key in keys:
+            del self.site.parked[key]
+        return taken
+
+    def take_over(self, area: WorkerArea, dead: WorkerArea) -> list[int]:
+        """Take over everything of a dead worker; returns the chunks that came with it.
+
+        Run none of it in this transaction: see ``WorkerArea.adopt``.
+        """
+        numbers = area.adopt(dead)
+        del self.site.workers[dead.key]
+        return numbers
+
+
+def _age(record: CallRecord) -> tuple[int, str]:
+    return (record.created, record.id)
