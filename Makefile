@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 RUN = PYTHONPATH=. $(BIN)/python
-PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 DECLARED = pyproject.toml setup.py
 
 .NOTPARALLEL:
