@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Wake-up: who is told, without polling, that something was committed.
+
+A commit of another process is announced by ZEO's invalidation; one of this process by whoever
+commits (``Signal.announce`` as an after-commit hook). Subscribers are called in the thread of
+whoever commits, or in ZEO's own: they only hand over and return.
+
+Two traps that this module knows. ZEO announces a transaction *before* ``lastTransaction()``
+reaches it, so a connection opened at once may not see it yet: ``Signal.until_visible``. And a
+committing client gets no invalidation of its own commits: hence the hook.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+#: Called with the tid (None: already visible here) and the oids that were written.
+Subscriber = Callable[[bytes | None, frozenset[bytes]], None]
+
+_ATTRIBUTE = "_wsgi_zasync_signal"
+_creating = threading.Lock()
+
+
+def signal_for(db: Any) -> Signal:
+    """The signal of a database; made, and tied to its storage, at first need."""
+    found: Signal | None = vars(db).get(_ATTRIBUTE)
+    if found is None:
+        with _creating:
+            found = vars(db).get(_ATTRIBUTE)
+            if found is None:
+                found = Signal(db)
+                setattr(db, _ATTRIBUTE, found)
+    return found
+
+
+class Signal:
+    """Tells of commits to one database."""
+
+    #: Seconds for which a waiter looks for a transaction that was announced to it.
+    VISIBLE_WITHIN = 1.0
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self._lock = threading.Lock()
+        self._subscribers: tuple[Subscriber, ...] = ()
+        self._tie_to(db.storage)
+
+    def _tie_to(self, storage: Any) -> None:
+        """Listen to a ZEO client's invalidations; other storages have none to listen to."""
+        inner = getattr(storage, "invalidateTransaction", None)
+        if inner is None:
+            return
+
+        def invalidate_and_announce(tid: bytes, oids: Iterable[bytes]) -> None:
+            oids = list(oids)
+            inner(tid, oids)
+            self.announce(oids, tid)
+
+        storage.invalidateTransaction = invalidate_and_announce
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Be told of every commit from now on; returns what ends that."""
+        with self._lock:
+            self._subscribers += (subscriber,)
+
+        def unsubscribe() -> None:
+            with self._lock:
+                self._subscribers = tuple(s for s in self._subscribers if s is not subscriber)
+
+        return unsubscribe
+
+    def announce(self, oids: Iterable[bytes], tid: bytes | None = None) -> None:
+        """Tell the subscribers that these objects were written."""
+        written = frozenset(oids)
+        for subscriber in self._subscribers:
+            try:
+                subscriber(tid, written)
+            except Exception:  # one subscriber's fault must not keep the others from being told
+                logger.exception("a subscriber to commits failed")
+
+    def watch(self, oid: bytes) -> Watch:
+        """Watch one object: begin before reading it, so that no change falls in between."""
+        return Watch(self, oid)
+
+    def until_visible(self, tid: bytes | None) -> None:
+        """Return when a connection opened now sees the transaction, or after a second."""
+        if tid is None:
+            return
+        pause = threading.Event()
+        for _ in range(int(self.VISIBLE_WITHIN / 0.0005)):
+            if self._db.lastTransaction() >= tid:
+                return
+            pause.wait(0.0005)
+
+
+class Watch:
+    """Waits in a web thread, which holds neither connection nor transaction meanwhile."""
+
+    def __init__(self, signal: Signal, oid: bytes) -> None:
+        self._signal = signal
+        self._oid = oid
+        self._written = threading.Event()
+        self._tid: bytes | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+
+    def __enter__(self) -> Watch:
+        self._unsubscribe = self._signal.subscribe(self._told)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+
+    def _told(self, tid: bytes | None, oids: frozenset[bytes]) -> None:
+        if self._oid in oids:
+            self._tid = tid
+            self._written.set()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the object to be written; whether it was."""
+        if not self._written.wait(timeout_seconds):
+            return False
+        self._written.clear()
+        self._signal.until_visible(self._tid)
+        return True
