@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Values: what arguments, results, bound names and messages may be, stored and shown.
+
+Types are exact: a subclass of ``str`` or a datetime with a foreign timezone brings a class of
+its own into the database, and loading that runs code. Whatever is stored is a copy, so that
+nothing that the application does to its list later changes the call.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from persistent import Persistent
+
+from .errors import InvalidArguments
+from .sealing import Sealed, Secret
+
+#: How deep containers may nest; far above what data needs, far below the stack.
+MAX_DEPTH = 50
+
+_SCALARS = (type(None), bool, int, float, Decimal, UUID, date, timedelta)
+_CONTAINERS = (list, tuple, set, frozenset, dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WeakReference:
+    """An object of another database of the same multi-database."""
+
+    database: str
+    oid: bytes
+    class_name: str
+
+
+class Storing:
+    """Turns values into what is stored; one for each put or outcome.
+
+    ``size`` counts the bytes so far: of texts and bytes their length, of all else eight.
+    """
+
+    def __init__(
+        self,
+        connection: Any = None,
+        *,
+        max_bytes: int,
+        seal: Callable[[Secret], Sealed] | None = None,
+        error: type[InvalidArguments] = InvalidArguments,
+    ) -> None:
+        """Prepare to store.
+
+        Args:
+            connection: Of the store; references are accepted only with one.
+            max_bytes: For all values together.
+            seal: What seals a ``Secret``; without one a secret is refused.
+            error: What is raised, with the path to the culprit.
+        """
+        self._connection = connection
+        self._max_bytes = max_bytes
+        self._seal = seal
+        self._error = error
+        self.size = 0
+
+    def stored(self, value: Any, path: str) -> Any:
+        """A copy of the value in stored form.
+
+        Raises:
+            InvalidArguments: Or the error class given: it cannot be stored; ``.path`` says which.
+        """
+        return self._stored(value, path, 0)
+
+    def _stored(self, value: Any, path: str, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            return self._text(value, path)
+        self._count(len(value) if kind is bytes else 8, path)
+        if kind in _SCALARS or kind is bytes:
+            return value
+        if kind is datetime:
+            return _utc(value)
+        if kind in _CONTAINERS:
+            if depth >= MAX_DEPTH:
+                raise self._error(f"{path} is nested deeper than {MAX_DEPTH}", path)
+            return self._container(value, path, depth + 1)
+        if kind is Secret and self._seal is not None:
+            return self._seal(value)
+        if isinstance(value, Persistent):
+            return self._reference(value, path)
+        raise self._error(
+            f"{path} is of type {kind.__module__}.{kind.__qualname__}, which cannot be stored: "
+            "give plain data (exact types), a Secret, or a persistent object that is in the "
+            "database already",
+            path,
+        )
+
+    def _text(self, value: str, path: str) -> str:
+        try:
+            self._count(len(value.encode()), path)
+        except UnicodeEncodeError as exc:
+            raise self._error(f"{path} has a lone surrogate at {exc.start}", path) from exc
+        return value
+
+    def _container(self, value: Any, path: str, depth: int) -> Any:
+        if type(value) is dict:
+            return {
+                self._stored(key, f"{path} key {_shown(key)}", depth): self._stored(
+                    item, f"{path}[{_shown(key)}]", depth
+                )
+                for key, item in value.items()
+            }
+        return type(value)(
+            self._stored(item, f"{path}[{number}]", depth) for number, item in enumerate(value)
+        )
+
+    def _count(self, size: int, path: str) -> None:
+        self.size += size
+        if self.size > self._max_bytes:
+            raise self._error(
+                f"{path} is too much: the values may have {self._max_bytes:,} bytes together; "
+                "store large data as an object of your own and pass a reference",
+                path,
+            )
+
+    def _reference(self, value: Any, path: str) -> Any:
+        jar = value._p_jar
+        if jar is None or value._p_oid is None or self._connection is None:
+            raise self._error(
+                f"{path} is a {type(value).__qualname__} that is not in the database yet: "
+                "add it first (and make a savepoint), or pass plain data",
+                path,
+            )
+        if jar is self._connection:
+            return value
+        name = jar.db().database_name
+        if self._connection.connections.get(name) is jar:
+            kind = type(value)
+            return WeakReference(name, value._p_oid, f"{kind.__module__}.{kind.__qualname__}")
+        raise self._error(
+            f"{path} is a {type(value).__qualname__} of another ZODB connection: pass the object "
+            "as this request's own connection loads it (calls.connection)",
+            path,
+        )
+
+
+def _utc(value: datetime) -> datetime:
+    """A datetime without any timezone class but the standard one: aware ones become UTC."""
+    return value if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _shown(key: Any) -> str:
+    return repr(key)[:40] if type(key) in (str, int, bytes, bool, float, type(None)) else "…"
+
+
+def restored(value: Any, connection: Any, open_sealed: Callable[[Sealed], Any]) -> Any:
+    """A copy of a stored value, as plugins and applications get it.
+
+    Args:
+        connection: Of the store, for references into other databases.
+        open_sealed: What becomes of a sealed secret.
+    """
+    kind = type(value)
+    if kind is dict:
+        return {
+            restored(k, connection, open_sealed): restored(v, connection, open_sealed)
+            for k, v in value.items()
+        }
+    if kind in _CONTAINERS:
+        return kind(restored(item, connection, open_sealed) for item in value)
+    if kind is Sealed:
+        return open_sealed(value)
+    if kind is WeakReference:
+        return connection.get_connection(value.database).get(value.oid)
+    return value
+
+
+def masked(_sealed: Sealed) -> str:
+    """What everybody but the plugin sees of a secret."""
+    return "***"
+
+
+def to_json(value: Any) -> Any:
+    """A stored value as the JSON API shows it.
+
+    ``$`` forms are written and never read; data keys that begin with ``$`` get another one.
+    A reference shows its class and no oid.
+    """
+    kind = type(value)
+    if kind in (str, bool, int, type(None)):
+        return value
+    if kind is float:
+        return value if value - value == 0 else str(value)
+    if kind is bytes:
+        return {"$bytes": base64.b64encode(value).decode()}
+    if kind is dict:
+        return {_json_key(key): to_json(item) for key, item in value.items()}
+    if kind in _CONTAINERS:
+        return [to_json(item) for item in value]
+    if kind in (datetime, date, time):
+        return value.isoformat()
+    if kind is timedelta:
+        return value.total_seconds()
+    if kind in (Decimal, UUID):
+        return str(value)
+    if kind is Sealed:
+        return masked(value)
+    if kind is WeakReference:
+        return {"$ref": value.class_name}
+    return {"$ref": f"{kind.__module__}.{kind.__qualname__}"}
+
+
+def _json_key(key: Any) -> str:
+    text = key if type(key) is str else str(to_json(key))
+    return f"${text}" if text.startswith("$") else text
+
+
+def persistent_objects(value: Any) -> list[Persistent]:
+    """The persistent objects inside a restored value, for permission checks."""
+    if isinstance(value, Persistent):
+        return [value]
+    if type(value) is dict:
+        return [o for pair in value.items() for part in pair for o in persistent_objects(part)]
+    if type(value) in _CONTAINERS:
+        return [o for item in value for o in persistent_objects(item)]
+    return []
