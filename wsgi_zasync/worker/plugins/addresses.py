@@ -129,8 +129,8 @@ class Opening:
         """
         network, port = text, None
         if text.startswith("["):
-            network, _, port = text[1:].partition("]")
-            if port and not port.startswith(":"):
+            network, bracket, port = text[1:].partition("]")
+            if not bracket or (port and not port.startswith(":")):
                 raise _bad_opening(text)
             port = port[1:] or None
         elif text.count(":") == 1:

@@ -66,8 +66,8 @@ class Body:
         self._received = 0
         self._size = 0
         self._chunks: list[bytes] = []
-        #: As the server named it.
-        self.encoding = encoding
+        #: As the server named it; empty for none.
+        self.encoding = "" if encoding.strip().lower() == "identity" else encoding
         self._encoding = encoding.strip().lower().removeprefix("x-")
         self._decompressor: _Decompressor | None = None
         #: Whether the body is stored as the server made it, without its compression.

@@ -180,6 +180,7 @@ class Fetch:
         headers = {
             _text(name).lower(): ", ".join(map(_text, values))
             for name, values in response.headers.getAllRawHeaders()
+            if name.lower() != b"content-encoding"  # treq makes one up
         }
         if body.encoding and not body.decoded:
             headers["content-encoding"] = body.encoding
