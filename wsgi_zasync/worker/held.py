@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What a worker remembers of the calls that it has accepted, without their database.
+
+Threads: made and kept in the acceptor's thread. An ``Order`` is handed to the thread that runs
+it, and a ``Report`` comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..call import Failure
+from ..plugins import PluginDeclaration
+from .attempt import Attempt
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """One accepted call."""
+
+    oid: bytes
+    call_id: str
+    owner: tuple[str, str]
+    plugin: str
+    priority: int
+    #: The chunk of our area that it is in.
+    chunk: int
+    #: Where in the chunk it stands.
+    position: int
+    #: It may have killed a worker: it runs while nothing else does, and a mark says so.
+    alone: bool = False
+    #: Commits of its end that conflicted, in a row.
+    conflicts: int = 0
+    #: Its end commits without its callbacks, which follow in a transaction of their own.
+    callbacks_later: bool = False
+    #: Its callbacks are not evaluated: they are why it could not be committed.
+    callbacks_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended, as its thread saw it."""
+
+    value: Any = None
+    failure: Failure | None = None
+    #: What was raised, without its traceback; for the retry policy.
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Order:
+    """One attempt that is to be made, or is being made."""
+
+    held: Held
+    attempt: Attempt
+    declaration: PluginDeclaration
+    #: Microseconds since 1970 UTC.
+    started: int
+    #: On the monotonic clock.
+    begun: float
+    timeout_seconds: float
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    #: Values that must not appear in a failure's texts.
+    secrets: tuple[str, ...] = ()
+    #: Nobody waits for it any more: timed out, or its worker was taken over.
+    given_up: bool = False
+    #: Interrupts what runs; set by who runs it.
+    interrupt: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is to be written about a call."""
+
+    held: Held
+    #: None: it is final already, and only its callbacks and mail are looked at.
+    outcome: Outcome | None = None
+    order: Order | None = None

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Threads that run plugins, each with something of its own, such as a database connection.
+
+A thread cannot be killed. When what it runs has taken too long, its slot is *abandoned*: the
+pool starts another thread in its place, and the old one ends by itself once it gets that far.
+
+Threads: the pool's methods may be called from any; what a slot owns is made, used and closed in
+the slot's own thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Slot(Generic[T]):
+    """One thread of a pool and what it owns."""
+
+    def __init__(self, number: int, owned: T) -> None:
+        #: Which place in the pool this thread has; its replacement has the same one.
+        self.number = number
+        #: What ``enter`` of the pool made for this thread.
+        self.owned = owned
+        #: Whether the pool has given this thread up.
+        self.abandoned = False
+
+
+class Pool(Generic[T]):
+    """At most ``size`` threads, started when there is something to run."""
+
+    def __init__(
+        self,
+        name: str,
+        size: int,
+        enter: Callable[[int], T],
+        leave: Callable[[T], None],
+    ) -> None:
+        """Describe the pool; no thread is started yet.
+
+        Args:
+            name: The beginning of the threads' names.
+            size: How many run at a time.
+            enter: Makes what a thread owns, in that thread; it is given the slot's number.
+            leave: Closes it, in that thread.
+        """
+        self.size = size
+        self._name = name
+        self._enter, self._leave = enter, leave
+        self._changed = threading.Condition()
+        self._waiting: deque[Callable[[Slot[T]], None]] = deque()
+        self._threads: dict[int, threading.Thread] = {}
+        self._idle = 0
+        self._stopping = False
+        self._generation = 0
+        #: How many threads were given up since the pool was made.
+        self.abandoned = 0
+
+    def submit(self, run: Callable[[Slot[T]], None]) -> None:
+        """Run this in one of the threads, as soon as one has time. It must not raise."""
+        with self._changed:
+            self._waiting.append(run)
+            if self._idle < len(self._waiting) and len(self._threads) < self.size:
+                self._start_thread()
+            self._changed.notify()
+
+    def abandon(self, slot: Slot[T]) -> None:
+        """Give a slot's thread up, and let another take its place."""
+        with self._changed:
+            if slot.abandoned:
+                return
+            slot.abandoned = True
+            self.abandoned += 1
+            self._threads.pop(slot.number, None)
+            if self._waiting:
+                self._start_thread()
+
+    def stop(self, timeout_seconds: float) -> None:
+        """Start nothing more, and wait for the threads that have not been given up.
+
+        Args:
+            timeout_seconds: For how long to wait for each.
+        """
+        with self._changed:
+            self._stopping = True
+            self._waiting.clear()
+            self._changed.notify_all()
+            threads = list(self._threads.values())
+        for thread in threads:
+            thread.join(timeout_seconds)
+
+    def _start_thread(self) -> None:
+        number = next(n for n in range(self.size) if n not in self._threads)
+        self._generation += 1
+        thread = threading.Thread(
+            target=self._run,
+            args=(number,),
+            name=f"{self._name}-{number}.{self._generation}",
+            # One that was given up may never end, and must not keep the process alive.
+            daemon=True,
+        )
+        self._threads[number] = thread
+        thread.start()
+
+    def _run(self, number: int) -> None:
+        slot = Slot(number, self._enter(number))
+        try:
+            while (run := self._next(slot)) is not None:
+                run(slot)
+        finally:
+            self._leave(slot.owned)
+            with self._changed:
+                if not slot.abandoned:
+                    self._threads.pop(number, None)
+
+    def _next(self, slot: Slot[T]) -> Callable[[Slot[T]], None] | None:
+        with self._changed:
+            self._idle += 1
+            try:
+                while not self._waiting:
+                    if self._stopping or slot.abandoned:
+                        return None
+                    self._changed.wait()
+                return None if slot.abandoned else self._waiting.popleft()
+            finally:
+                self._idle -= 1

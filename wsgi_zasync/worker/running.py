@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Runs plugins that have no transaction: in the reactor, or blocking in a thread.
+
+Whatever happens, each order is reported exactly once: by its end, by its time being over, or
+not at all if it was given up.
+
+Threads: ``begin``, ``interrupt`` and ``overdue`` are called from the acceptor's thread.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from ..call import Failure
+from ..clock import Clock
+from .attempt import cancel
+from .held import Order, Outcome
+from .pool import Pool, Slot
+from .reactor import ensure_running
+from .redaction import failure_from
+
+#: Told how an order ended; called from any thread.
+Ended = Callable[[Order, Outcome], None]
+
+
+def outcome_of(order: Order, error: BaseException, clock: Clock) -> Outcome:
+    """The outcome of an attempt that raised."""
+    failure = failure_from(
+        error, attempt=order.attempt.number, when=clock.now(), secrets=order.secrets
+    )
+    # The frames of the traceback hold the plugin's values, and are not needed any more.
+    return Outcome(failure=failure, error=error.with_traceback(None))
+
+
+def timed_out(order: Order, clock: Clock) -> Outcome:
+    """The outcome of an attempt that took too long."""
+    text = f"no result after {order.timeout_seconds:g} seconds"
+    failure = Failure("TimedOut", text, "", order.attempt.number, clock.now())
+    return Outcome(failure=failure, error=TimedOut(text))
+
+
+class TimedOut(Exception):
+    """An attempt took longer than it may; retry policies can name it."""
+
+
+class ThreadRunner:
+    """Runs blocking plugins in threads without a database."""
+
+    def __init__(self, pool: Pool[None], ended: Ended, clock: Clock) -> None:
+        """Use the threads of ``pool``, which own nothing."""
+        self._pool = pool
+        self._ended = ended
+        self._clock = clock
+
+    def begin(self, order: Order) -> None:
+        """Run it as soon as a thread has time."""
+        order.interrupt = lambda: cancel(order.attempt)
+        self._pool.submit(lambda slot: self._run(order, slot))
+
+    def _run(self, order: Order, slot: Slot[None]) -> None:
+        if order.given_up:
+            return
+        order.interrupt = lambda: self._pool.abandon(slot) if order.given_up else None
+        outcome = call_blocking(order, self._clock)
+        if not order.given_up:
+            self._ended(order, outcome)
+
+
+def call_blocking(order: Order, clock: Clock) -> Outcome:
+    """Call the plugin in this thread."""
+    try:
+        value = order.declaration.load()(order.attempt, *order.args, **order.kwargs)
+        if inspect.isawaitable(value) or isinstance(value, Deferred):
+            if inspect.iscoroutine(value):
+                value.close()
+            raise TypeError(
+                f"plugin {order.declaration.name!r} returned something to be awaited, and runs in "
+                'a thread; declare it with runs="reactor"'
+            )
+    except BaseException as exc:  # noqa: BLE001 - SystemExit too must end the call, not a thread
+        return outcome_of(order, exc, clock)
+    return Outcome(value=value)
+
+
+class ReactorRunner:
+    """Runs plugins that never block, in the reactor's thread."""
+
+    def __init__(self, ended: Ended, clock: Clock) -> None:
+        """Use the reactor of this process; it is started when something is to run."""
+        self._ended = ended
+        self._clock = clock
+
+    def begin(self, orders: Iterable[Order]) -> None:
+        """Run them all, soon."""
+        runs = [_ReactorRun(order, self._ended, self._clock) for order in orders]
+        if not runs:
+            return
+        reactor = ensure_running()
+        for run in runs:
+            run.order.interrupt = lambda run=run: reactor.callFromThread(run.interrupt)
+        reactor.callFromThread(_begin_all, reactor, runs)
+
+
+def _begin_all(reactor: Any, runs: list[_ReactorRun]) -> None:
+    for run in runs:
+        run.begin(reactor)
+
+
+class _ReactorRun:
+    """One order in the reactor's thread."""
+
+    def __init__(self, order: Order, ended: Ended, clock: Clock) -> None:
+        self.order = order
+        self._ended = ended
+        self._clock = clock
+        self._deferred: Deferred[Any] | None = None
+        self._timer: Any = None
+        self._over = False
+
+    def begin(self, reactor: Any) -> None:
+        order = self.order
+        if order.given_up:
+            return
+        try:
+            value = order.declaration.load()(order.attempt, *order.args, **order.kwargs)
+            if inspect.iscoroutine(value):
+                value = Deferred.fromCoroutine(value)
+        except BaseException as exc:  # noqa: BLE001 - SystemExit must not stop the reactor
+            self._end(outcome_of(order, exc, self._clock))
+            return
+        if not isinstance(value, Deferred):
+            self._end(Outcome(value=value))
+            return
+        self._deferred = value
+        self._timer = reactor.callLater(order.timeout_seconds, self._time_is_over)
+        value.addCallbacks(self._returned, self._raised)
+
+    def interrupt(self) -> None:
+        cancel(self.order.attempt)
+        if self.order.given_up:
+            self._over = True
+        if self._deferred is not None:
+            self._deferred.cancel()
+
+    def _returned(self, value: Any) -> None:
+        self._end(Outcome(value=value))
+
+    def _raised(self, failure: Any) -> None:
+        self._end(outcome_of(self.order, failure.value, self._clock))
+
+    def _time_is_over(self) -> None:
+        # First the outcome: what a cancelled Deferred says then is of no interest.
+        self._timer = None
+        self._end(timed_out(self.order, self._clock))
+        cancel(self.order.attempt)
+        if self._deferred is not None:
+            self._deferred.cancel()
+
+    def _end(self, outcome: Outcome) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if not self._over:
+            self._over = True
+            self._ended(self.order, outcome)
+
+
+__all__ = [
+    "CancelledError",
+    "Ended",
+    "ReactorRunner",
+    "ThreadRunner",
+    "TimedOut",
+    "call_blocking",
+    "outcome_of",
+    "timed_out",
+]
