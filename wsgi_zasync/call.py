@@ -163,6 +163,8 @@ class CallRecord(Persistent):
     failure: tuple[Any, ...] | None = None
     #: Callbacks as plain data.
     callbacks: tuple[tuple[Any, ...], ...] = ()
+    #: How many of the callbacks in its mailbox have been appended to these.
+    late_callbacks = 0
     #: How many times its owner asked for failed callbacks again.
     callback_retries = 0
     #: Set when the owner forgot it, or its time to be kept was over; nothing else is left then.

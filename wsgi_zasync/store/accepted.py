@@ -73,7 +73,7 @@ class Chunk(Persistent):
 class WorkerArea(Persistent):
     """All that one incarnation of a worker writes."""
 
-    def __init__(self, key: str, name: str, publication: Publication) -> None:
+    def __init__(self, key: str, name: str, publication: Publication, threads: int = 0) -> None:
         self.key = key
         self.name = name
         self.fence = Fence()
@@ -84,8 +84,10 @@ class WorkerArea(Persistent):
         #: Trees of calls that wait for a time, by (due in microseconds, id). The first is our
         #: own; the others came with areas taken over, and are dropped when empty.
         self.waiting: tuple[OOBTree, ...] = (OOBTree(),)
-        #: owner key -> counts (see ``store.tallies``)
+        #: owner key -> counts (see ``store.tallies``), of what the acceptor's thread ends
         self.tallies: OOBTree = OOBTree()
+        #: The same of each thread that commits by itself, so that they never conflict.
+        self.thread_tallies: tuple[OOBTree, ...] = tuple(OOBTree() for _ in range(threads))
 
     def hold(self) -> None:
         """Make this transaction fail if somebody takes the area over before it commits.
@@ -147,8 +149,14 @@ class WorkerArea(Persistent):
             self.waiting = (self.waiting[0], *(tree for tree in self.waiting[1:] if tree))
         return taken
 
+    def replace_chunk(self, number: int, calls: Iterable[CallRecord]) -> None:
+        """Let go of some calls of a chunk: those given are what is still held of it."""
+        self.chunks[number].calls = tuple(calls)
+
     def adopt(self, dead: WorkerArea) -> list[int]:
         """Take over everything of another area; returns the numbers of its chunks here.
+
+        An interruption is counted unless the other one had stopped in good order.
 
         The fence is written in this transaction. Run nothing of it before the transaction has
         committed and a *new* one has read each call again: this one's snapshot may be older
@@ -159,10 +167,12 @@ class WorkerArea(Persistent):
         number = self.chunks.maxKey() + 1 if self.chunks else 0
         numbers = []
         for chunk in dead.chunks.values():
-            chunk.interruptions += 1
+            if not dead.board.released:
+                chunk.interruptions += 1
             self.chunks[number] = chunk
             numbers.append(number)
             number += 1
         self.waiting += tuple(tree for tree in dead.waiting if tree)
-        tallies.merge(self.tallies, dead.tallies)
+        for counts in (dead.tallies, *dead.thread_tallies):
+            tallies.merge(self.tallies, counts)
         return numbers

@@ -18,6 +18,8 @@ from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
+from transaction.interfaces import TransientError
+from ZODB.POSException import StorageError
 
 from ..call import LANES, SEED_BYTES, CallRecord, Place, not_found
 from ..errors import ConfigurationError
@@ -84,11 +86,15 @@ class Running:
 class Accepted:
     """What one accept brought."""
 
-    #: Calls to run now; they are in the area's chunk ``chunk``.
+    #: Calls to run now; with the notes after them, they are in the area's chunk ``chunk``.
     calls: tuple[CallRecord, ...]
     chunk: int | None
     #: Final calls that need a look: pending callbacks, late mail.
     notes: tuple[CallRecord, ...]
+    #: Put aside, because no plugin of their name is known here.
+    parked: tuple[CallRecord, ...] = ()
+    #: Records that cannot be loaded, with the reason; they stay where they are, unread.
+    broken: tuple[tuple[bytes, str], ...] = ()
 
 
 def open_store(connection: Any, site: str = "main", *, create: bool = True) -> Store:
@@ -227,7 +233,8 @@ class Store:
         key = owner_key(owner)
         indexes = list(self._indexes(owner))
         trees = [self.site.lanes[number].tallies for number in self.site.claims]
-        trees += [area.tallies for area in self.site.workers.values()]
+        for area in self.site.workers.values():
+            trees += [area.tallies, *area.thread_tallies]
         return tallies.summed(
             sum(index.put_count() for index in indexes),
             sum(index.put_bytes() for index in indexes),
@@ -318,11 +325,15 @@ class Store:
         return plugins
 
     def register_worker(
-        self, name: str, plugins: dict[str, Any], queues: tuple[str, ...]
+        self, name: str, plugins: dict[str, Any], queues: tuple[str, ...], threads: int = 0
     ) -> WorkerArea:
-        """A fresh area for a worker; an older one of the same name is left to be taken over."""
+        """A fresh area for a worker; an older one of the same name is left to be taken over.
+
+        Args:
+            threads: How many of its threads will commit by themselves.
+        """
         key = f"{name}#{os.urandom(6).hex()}"
-        area = WorkerArea(key, name, Publication(plugins, queues))
+        area = WorkerArea(key, name, Publication(plugins, queues), threads)
         self.site.workers[key] = area
         return area
 
@@ -350,20 +361,36 @@ class Store:
                 calls += inbox.cursor.take(limit - len(calls))
         if len(calls) > 1:
             self.connection.prefetch(calls)
+        known = frozenset(plugins)
         run: dict[bytes, CallRecord] = {}
         notes: dict[bytes, CallRecord] = {}
+        parked: list[CallRecord] = []
+        broken: list[tuple[bytes, str]] = []
         for record in calls:
+            try:
+                record._p_activate()
+            except (TransientError, StorageError):
+                raise
+            except Exception as exc:  # noqa: BLE001 - one unreadable record must not stop others
+                broken.append((record._p_oid, f"{type(exc).__name__}: {exc}"))
+                continue
             if record.forgotten:
                 continue
             if record.is_final:
                 notes[record._p_oid] = record
             elif record.due is not None and record.due > now:
                 area.wait(record, record.due)
+            elif record.plugin not in known:
+                self.park(record)
+                parked.append(record)
             else:
                 run[record._p_oid] = record
                 if record.unique is not None:
                     record._p_changed = True
-        return Accepted(tuple(run.values()), area.keep(run.values()), tuple(notes.values()))
+        chunk = area.keep([*run.values(), *notes.values()])
+        return Accepted(
+            tuple(run.values()), chunk, tuple(notes.values()), tuple(parked), tuple(broken)
+        )
 
     def _inboxes(self, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:
         """The inboxes in the order of their priority, lanes in the order given."""
@@ -381,7 +408,8 @@ class Store:
         return list(self.site.claims)
 
     def park(self, record: CallRecord) -> None:
-        """Put aside a call whose plugin this worker does not know."""
+        """Put aside a call whose plugin this worker does not know, until one does."""
+        record.wait(f"no worker here has the plugin {record.plugin!r}")
         self.site.parked[(record.plugin, record.id)] = record
 
     def unpark(self, plugins: Iterable[str], limit: int) -> list[CallRecord]:
