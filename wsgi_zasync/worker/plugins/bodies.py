@@ -66,12 +66,12 @@ class Body:
         self._received = 0
         self._size = 0
         self._chunks: list[bytes] = []
-        #: As the server named it; empty for none.
-        self.encoding = "" if encoding.strip().lower() == "identity" else encoding
         self._encoding = encoding.strip().lower().removeprefix("x-")
         self._decompressor: _Decompressor | None = None
-        #: Whether the body is stored as the server made it, without its compression.
+        #: Whether the body is given without the compression that it came with.
         self.decoded = self._encoding in ("gzip", "deflate")
+        #: Whether the body is given in an encoding that nobody asked for.
+        self.unknown = not self.decoded and self._encoding not in ("", "identity")
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes from the connection.

@@ -12,21 +12,16 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from treq.client import HTTPClient
 from treq.content import collect
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent
-from zope.interface import implementer
 
-from wsgi_zasync.errors import ConfigurationError
 from wsgi_zasync.plugins import plugin
 
 from .bodies import Body, as_text, content_type
 from .failures import (
     InvalidURL,
-    OutgoingError,
     ProtocolFailed,
     RedirectLoop,
     TimedOut,
@@ -35,7 +30,7 @@ from .failures import (
 )
 from .http_options import MAX_BYTES, USER_AGENT, HTTPSettings, checked_headers, flag, seconds, whole
 from .outgoing import Outgoing
-from .reasons import explained
+from .reasons import NETWORK_ERRORS, explained
 from .urls import Target, parse
 
 MAX_REDIRECTS = 20
@@ -146,21 +141,19 @@ class Fetch:
         """One request: where it redirects to (or None), and the result."""
         try:
             outgoing.limit_received(MAX_HEAD)
-            agent: Any = _Undecoding(outgoing.agent())
-            response = await HTTPClient(agent).get(
-                target.url, headers=self._request_headers(headers), allow_redirects=False,
-                unbuffered=True,
-            )  # fmt: skip
+            asked = outgoing.agent().request(
+                b"GET", target.url.encode("ascii"), self._request_headers(headers)
+            )
+            response = await asked
             outgoing.limit_received(None)
             location = response.headers.getRawHeaders(b"Location")
             if response.code in REDIRECTS and location and self.redirects:
                 return _text(location[0]), {}
-            body = Body(agent.encoding, self.max_bytes, target.shown)
+            encodings = response.headers.getRawHeaders(b"Content-Encoding", [])
+            body = Body(_text(b",".join(encodings)), self.max_bytes, target.shown)
             await collect(response, body.feed)
             return None, self._result(target, response, body)
-        except (CancelledError, OutgoingError, ConfigurationError):
-            raise
-        except Exception as exc:
+        except NETWORK_ERRORS as exc:
             if outgoing.exceeded:
                 raise TooLarge(
                     f"{target.shown}: the response's headers are larger than {MAX_HEAD:,} bytes"
@@ -171,6 +164,7 @@ class Fetch:
         given = Headers()
         given.addRawHeader("User-Agent", self.user_agent)
         given.addRawHeader("Accept", "*/*")
+        given.addRawHeader("Accept-Encoding", "gzip, deflate")
         for name, value in headers.items():
             given.setRawHeaders(name, [value])
         return given
@@ -180,13 +174,12 @@ class Fetch:
         headers = {
             _text(name).lower(): ", ".join(map(_text, values))
             for name, values in response.headers.getAllRawHeaders()
-            if name.lower() != b"content-encoding"  # treq makes one up
         }
-        if body.encoding and not body.decoded:
-            headers["content-encoding"] = body.encoding
+        if body.decoded:
+            del headers["content-encoding"]
         media_type, charset = content_type(headers.get("content-type"))
-        undecodable = self.as_bytes or "content-encoding" in headers
-        text = None if undecodable else as_text(content, media_type, charset)
+        opaque = self.as_bytes or body.unknown
+        text = None if opaque else as_text(content, media_type, charset)
         return {
             "url": target.url,
             "status": response.code,
@@ -214,32 +207,3 @@ def _text(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("latin-1")
-
-
-@implementer(IAgent)
-class _Undecoding:
-    """Hides a response's compression from treq, whose decompression has no bound."""
-
-    def __init__(self, agent: Any) -> None:
-        self._agent = agent
-        #: The last response's ``Content-Encoding``.
-        self.encoding = ""
-
-    def request(
-        self,
-        method: bytes,
-        uri: bytes,
-        headers: Headers | None = None,
-        bodyProducer: Any = None,
-    ) -> Deferred[Any]:
-        """Ask for what we can decompress within bounds."""
-        headers = Headers() if headers is None else headers.copy()
-        headers.setRawHeaders(b"Accept-Encoding", [b"gzip, deflate"])
-        requested: Deferred[Any] = self._agent.request(method, uri, headers, bodyProducer)
-        return requested.addCallback(self._hide)
-
-    def _hide(self, response: Any) -> Any:
-        values = response.headers.getRawHeaders(b"Content-Encoding", [])
-        self.encoding = ", ".join(map(_text, values)).strip()
-        response.headers.removeHeader(b"Content-Encoding")
-        return response

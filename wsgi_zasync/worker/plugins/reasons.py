@@ -9,10 +9,15 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.error import (
     ConnectError,
     ConnectingCancelledError,
+    ConnectionClosed,
     ConnectionRefusedError,
     TCPTimedOutError,
 )
-from twisted.web.client import ResponseFailed
+from twisted.web.client import (
+    RequestGenerationFailed,
+    RequestTransmissionFailed,
+    ResponseFailed,
+)
 
 from wsgi_zasync.errors import ConfigurationError
 
@@ -24,6 +29,12 @@ from .failures import (
     TLSFailed,
 )
 from .urls import Target
+
+#: Those of Twisted that wrap others, in ``reasons``.
+_WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
+
+#: What may come out of connecting and asking; everything else is an error of ours.
+NETWORK_ERRORS = (*_WRAPPERS, ConnectError, ConnectionClosed, SSLError, VerificationError)
 
 
 def explained(error: BaseException, target: Target) -> BaseException:
@@ -58,7 +69,7 @@ def explained(error: BaseException, target: Target) -> BaseException:
 def _reasons(error: BaseException) -> list[BaseException]:
     """An error and all that it wraps."""
     found = [error]
-    for wrapped in getattr(error, "reasons", ()) if isinstance(error, ResponseFailed) else ():
+    for wrapped in getattr(error, "reasons", ()) if isinstance(error, _WRAPPERS) else ():
         found.extend(_reasons(wrapped.value))
     return found
 

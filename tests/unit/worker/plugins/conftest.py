@@ -47,6 +47,8 @@ class Site:
     address: str = "127.0.0.1"
     port_wanted: int = 0
     context: ssl.SSLContext | None = None
+    #: Said at once, before any request.
+    greeting: bytes = b""
     answers: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     #: Connections that were accepted, and how many of them have ended since.
@@ -79,7 +81,7 @@ class Site:
             assert self.changed.wait_for(condition, PATIENCE), "the server waited in vain"
 
     def wait_for_the_end_of_all_connections(self) -> None:
-        self.wait_until(lambda: self.ended == self.accepted)
+        self.wait_until(lambda: 0 < self.accepted == self.ended)
 
     def _change(self, **by: int) -> None:
         with self.changed:
@@ -111,6 +113,7 @@ class Site:
             self._change(ended=1)
 
     def _answer(self, connection: socket.socket) -> None:
+        connection.sendall(self.greeting)
         head = b""
         while b"\r\n\r\n" not in head:
             more = connection.recv(65536)

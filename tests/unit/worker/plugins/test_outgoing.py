@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""One module opens connections: no other does, and it leaves none behind."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.protocol import Factory, Protocol
+
+import wsgi_zasync
+from wsgi_zasync.worker.plugins.addresses import OutgoingRules
+from wsgi_zasync.worker.plugins.failures import AddressRefused, NameNotFound
+from wsgi_zasync.worker.plugins.outgoing import Outgoing, tls_options
+
+WORKER = Path(wsgi_zasync.__file__).parent / "worker"
+
+#: Names by which Python and Twisted open connections.
+OPENERS = {
+    "Agent", "ClientCreator", "HTTPClient", "HTTPConnection", "HTTPSConnection",
+    "HostnameEndpoint", "ProxyAgent", "SSL4ClientEndpoint", "TCP4ClientEndpoint",
+    "TCP6ClientEndpoint", "UNIXClientEndpoint", "clientFromString", "connectProtocol",
+    "connectSSL", "connectTCP", "connectUDP", "connectUNIX", "create_connection", "httpx",
+    "listenUDP", "open_connection", "requests", "socket", "urllib3", "urlopen",
+}  # fmt: skip
+
+
+def names_in(source: str) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            found.add(node.attr)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(
+    "module", sorted((WORKER / "plugins").rglob("*.py")), ids=lambda path: path.stem
+)
+def test_no_plugin_opens_connections_by_itself(module: Path) -> None:
+    opened = names_in(module.read_text()) & OPENERS
+    if module.name == "outgoing.py":
+        assert opened == {"Agent", "TCP4ClientEndpoint", "TCP6ClientEndpoint"}
+    else:
+        assert opened == set()
+
+
+class Line(Protocol):
+    """Sends a line and keeps what comes."""
+
+    def __init__(self) -> None:
+        self.lost = False
+
+    def connectionMade(self) -> None:
+        self.transport.write(b"GET / HTTP/1.0\r\n\r\n")
+
+    def connectionLost(self, reason: Any = None) -> None:
+        self.lost = True
+
+
+def outgoing_to(reactor: Any, site: Any, names: Any = None) -> Outgoing:
+    return Outgoing(reactor, OutgoingRules(allow=(f"127.0.0.1:{site.port}",)), names)
+
+
+def test_any_protocol_can_be_connected_and_is_dropped_at_the_end(
+    reactor: Any, run: Any, site: Any
+) -> None:
+    # Given a connection of a protocol that knows nothing of HTTP
+    outgoing = outgoing_to(reactor, site)
+    endpoint = outgoing.endpoint("127.0.0.1", site.port)
+    line = run(endpoint.connect, Factory.forProtocol(Line))
+    assert isinstance(line, Line)
+    # When all is closed, more than once
+    run(outgoing.close)
+    run(outgoing.close)
+    # Then the server sees the end of it, and so does the protocol
+    site.wait_for_the_end_of_all_connections()
+    run(lambda: None)
+    assert line.lost
+
+
+def test_an_endpoint_refuses_what_the_rules_refuse(
+    reactor: Any, run: Any, site: Any, untouchable: Any, names: Any
+) -> None:
+    known = names(empty_test=[[]], public_test=[["8.8.8.8"]])
+    outgoing = outgoing_to(reactor, site, known)
+    for host, port, error in (
+        ("127.0.0.1", untouchable.port, AddressRefused),
+        ("127.0.0.2", site.port, AddressRefused),
+        ("::1", site.port, AddressRefused),
+        ("public.test", site.port, AddressRefused),
+        ("empty.test", site.port, NameNotFound),
+    ):
+        with pytest.raises(error):
+            run(outgoing.endpoint(host, port).connect, Factory.forProtocol(Line))
+
+
+def test_an_answer_that_is_no_internet_address_is_refused(reactor: Any, run: Any) -> None:
+    # Given a resolver that offers a socket of this machine
+    class Odd:
+        def resolveHostName(self, receiver: Any, *args: Any) -> None:
+            receiver.resolutionBegan(self)
+            receiver.addressResolved(object())
+            receiver.resolutionComplete()
+
+    outgoing = Outgoing(reactor, OutgoingRules(allow=("0.0.0.0/0:*", "[::/0]:*")), Odd())
+    # When, then
+    with pytest.raises(AddressRefused):
+        run(outgoing.endpoint("odd.test", 80).connect, Factory.forProtocol(Line))
+
+
+def test_a_connection_that_receives_more_than_its_budget_is_cut(
+    reactor: Any, run: Any, site: Any
+) -> None:
+    # Given a server that sends 1,000 bytes and waits for the client to go
+    def thousand(connection: Any) -> None:
+        connection.sendall(bytes(1000))
+        connection.recv(1)
+
+    site.answers["/"] = thousand
+    outgoing = outgoing_to(reactor, site)
+    outgoing.limit_received(999)
+    # When
+    run(outgoing.endpoint("127.0.0.1", site.port).connect, Factory.forProtocol(Line))
+    site.wait_for_the_end_of_all_connections()
+    # Then
+    run(lambda: None)
+    assert outgoing.exceeded
+
+
+def test_reading_the_authorities_is_done_once_for_a_host() -> None:
+    assert tls_options("example.org", None) is tls_options("example.org", None)
+    assert tls_options("example.org", None) is not tls_options("example.net", None)
