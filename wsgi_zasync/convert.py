@@ -12,9 +12,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
-Convert = Callable[[Any], Any]
+Convert = Callable[..., Any]
 
 _YES = frozenset({"yes", "true", "on", "1"})
 _NO = frozenset({"no", "false", "off", "0"})
@@ -156,6 +157,19 @@ def url_prefix(value: Any) -> str:
     if {".", ".."} & set(path.split("/")):
         raise ValueError(f"write a path without dots as a part of it, not {value!r}")
     return path
+
+
+def existing_file(value: Any, here: Path) -> Path:
+    """A file that is there, by a path from ``here``."""
+    path = here / (value if isinstance(value, Path) else text(value))
+    if not path.is_file():
+        raise ValueError(f"there is no file {path}")
+    return path
+
+
+def anything(value: Any) -> Any:
+    """Whatever Python gives."""
+    return value
 
 
 def named_object(value: Any) -> Any:

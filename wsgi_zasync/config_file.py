@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""One paster-style file: the sections that the web side and the workers share.
+
+``[plugins]``, ``[plugin:NAME]``, ``[roles]``, ``[permissions]`` and ``[schedule]`` are read
+here, with PasteDeploy's own ``%(here)s``. Unlike in PasteDeploy's sections only ``=`` ends a
+key in them, so that ``members:alice = editor`` names the user ``alice`` of source ``members``.
+"""
+
+from __future__ import annotations
+
+import configparser
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .convert import words
+from .errors import ConfigurationError
+
+#: The sections that are read here, beside ``[plugin:NAME]``.
+SHARED_SECTIONS = ("plugins", "roles", "permissions", "schedule")
+
+#: The entry-point group of what ``use =`` in ``[worker:…]`` may name.
+WORKER_FACTORY = "wsgi_zasync.worker_factory"
+
+#: What PasteDeploy knows; other names near ours are spelling mistakes.
+_OTHERS = ("app", "application", "composite", "pipeline", "filter", "filter-app", "server")
+
+_PLUGIN = "plugin:"
+_CRON_FIELD = re.compile(r"[0-9A-Za-z*/,-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleEntry:
+    """One line of ``[schedule]``: when, in the five fields of cron, which plugin is called."""
+
+    name: str
+    fields: tuple[str, str, str, str, str]
+    plugin: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigFile:
+    """The shared sections of one file, checked as far as text alone can be."""
+
+    path: Path
+    plugins: Mapping[str, str] = field(default_factory=dict)
+    #: Plugin name to the options of ``[plugin:NAME]``.
+    plugin_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    permissions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    schedule: tuple[ScheduleEntry, ...] = ()
+    #: Every section's name with the keys written in it.
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConfigFile:
+        """Read a file.
+
+        Raises:
+            ConfigurationError: It is not there, is no such file, or a line of a shared section
+                cannot be understood; the text names file, section and key.
+        """
+        path = Path(path).absolute()
+        parser = _parsed(path)
+        _refuse_misspelt(path, parser)
+        options = {
+            name.removeprefix(_PLUGIN): _section(path, parser, name)
+            for name in parser.sections()
+            if name.startswith(_PLUGIN)
+        }
+        return cls(
+            path=path,
+            plugins=_section(path, parser, "plugins"),
+            plugin_options=options,
+            roles=_words(_section(path, parser, "roles")),
+            permissions=_words(_section(path, parser, "permissions")),
+            schedule=tuple(
+                _schedule_entry(path, name, text)
+                for name, text in _section(path, parser, "schedule").items()
+            ),
+            keys={name: tuple(_own_keys(parser, name)) for name in parser.sections()},
+        )
+
+    def sections_with(self, key: str, *kinds: str) -> list[str]:
+        """The sections of these kinds (``filter``, ``worker``) in which a key is written."""
+        return [
+            name
+            for name, keys in self.keys.items()
+            if name.split(":", 1)[0] in kinds and any(k.split(":", 1)[0] == key for k in keys)
+        ]
+
+    def worker(self, name: str = "main") -> tuple[dict[str, str], dict[str, str]]:
+        """``[worker:NAME]`` as PasteDeploy reads it: the global and the local values.
+
+        Raises:
+            ConfigurationError: There is no such section, or what it uses cannot be found.
+        """
+        if f"worker:{name}" not in self.keys:
+            raise ConfigurationError(f"{self.path} has no section [worker:{name}]")
+        from paste.deploy.loadwsgi import ConfigLoader
+
+        try:
+            context = ConfigLoader(str(self.path)).get_context(_WorkerSection(), name)
+        except (LookupError, ImportError, configparser.Error) as error:
+            raise ConfigurationError(
+                f"{self.path} [worker:{name}]: {error}; write use = egg:wsgi_zasync#worker"
+            ) from error
+        return dict(context.global_conf), dict(context.local_conf)
+
+
+class _WorkerSection:
+    """What PasteDeploy has to know of a kind of section."""
+
+    name = "worker"
+    egg_protocols = ((WORKER_FACTORY,),)
+    config_prefixes = (("worker",),)
+
+
+def _parsed(path: Path) -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(
+        defaults={"here": str(path.parent), "__file__": str(path)},
+        delimiters=("=",),
+        # Other people's sections may have "key: value".
+        allow_no_value=True,
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    try:
+        with path.open(encoding="utf-8") as file:
+            parser.read_file(file)
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+    return parser
+
+
+def _own_keys(parser: configparser.ConfigParser, section: str) -> list[str]:
+    defaults = parser.defaults()
+    return [key for key in parser.options(section) if key not in defaults]
+
+
+def _section(path: Path, parser: configparser.ConfigParser, section: str) -> dict[str, str]:
+    if not parser.has_section(section):
+        return {}
+    values: dict[str, str] = {}
+    for key in _own_keys(parser, section):
+        try:
+            value: str | None = parser.get(section, key)
+        except configparser.InterpolationError as error:
+            raise _wrong(path, section, key, f"{error}; write %% for a percent sign") from error
+        if value is None:
+            raise _wrong(path, section, key, "write key = value")
+        values[key] = value.strip()
+    return values
+
+
+def _wrong(path: Path, section: str, key: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{path} [{section}] {key}: {why}")
+
+
+def _words(section: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+    return {name: words(text) for name, text in section.items()}
+
+
+def _schedule_entry(path: Path, name: str, text: str) -> ScheduleEntry:
+    parts = text.split()
+    if len(parts) != 6 or not all(_CRON_FIELD.fullmatch(part) for part in parts[:5]):
+        raise _wrong(
+            path,
+            "schedule",
+            name,
+            "write minute, hour, day, month, weekday and a plugin, such as 0 3 * * * report.render",
+        )
+    minute, hour, day, month, weekday, plugin = parts
+    return ScheduleEntry(name, (minute, hour, day, month, weekday), plugin)
+
+
+def _refuse_misspelt(path: Path, parser: configparser.ConfigParser) -> None:
+    ours = (*SHARED_SECTIONS, "plugin", "worker")
+    for section in parser.sections():
+        kind, colon, _ = section.partition(":")
+        if kind in (*ours, *_OTHERS) and (colon or kind in SHARED_SECTIONS):
+            continue
+        near: Any = difflib.get_close_matches(kind.lower(), ours, n=1, cutoff=0.75)
+        if near and kind not in _OTHERS:
+            wanted = near[0] if near[0] in SHARED_SECTIONS else f"{near[0]}:NAME"
+            raise ConfigurationError(f"{path} [{section}]: did you mean [{wanted}]?")
