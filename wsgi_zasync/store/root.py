@@ -21,7 +21,7 @@ from persistent.mapping import PersistentMapping
 from transaction.interfaces import TransientError
 from ZODB.POSException import StorageError
 
-from ..call import LANES, SEED_BYTES, CallRecord, Place, not_found
+from ..call import LANES, CallRecord, Place, not_found
 from ..errors import ConfigurationError
 from . import tallies
 from .accepted import Publication, WorkerArea
@@ -135,13 +135,9 @@ class Store:
     # -- putting ------------------------------------------------------------------------
 
     def add(self, record: CallRecord, lane_number: int) -> None:
-        """Write a new call: its seed, its place, its owner's index, its inbox."""
+        """Write a new call: its place, its owner's index, its inbox."""
         site = self.site
-        if lane_number not in site.claims and self._is_new(site):
-            # Whoever makes the store in a transaction of the host's cannot claim beside it.
-            site.claims[lane_number] = "maker"
         lane = site.lanes[lane_number]
-        record.seed = os.urandom(SEED_BYTES)
         if site.name != record.site:
             record.site = site.name
         key = owner_key(record.owner)
@@ -155,9 +151,10 @@ class Store:
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
 
-    @staticmethod
-    def _is_new(site: Site) -> bool:
-        return site._p_serial == b"\0" * 8
+    @property
+    def is_new(self) -> bool:
+        """Whether this very transaction makes the store."""
+        return self.site._p_serial == b"\0" * 8
 
     def post_note(self, record: CallRecord, lane_number: int) -> None:
         """Ask the workers to look at a *final* call again.

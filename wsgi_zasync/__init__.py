@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Asynchronous calls for any WSGI application, in the request's own ZODB transaction."""
+
+from __future__ import annotations
+
+from .call import Failure
+from .errors import (
+    CallCancelled,
+    CallExpired,
+    CallFailed,
+    CallIsFinal,
+    CallNotFinal,
+    CallNotFound,
+    ConfigurationError,
+    DuplicateCall,
+    ExpressionError,
+    InvalidArguments,
+    NotAuthenticated,
+    QuotaExceeded,
+    TransactionOver,
+    Unauthorized,
+    UnknownPlugin,
+    ZasyncError,
+)
+from .exposure import expose
+from .manager import CallManager, get_manager
+from .plugins import plugin
+from .ports import SecurityPolicy
+from .retry import Retry, RetryPolicy
+from .sealing import Secret
+from .security import Principal
+from .states import CallState
+from .view import Call
+
+__all__ = [
+    "Call",
+    "CallCancelled",
+    "CallExpired",
+    "CallFailed",
+    "CallIsFinal",
+    "CallManager",
+    "CallNotFinal",
+    "CallNotFound",
+    "CallState",
+    "ConfigurationError",
+    "DuplicateCall",
+    "ExpressionError",
+    "Failure",
+    "InvalidArguments",
+    "NotAuthenticated",
+    "Principal",
+    "QuotaExceeded",
+    "Retry",
+    "RetryPolicy",
+    "Secret",
+    "SecurityPolicy",
+    "TransactionOver",
+    "Unauthorized",
+    "UnknownPlugin",
+    "ZasyncError",
+    "expose",
+    "get_manager",
+    "plugin",
+]

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What a call manager and its calls share, and what they keep on a transaction.
+
+``PutState`` lives on the transaction itself: it is gone with it, so that a host that runs a
+request again finds a clean manager.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .call import CallRecord, to_micros
+from .deployment import Deployment
+from .ports import Access
+from .security import Principal
+from .store import Store
+from .store.claims import claim
+from .store.wakeup import Signal, signal_for
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """Where and for whom calls are looked at; of one transaction, like its store."""
+
+    access: Access
+    deployment: Deployment
+    store: Store
+    owner: Principal
+
+    def state(self) -> PutState:
+        """What is kept on the current transaction."""
+        return PutState.of(self.access.transaction(), self.deployment)
+
+    def lane(self) -> int:
+        """The lane of this transaction, claimed at first need."""
+        state = self.state()
+        if state.lane is None:
+            if self.store.is_new:
+                # Another transaction beside this one cannot claim in a store that is not there.
+                state.lane = claim(self.store.site, "maker")
+            else:
+                state.lane = self.deployment.lanes.take(lambda: self.access.claim_lane(self.store))
+        return state.lane
+
+    def written(self, record: CallRecord, action: str) -> None:
+        """Remember a write, for waking workers and for the log, once it is committed."""
+        note = Written(record._p_oid, record.id, record.plugin, record.owner, action)
+        state = self.state()
+        state.signal = signal_for(self.store.connection.db())
+        state.written.append(note)
+
+    def now(self) -> int:
+        """The time in microseconds since 1970 UTC."""
+        return to_micros(self.deployment.clock.now())
+
+
+class Written(NamedTuple):
+    """One change of a call. A copy: after a commit nothing may be loaded to tell of it."""
+
+    oid: bytes
+    id: str
+    plugin: str
+    owner: tuple[str, str]
+    action: str
+
+
+class PutState:
+    """What a deployment keeps on one transaction."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        #: The owner as the application set it.
+        self.principal: Principal | None = None
+        #: The lane that this transaction puts into.
+        self.lane: int | None = None
+        #: The records of the puts, in order, for a replay after a conflict.
+        self.puts: list[CallRecord] = []
+        #: What is to be told of once it is committed, and to whom.
+        self.written: list[Written] = []
+        self.signal: Signal | None = None
+
+    @classmethod
+    def peek(cls, txn: Any, deployment: Deployment) -> PutState | None:
+        """What is kept on the transaction, None if nothing was yet."""
+        try:
+            found: PutState = txn.data(deployment)
+        except KeyError:
+            return None
+        return found
+
+    @classmethod
+    def of(cls, txn: Any, deployment: Deployment) -> PutState:
+        """What is kept on the transaction, made at first need."""
+        state = cls.peek(txn, deployment)
+        if state is None:
+            state = cls(deployment)
+            txn.set_data(deployment, state)
+            txn.addAfterCommitHook(state._ended)
+            txn.addAfterAbortHook(state._ended, (False,))
+        return state
+
+    def _ended(self, committed: bool) -> None:
+        """The transaction is over; runs in the thread that ended it."""
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            self._deployment.lanes.give_back(lane)
+        written, self.written = self.written, []
+        if not committed or self.signal is None:
+            return
+        self.signal.announce(note.oid for note in written)
+        for note in written:
+            logger.info(
+                "call %s of plugin %r %s",
+                note.id,
+                note.plugin,
+                note.action,
+                extra={"call": note.id, "plugin": note.plugin, "owner": note.owner},
+            )

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The call manager: what application code asks for calls.
+
+A manager belongs to one request (or to one completing transaction of a worker), is used in its
+thread, and keeps nothing itself from one attempt of the host to the next: what belongs to a
+transaction is kept on that transaction (``context.PutState``). It never commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from .call import CallRecord
+from .context import CallContext, PutState
+from .deployment import Deployment
+from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthenticated
+from .options import PutOptions
+from .ports import Access
+from .putting import put_call
+from .security import Principal
+from .states import CallState
+from .store import Store, open_store
+from .view import Call
+
+#: Where the middleware puts the manager in the WSGI environ.
+ENVIRON_KEY = "wsgi_zasync.manager"
+
+#: How many calls ``mine`` gives at most at a time.
+MAX_LIMIT = 1_000
+
+#: ``calls.serve``: a WSGI application for the manager given.
+Serve = Callable[["CallManager", dict[str, Any], Any], Iterable[bytes]]
+
+
+def get_manager(environ: Mapping[str, Any]) -> CallManager:
+    """The call manager of this request.
+
+    Raises:
+        ConfigurationError: There is none: the middleware does not wrap this application.
+    """
+    manager = environ.get(ENVIRON_KEY)
+    if type(manager) is not CallManager:
+        raise ConfigurationError(
+            "there is no call manager in this WSGI environ: wrap the application with "
+            "wsgi_zasync.CallManagerMiddleware, or add egg:wsgi_zasync to its pipeline"
+        )
+    return manager
+
+
+class CallManager:
+    """Puts, finds and ends the calls of one owner."""
+
+    def __init__(
+        self,
+        access: Access,
+        deployment: Deployment,
+        *,
+        options: PutOptions | None = None,
+        serve: Serve | None = None,
+        lineage: tuple[int, str] = (0, ""),
+    ) -> None:
+        """Made by the middleware and by workers.
+
+        Args:
+            access: How to reach database, transaction and user.
+            deployment: What the process knows.
+            options: For the puts made through this manager.
+            serve: What answers ``calls.serve``.
+            lineage: Depth and first ancestor's id for the calls put.
+        """
+        self._access = access
+        self._deployment = deployment
+        self._options = options or PutOptions()
+        self._serve = serve
+        self._lineage = lineage
+
+    # -- who and where ------------------------------------------------------------------
+
+    @property
+    def principal(self) -> Principal | None:
+        """The owner of new puts: as set, else as the request is authenticated, else None.
+
+        What is set belongs to the current transaction and is gone with it.
+        """
+        state = PutState.peek(self._access.transaction(), self._deployment)
+        if state is not None and state.principal is not None:
+            return state.principal
+        return self._access.authenticated()
+
+    @principal.setter
+    def principal(self, principal: Principal | str | None) -> None:
+        if isinstance(principal, str):
+            principal = Principal(principal)
+        if principal is not None and type(principal) is not Principal:
+            raise InvalidArguments(
+                f"principal must be a Principal or a str, not {type(principal).__name__}",
+                path="principal",
+            )
+        PutState.of(self._access.transaction(), self._deployment).principal = principal
+
+    @property
+    def connection(self) -> Any:
+        """This request's ZODB connection: the host's, or ours, opened at first need."""
+        return self._access.application_connection()
+
+    @property
+    def root(self) -> Any:
+        """The root of the application's database; what is written there commits with the calls."""
+        return self.connection.root()
+
+    def bind(self, connection: Any) -> None:
+        """Use this ZODB connection and its transaction, until that transaction ends."""
+        self._access.bind(connection)
+
+    def serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request under the prefix, as a WSGI application (for hosts that mount it).
+
+        Raises:
+            ConfigurationError: This manager is a worker's, which serves nobody.
+        """
+        if self._serve is None:
+            raise ConfigurationError("this call manager serves no requests: use the middleware's")
+        return self._serve(self, environ, start_response)
+
+    # -- asking for calls -----------------------------------------------------------------
+
+    def options(self, **options: Any) -> CallManager:
+        """The same manager with options for the puts made through it.
+
+        Args:
+            options: timeout, begin_after, expires, priority, unique, on_duplicate, queue, retry,
+                keep, title, author (see DESIGN of the documentation's reference).
+
+        Raises:
+            InvalidArguments: An unknown option, or a value that does not fit.
+        """
+        return CallManager(
+            self._access,
+            self._deployment,
+            options=self._options.evolve(**options),
+            serve=self._serve,
+            lineage=self._lineage,
+        )
+
+    def put(self, plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
+        """Ask for a call, in the current transaction.
+
+        Raises:
+            NotAuthenticated: Nobody would own it.
+            UnknownPlugin: Neither this process nor a worker has the plugin.
+            InvalidArguments: They do not fit the plugin, or cannot be stored.
+            Unauthorized: The owner lacks the plugin's permission on an argument.
+            DuplicateCall: The ``unique`` key is taken, and ``on_duplicate`` is ``"raise"``.
+            QuotaExceeded: The owner has too many calls, or too large ones.
+            TransactionOver: The request's transaction has been committed already.
+            ConfigurationError: No connection can be used; the text says what to configure.
+        """
+        owner = self._owner()
+        context = self._context(owner)
+        record = put_call(
+            context, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
+        )
+        return Call(record, context, self._options.author)
+
+    # -- an owner's calls -----------------------------------------------------------------
+
+    def get(self, id: str, /) -> Call:
+        """The call with this id.
+
+        Raises:
+            CallNotFound: There is none, or it is somebody else's.
+        """
+        context = self._context(self._owner())
+        record = context.store.find(context.owner.owner, id)
+        return Call(record, context, self._options.author)
+
+    def __contains__(self, id: object) -> bool:
+        try:
+            self.get(id)  # type: ignore[arg-type]
+        except CallNotFound:
+            return False
+        return True
+
+    def mine(
+        self,
+        state: CallState | str | None = None,
+        plugin: str | None = None,
+        newest_first: bool = True,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> list[Call]:
+        """The owner's calls.
+
+        Args:
+            state: Only those in this state.
+            plugin: Only those of this plugin.
+            newest_first: Or the oldest first.
+            limit: At most so many, up to 1,000.
+            after: The id of the last call of the part before.
+
+        Raises:
+            InvalidArguments: ``state`` or ``limit`` is none that there can be.
+            CallNotFound: There is no call ``after``.
+        """
+        wanted = None if state is None else _state(state)
+        if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+            raise InvalidArguments(f"limit must be 1 to {MAX_LIMIT}", path="limit")
+        context = self._context(self._owner())
+        calls = (Call(record, context) for record in _ordered(context, newest_first, after))
+        found = (
+            call
+            for call in calls
+            if (plugin is None or call.plugin == plugin)
+            and (wanted is None or call.state is wanted)
+        )
+        return list(islice(found, limit))
+
+    def count(self, state: CallState | str | None = None) -> int:
+        """How many calls the owner has, in all or in one state."""
+        context = self._context(self._owner())
+        if state is not None and not _state(state).is_final:
+            # What runs is on the workers' boards only, so these few are looked at.
+            wanted = _state(state)
+            records = context.store.newest(context.owner.owner)
+            return sum(1 for r in records if not r.is_final and Call(r, context).state is wanted)
+        tally = context.store.tally(context.owner.owner)
+        return tally.stored if state is None else tally.by_state[_state(state)]
+
+    def cancel(self, id: str, /) -> Call:
+        """Cancel a call: at once if it waits, else by asking the worker to stop it."""
+        call = self.get(id)
+        call.cancel()
+        return call
+
+    def forget(self, id: str, /) -> None:
+        """Erase a final call.
+
+        Raises:
+            CallNotFound: There is none, or it is somebody else's.
+            CallNotFinal: Cancel it first.
+        """
+        self.get(id).forget()
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _owner(self) -> Principal:
+        principal = self.principal
+        if principal is None:
+            raise NotAuthenticated(
+                "a call needs an owner and nobody is logged in: log in, set calls.principal, or "
+                "configure identity"
+            )
+        return principal
+
+    def _context(self, owner: Principal) -> CallContext:
+        connection = self._access.store_connection()
+        return CallContext(
+            access=self._access,
+            deployment=self._deployment,
+            store=open_store(connection, self._deployment.site),
+            owner=owner,
+        )
+
+
+def _state(state: CallState | str) -> CallState:
+    try:
+        return CallState(state)
+    except ValueError:
+        known = ", ".join(CallState)
+        raise InvalidArguments(
+            f"there is no state {state!r}: say one of {known}", path="state"
+        ) from None
+
+
+def _ordered(context: CallContext, newest_first: bool, after: str | None) -> Iterable[CallRecord]:
+    """The owner's records in order, from behind the call ``after`` on."""
+    store, owner = context.store, context.owner.owner
+    if after is None:
+        return store.newest(owner) if newest_first else store.oldest(owner)
+    last = store.find(owner, after)
+    mark = (last.created, last.id)
+    if newest_first:
+        return (r for r in store.newest(owner, last.created) if (r.created, r.id) < mark)
+    return (r for r in store.oldest(owner) if (r.created, r.id) > mark)
+
+
+__all__ = ["Call", "CallManager", "Store", "get_manager"]

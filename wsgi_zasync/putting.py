@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Putting: from a plugin's name and arguments to a record in the request's transaction.
+
+Everything that can be wrong is found before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import replace
+from typing import Any
+
+from .call import PRIORITIES, SEED_BYTES, CallRecord
+from .context import CallContext
+from .errors import (
+    ConfigurationError,
+    DuplicateCall,
+    InvalidArguments,
+    QuotaExceeded,
+    Unauthorized,
+)
+from .options import PutOptions
+from .plugins import PluginDeclaration, check_arguments, unknown
+from .security import SESSION_SOURCE, Principal
+from .values import Storing, masked, persistent_objects, restored
+
+Lineage = tuple[int, str]
+
+
+def put_call(
+    context: CallContext,
+    owner: Principal,
+    plugin: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: PutOptions,
+    *,
+    lineage: Lineage = (0, ""),
+) -> CallRecord:
+    """Write a call; see ``CallManager.put`` for what it raises."""
+    if type(plugin) is not str:
+        raise InvalidArguments(
+            f"the plugin's name must be text, not {type(plugin).__name__}", path="plugin_name"
+        )
+    declaration = _declaration(context, plugin, args, kwargs)
+    root = context.access.application_connection().root()
+    now = context.deployment.policy.principal_now(owner, root)
+    record = CallRecord()
+    record.seed = os.urandom(SEED_BYTES)
+    sealer = context.deployment.sealer
+    storing = Storing(
+        context.store.connection,
+        max_bytes=context.deployment.quotas.argument_bytes,
+        seal=None if sealer is None else lambda secret: sealer.seal(secret, record.seed),
+    )
+    if args:
+        record.args = storing.stored(args, "args")
+    if kwargs:
+        record.kwargs = storing.stored(kwargs, "kwargs")
+    record.plugin = plugin
+    record.owner = owner.owner
+    record.size = storing.size
+    if owner.title is not None:
+        record.owner_title = owner.title
+    _check_permission(context, now, declaration, (args, kwargs), root)
+    _set_options(context, record, options)
+    existing = _existing(context, record, options)
+    if existing is not None:
+        return existing
+    _check_quota(context, record)
+    _set_lineage(context, record, lineage)
+    context.store.add(record, context.lane())
+    if record.unique is not None:
+        context.store.set_unique(record.unique, record)
+    context.state().puts.append(record)
+    context.written(record, "put")
+    return record
+
+
+def _declaration(
+    context: CallContext, plugin: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> PluginDeclaration | None:
+    """What is known of the plugin here; None if only workers have it."""
+    registry = context.deployment.registry
+    declaration, parameters = None, None
+    if plugin in registry:
+        try:
+            declaration = registry.declaration(plugin)
+            parameters = declaration.parameters
+        except ConfigurationError:
+            # It cannot be imported here. If a worker can, that is where it belongs.
+            if plugin not in context.store.published():
+                raise
+    if parameters is None:
+        published = context.store.published()
+        if declaration is None and plugin not in published:
+            raise unknown(plugin, {*registry.names(), *published})
+        parameters = published.get(plugin)
+    if parameters is not None:
+        check_arguments(plugin, parameters, args, kwargs)
+    return declaration
+
+
+def _check_permission(
+    context: CallContext,
+    owner: Principal,
+    declaration: PluginDeclaration | None,
+    values: Any,
+    root: Any,
+) -> None:
+    permission = None if declaration is None else declaration.permission
+    if permission is None:
+        if owner.source == SESSION_SOURCE:
+            raise Unauthorized("a plugin without a permission is not for anonymous owners: log in")
+        return
+    check_permission(context.deployment.policy, owner, permission, values, root)
+
+
+def check_permission(
+    policy: Any, owner: Principal, permission: str, values: Any, root: Any
+) -> None:
+    """Require the permission on every persistent object in ``values``, else on the root.
+
+    Raises:
+        Unauthorized: The owner lacks it on one of them.
+    """
+    objects = persistent_objects(values) or [policy.root_for(owner, root)]
+    for found in objects:
+        if not policy.allows(owner, permission, found):
+            raise Unauthorized(
+                f"{owner.id!r} needs the permission {permission!r} for this call on every object "
+                "in its arguments"
+            )
+
+
+def _set_options(context: CallContext, record: CallRecord, options: PutOptions) -> None:
+    now = context.deployment.clock.now()
+    record.created = context.now()
+    due, expires = options.micros("begin_after", now), options.micros("expires", now)
+    changes = {
+        "due": due,
+        "expires": expires,
+        "timeout": options.timeout,
+        "keep": options.keep,
+        "title": options.title,
+        "retry": None if options.retry is None else options.retry.to_plain(),
+    }
+    for name, value in changes.items():
+        if value is not None:
+            setattr(record, name, value)
+    if options.queue != "default":
+        record.queue = options.queue
+    if options.priority != "normal":
+        record.priority = PRIORITIES.index(options.priority)
+    if options.unique is not None:
+        record.unique = _digest(context, record, options.unique)
+
+
+def _digest(context: CallContext, record: CallRecord, key: str) -> bytes:
+    """The unique key of owner, plugin and key; keyed, so that nobody can aim at one tree."""
+    parts = [*record.owner, record.plugin, key]
+    text = b"".join(len(p.encode()).to_bytes(4, "big") + p.encode() for p in parts)
+    return hashlib.blake2b(text, digest_size=16, key=context.store.site.hash_key).digest()
+
+
+def _existing(context: CallContext, record: CallRecord, options: PutOptions) -> CallRecord | None:
+    """The open call with the same key, as ``on_duplicate`` wants it."""
+    if record.unique is None:
+        return None
+    found = context.store.unique_call(record.unique)
+    if found is None or found.owner != record.owner:
+        return None
+    if options.on_duplicate == "raise":
+        raise DuplicateCall(f"call {found.id} has this unique key and is not final", found.id)
+    if options.on_duplicate == "replace":
+        cancel_record(context, found)
+        return None
+    return found
+
+
+def cancel_record(context: CallContext, record: CallRecord) -> None:
+    """Cancel a call: at once while it waits, else ask its worker; final ones are left alone."""
+    if record.is_final:
+        return
+    if context.store.running(record) is not None:
+        mail = context.store.mail(record)
+        if not mail.cancel_requested:
+            context.store.write_mail(record, replace(mail, cancel_requested=True))
+            context.written(record, "asked to cancel")
+        return
+    record.cancel(context.now())
+    lane = context.lane()
+    context.store.count_end(context.store.site.lanes[lane].tallies, record)
+    # Also without callbacks: what its worker may have begun a moment ago is to stop.
+    context.store.post_note(record, lane)
+    context.written(record, "cancelled")
+
+
+def _check_quota(context: CallContext, record: CallRecord) -> None:
+    quotas, headroom = context.deployment.quotas, context.deployment.headroom
+    if headroom.spend(record.owner, record.size):
+        return
+    tally = context.store.tally(record.owner)
+    rooms = {
+        "open_calls": quotas.open_calls - tally.open,
+        "stored_calls": quotas.stored_calls - tally.stored,
+        "stored_bytes": quotas.stored_bytes - tally.bytes,
+    }
+    needed = {"open_calls": 1, "stored_calls": 1, "stored_bytes": record.size}
+    for limit, room in rooms.items():
+        if room < needed[limit]:
+            raise QuotaExceeded(
+                f"owner {record.owner[1]!r} has reached {limit} = {getattr(quotas, limit):,}; "
+                "nothing was put: wait for calls to end, or forget some",
+                limit,
+            )
+    calls = min(rooms["open_calls"], rooms["stored_calls"]) - 1
+    headroom.grant(record.owner, calls, rooms["stored_bytes"] - record.size)
+
+
+def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> None:
+    depth, ancestor = lineage
+    if not ancestor:
+        return
+    quotas = context.deployment.quotas
+    if depth > quotas.depth:
+        raise QuotaExceeded(f"calls put by calls go at most {quotas.depth} deep", "depth")
+    if context.store.descendants(ancestor) >= quotas.descendants:
+        raise QuotaExceeded(
+            f"call {ancestor} has {quotas.descendants:,} descendants already", "descendants"
+        )
+    record.depth, record.ancestor = depth, ancestor
+
+
+def shown_arguments(record: CallRecord, connection: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Copies of a call's arguments, secrets masked."""
+    args, kwargs = restored((record.args, record.kwargs), connection, masked)
+    return args, kwargs

@@ -1,0 +1,415 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A call as applications hold it: a view of the record, for its owner, in one transaction.
+
+What it writes goes to the record only while that is certain to wait, and to the call's mailbox
+once a worker may be at it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from .call import PRIORITIES, CallRecord, Failure, from_micros
+from .callbacks import Callback, Occasion
+from .context import CallContext
+from .errors import (
+    CallCancelled,
+    CallExpired,
+    CallFailed,
+    CallIsFinal,
+    CallNotFinal,
+    CallNotFound,
+    InvalidArguments,
+    QuotaExceeded,
+)
+from .putting import cancel_record, shown_arguments
+from .security import Principal
+from .states import CallbackState, CallState
+from .store.mailbox import MAX_MESSAGE_BYTES, MAX_MESSAGES
+from .values import Storing, masked, restored, to_json
+
+#: The names that callbacks see anyway, so that nothing else can be bound to them.
+RESERVED = frozenset(
+    ("call", "result", "failure", "event", "user", "root", "now", "nothing", "default")
+)
+
+
+class Progress(NamedTuple):
+    """How far a call is."""
+
+    #: From 0 to 1, None while unknown.
+    fraction: float | None
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackView:
+    """What became of one callback expression."""
+
+    on: str
+    text: str
+    state: CallbackState
+    value: Any
+    error: str | None
+
+
+class Call:
+    """A call that you own."""
+
+    def __init__(
+        self, record: CallRecord, context: CallContext, author: Principal | None = None
+    ) -> None:
+        """Made by a call manager; ``author`` wrote the expressions declared through it."""
+        self._record = record
+        self._context = context
+        self._author = author
+        #: URL-safe, unguessable, never reused.
+        self.id: str = record.id
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self._record.plugin!r} {self.state}>"
+
+    # -- what was asked for ---------------------------------------------------------------
+
+    @property
+    def plugin(self) -> str:
+        """The name of the plugin that does the work."""
+        return self._record.plugin
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The positional arguments; a copy, secrets shown as ``***``."""
+        return shown_arguments(self._record, self._context.store.connection)[0]
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """The keyword arguments; a copy, secrets shown as ``***``."""
+        return shown_arguments(self._record, self._context.store.connection)[1]
+
+    @property
+    def title(self) -> str | None:
+        """What people may call it."""
+        return self._record.title
+
+    @property
+    def owner(self) -> Principal:
+        """Who owns it; without the roles, which are never trusted later."""
+        source, identifier = self._record.owner
+        return Principal(identifier, source, title=self._record.owner_title)
+
+    @property
+    def queue(self) -> str:
+        """The queue that it waits in."""
+        return self._record.queue
+
+    @property
+    def priority(self) -> str:
+        """``high``, ``normal`` or ``low``."""
+        return PRIORITIES[self._record.priority]
+
+    @property
+    def created(self) -> datetime:
+        """When it was put."""
+        return from_micros(self._record.created)
+
+    @property
+    def due(self) -> datetime | None:
+        """Not before this moment; None: at once."""
+        return _moment(self._record.due)
+
+    @property
+    def expires(self) -> datetime | None:
+        """If it has not begun by then, it never will."""
+        return _moment(self._record.expires)
+
+    # -- where it stands ------------------------------------------------------------------
+
+    @property
+    def state(self) -> CallState:
+        """Where the call stands."""
+        stored = CallState(self._record.state)
+        if stored is CallState.WAITING and self._context.store.running(self._record):
+            return CallState.RUNNING
+        return stored
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the call has ended."""
+        return self._record.is_final
+
+    @property
+    def waiting_reason(self) -> str | None:
+        """Why it waits, when that is more than being in line."""
+        return self._record.waiting_reason
+
+    @property
+    def started(self) -> datetime | None:
+        """When the last attempt began."""
+        running = self._context.store.running(self._record)
+        return _moment(self._record.started if running is None else running.started)
+
+    @property
+    def finished(self) -> datetime | None:
+        """When it ended."""
+        return _moment(self._record.finished)
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were begun, as far as is known."""
+        running = self._context.store.running(self._record)
+        return self._record.attempts if running is None else running.attempt
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, as the plugin told."""
+        running = self._context.store.running(self._record)
+        if running is not None:
+            return Progress(running.fraction, running.message)
+        done = self._record.state == CallState.SUCCEEDED
+        return Progress(1.0 if done else None, "")
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether it was asked to stop."""
+        record = self._record
+        if record.state == CallState.CANCELLED:
+            return True
+        return self._context.store.mail(record).cancel_requested
+
+    # -- its outcome ------------------------------------------------------------------------
+
+    @property
+    def result(self) -> Any:
+        """What the plugin returned; a copy.
+
+        Raises:
+            CallNotFinal: It has not ended yet.
+            CallFailed: With the failure.
+            CallCancelled: It was cancelled.
+            CallExpired: It was not begun in time.
+        """
+        record = self._record
+        match record.state:
+            case CallState.SUCCEEDED:
+                return restored(record.result, self._context.store.connection, masked)
+            case CallState.FAILED:
+                failure = self.failure
+                text = "it failed" if failure is None else f"{failure.type}: {failure.message}"
+                raise CallFailed(f"call {self.id}: {text}", failure)
+            case CallState.CANCELLED:
+                raise CallCancelled(f"call {self.id} was cancelled and has no result")
+            case CallState.EXPIRED:
+                raise CallExpired(f"call {self.id} was not begun in time and has no result")
+        raise CallNotFinal(f"call {self.id} is {self.state}: it has no result yet")
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why it failed, without the traceback; None if it did not."""
+        plain = self._record.failure
+        return None if plain is None else replace(Failure.from_plain(plain), traceback_text="")
+
+    # -- its callbacks ------------------------------------------------------------------------
+
+    @property
+    def callbacks(self) -> list[CallbackView]:
+        """The callback expressions in the order of their declaration."""
+        return [
+            CallbackView(
+                callback.on,
+                callback.text,
+                callback.state,
+                restored(callback.value, self._context.store.connection, masked),
+                callback.error,
+            )
+            for callback in self._all_callbacks()
+        ]
+
+    @property
+    def callbacks_failed(self) -> int:
+        """How many callback expressions failed."""
+        return sum(c.state is CallbackState.FAILED for c in self._record.all_callbacks())
+
+    def on_success(self, text: str, /, **names: Any) -> Call:
+        """Evaluate the expression when the call has succeeded; ``result`` is its result.
+
+        Raises:
+            ExpressionError: The text does not compile; with line and column.
+            InvalidArguments: A name cannot be bound to that value.
+            CallIsFinal: The call has ended.
+            QuotaExceeded: It has too many callbacks.
+        """
+        return self._declare("success", text, names)
+
+    def on_failure(self, text: str, /, **names: Any) -> Call:
+        """Evaluate the expression when the call has failed; ``failure`` says why."""
+        return self._declare("failure", text, names)
+
+    def on_cancel(self, text: str, /, **names: Any) -> Call:
+        """Evaluate the expression when the call was cancelled, or has expired."""
+        return self._declare("cancel", text, names)
+
+    def on_any(self, text: str, /, **names: Any) -> Call:
+        """Evaluate the expression when the call has ended, however."""
+        return self._declare("any", text, names)
+
+    def on_event(self, text: str, /, **names: Any) -> Call:
+        """Evaluate the expression for each event that the call emits."""
+        return self._declare("event", text, names)
+
+    def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
+        from .expressions import compile_expression
+
+        record, context = self._record, self._context
+        if record.is_final:
+            raise CallIsFinal(f"call {self.id} is {record.state}: it is too late for a callback")
+        quotas = context.deployment.quotas
+        if type(text) is not str:
+            raise InvalidArguments("the expression must be text", path="text")
+        if len(self._all_callbacks()) >= quotas.callbacks:
+            raise QuotaExceeded(f"a call has at most {quotas.callbacks} callbacks", "callbacks")
+        compile_expression(text)
+        for name in names:
+            if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
+                raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
+        storing = Storing(context.store.connection, max_bytes=quotas.argument_bytes - record.size)
+        stored = {name: storing.stored(value, name) for name, value in names.items()}
+        author = None if self._author is None else self._author.owner
+        callback = Callback(on=on, text=text, names=stored, author=author)
+        if record._p_serial == b"\0" * 8:
+            record.size += storing.size + len(text)
+            record.callbacks = (*record.callbacks, callback.to_plain())
+        else:
+            mail = context.store.mail(record)
+            late = replace(mail, callbacks=(*mail.callbacks, callback.to_plain()))
+            context.store.write_mail(record, late)
+        return self
+
+    def _all_callbacks(self) -> list[Callback]:
+        record = self._record
+        late = self._context.store.mail(record).callbacks[record.late_callbacks :]
+        return record.all_callbacks() + [Callback.from_plain(plain) for plain in late]
+
+    def retry_callbacks(self) -> int:
+        """Have the failed callbacks of this final call evaluated again; returns how many.
+
+        Raises:
+            CallNotFinal: Nothing of it can have failed yet.
+            QuotaExceeded: It was asked for too often.
+        """
+        record, context = self._record, self._context
+        if not record.is_final:
+            raise CallNotFinal(f"call {self.id} is {self.state}: no callback has failed yet")
+        callbacks = record.all_callbacks()
+        failed = sum(c.state is CallbackState.FAILED for c in callbacks)
+        if not failed:
+            return 0
+        limit = context.deployment.quotas.callback_retries
+        if record.callback_retries >= limit:
+            raise QuotaExceeded(
+                f"the callbacks of call {self.id} were retried {limit} times", "callback_retries"
+            )
+        record.callback_retries += 1
+        record.set_callbacks(
+            [
+                replace(c, state=CallbackState.PENDING, error=None)
+                if c.state is CallbackState.FAILED
+                else c
+                for c in callbacks
+            ]
+        )
+        context.store.post_note(record, context.lane())
+        context.written(record, "asked for its callbacks again")
+        return failed
+
+    # -- what its owner may do ----------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Cancel it: at once if it waits, else ask its worker; an ended call is left as it is."""
+        cancel_record(self._context, self._record)
+
+    def forget(self) -> None:
+        """Erase it.
+
+        Raises:
+            CallNotFinal: Cancel it first.
+            CallNotFound: It was forgotten already.
+        """
+        record, context = self._record, self._context
+        if record.forgotten:
+            raise CallNotFound(f"call {self.id} was forgotten already")
+        if not record.is_final:
+            raise CallNotFinal(f"call {self.id} is {self.state}: cancel it first")
+        context.store.forget(record, context.store.site.lanes[context.lane()].tallies)
+        context.written(record, "forgotten")
+
+    def send(self, message: Any) -> None:
+        """Send plain data to a session call.
+
+        Raises:
+            CallIsFinal: It has ended.
+            QuotaExceeded: Too many messages, or bytes of them, wait to be read.
+            InvalidArguments: The message cannot be stored.
+        """
+        record, store = self._record, self._context.store
+        if record.is_final:
+            raise CallIsFinal(f"call {self.id} is {record.state}: nobody reads messages any more")
+        mail = store.mail(record)
+        storing = Storing(None, max_bytes=MAX_MESSAGE_BYTES)
+        messages = (*mail.messages, storing.stored(message, "message"))
+        if len(messages) > MAX_MESSAGES:
+            raise QuotaExceeded(f"{MAX_MESSAGES} messages wait already", "messages")
+        try:
+            storing.stored(mail.messages, "messages")
+        except InvalidArguments as exc:
+            raise QuotaExceeded(
+                f"the messages that wait have over {MAX_MESSAGE_BYTES:,} bytes", "messages"
+            ) from exc
+        store.write_mail(record, replace(mail, messages=messages))
+        self._context.written(record, "sent a message")
+
+    # -- for the page and the JSON API --------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """The call as plain JSON data, for its owner."""
+        record, failure = self._record, self.failure
+        here = f"{self._context.access.base_path}/calls/{self.id}"
+        return {
+            "id": self.id,
+            "plugin": self.plugin,
+            "title": self.title,
+            "owner": {"id": record.owner[1], "source": record.owner[0]},
+            "state": str(self.state),
+            "waiting_reason": self.waiting_reason,
+            "created": _iso(self.created),
+            "due": _iso(self.due),
+            "started": _iso(self.started),
+            "finished": _iso(self.finished),
+            "attempts": self.attempts,
+            "progress": self.progress._asdict(),
+            "result": to_json(record.result),
+            "failure": None
+            if failure is None
+            else {
+                "type": failure.type,
+                "message": failure.message,
+                "attempt": failure.attempt,
+                "when": _iso(failure.when),
+            },
+            "callbacks": [
+                {"on": c.on, "state": str(c.state), "value": to_json(c.value), "error": c.error}
+                for c in self._all_callbacks()
+            ],
+            "callbacks_failed": self.callbacks_failed,
+            "cancel_requested": self.cancel_requested,
+            "links": {"self": here, "result": f"{here}/result", "cancel": f"{here}/cancel"},
+        }
+
+
+def _moment(micros: int | None) -> datetime | None:
+    return None if micros is None else from_micros(micros)
+
+
+def _iso(when: datetime | None) -> str | None:
+    return None if when is None else when.isoformat().replace("+00:00", "Z")
