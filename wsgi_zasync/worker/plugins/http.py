@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
 from wsgi_zasync.plugins import plugin
+from wsgi_zasync.sealing import Secret
 
 from .bodies import Body, as_text, content_type
 from .failures import (
@@ -46,7 +47,7 @@ def get(
     attempt: Any,
     url: str,
     *,
-    headers: Mapping[str, str] | None = None,
+    headers: Mapping[str, str | Secret] | None = None,
     as_bytes: bool = False,
     max_bytes: int | None = None,
     timeout: float | timedelta = 30.0,
@@ -63,7 +64,7 @@ def get(
     Args:
         attempt: The attempt that this is; ``settings`` of it are ``[plugin:http.get]``.
         url: An absolute http or https URL without user and password.
-        headers: Sent with the request, and dropped as soon as a redirect leaves the origin.
+        headers: Sent with the request, secrets opened, and dropped as soon as a redirect leaves the origin.
         as_bytes: Leave text undecoded, in ``body``.
         max_bytes: Of the decompressed body; by default and at most what is configured.
         timeout: Seconds for everything, redirects included.
@@ -94,7 +95,7 @@ class Fetch:
     """One GET with all its redirects."""
 
     target: Target
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     as_bytes: bool = False
     max_bytes: int = MAX_BYTES
     timeout: float = 30.0

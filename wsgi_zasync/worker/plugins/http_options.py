@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
+from wsgi_zasync.sealing import Secret
 
 from .addresses import OutgoingRules
 from .failures import InvalidHeader
@@ -76,7 +77,7 @@ class HTTPSettings:
 
 
 def checked_headers(headers: Any) -> dict[str, str]:
-    """The caller's headers, if every one of them can be sent as it is.
+    """The caller's headers, if every one of them can be sent as it is; secrets opened.
 
     Raises:
         InvalidHeader: A name that is no token or ours to set, or a value that is no text or
@@ -84,18 +85,26 @@ def checked_headers(headers: Any) -> dict[str, str]:
     """
     if not isinstance(headers, Mapping):
         raise InvalidHeader(f"headers must be a dict of text, not {type(headers).__name__}")
-    for name, value in headers.items():
-        if not isinstance(name, str) or not _TOKEN.fullmatch(name):
-            raise InvalidHeader(f"{ascii(name)[:80]} is no name of a header")
-        if name.lower() in _OURS:
-            raise InvalidHeader(f"header {name}: is set by the plugin; leave it out")
-        if not isinstance(value, str):
-            raise InvalidHeader(f"header {name}: the value must be text")
-        if _UNSENDABLE.search(value) or not value.isascii():
-            raise InvalidHeader(
-                f"header {name}: the value must be one line of printable ASCII, without CR, LF, NUL"
-            )
-    return dict(headers)
+    return {_checked_name(name): _checked_value(name, value) for name, value in headers.items()}
+
+
+def _checked_name(name: Any) -> str:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise InvalidHeader(f"{ascii(name)[:80]} is no name of a header")
+    if name.lower() in _OURS:
+        raise InvalidHeader(f"header {name}: is set by the plugin; leave it out")
+    return name
+
+
+def _checked_value(name: str, value: Any) -> str:
+    text = value.reveal() if isinstance(value, Secret) else value
+    if not isinstance(text, str):
+        raise InvalidHeader(f"header {name}: the value must be text")
+    if _UNSENDABLE.search(text) or not text.isascii():
+        raise InvalidHeader(
+            f"header {name}: the value must be one line of printable ASCII, without CR, LF, NUL"
+        )
+    return text
 
 
 def flag(name: str, value: Any) -> bool:

@@ -21,6 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from wsgi_zasync import bundled
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
 from wsgi_zasync.plugins import parameters_of
+from wsgi_zasync.sealing import Secret
 from wsgi_zasync.worker.plugins import failures
 from wsgi_zasync.worker.plugins.addresses import OutgoingRules
 from wsgi_zasync.worker.plugins.http import Fetch, get
@@ -170,6 +171,14 @@ class TestResults:
         assert sent["accept-encoding"].startswith("gzip, deflate")
         assert sent["user-agent"] == "wsgi_zasync"
         assert sent["x-key"] == "k"
+
+    def test_a_secret_header_is_opened_for_the_server_only(self, site: Any, fetch: Any) -> None:
+        # When
+        result = fetch("/", headers={"Authorization": Secret("Bearer t0ken")})
+        # Then
+        assert site.requests[0].headers["authorization"] == "Bearer t0ken"
+        assert "t0ken" not in repr(result)
+        assert "t0ken" not in repr(Fetch(target=parse("http://x/"), headers={"X": "t0ken"}))
 
     def test_the_operator_may_name_the_client(self, site: Any, fetch: Any) -> None:
         fetch("/", settings={"user_agent": "our-site (admin@example.org)"})
@@ -709,7 +718,7 @@ class TestArguments:
             {"X-A": "b\r\nX-C: d"}, {"X-A": "b\n"}, {"X-A": "b\0"}, {"X-A": "b\rc"},
             {"X-A": "\x7f"},
             {"X-A\r\nX-B": "c"}, {"X A": "b"}, {"": "b"}, {"X-Ä": "b"}, {"X-A": "ä"}, {"X-A": 1},
-            {"X-A": ["b"]}, {1: "b"}, [("X-A", "b")], "X-A: b", {"Host": "localhost"},
+            {"X-A": ["b"]}, {"X-A": Secret("b\n")}, {"X-A": Secret(b"b")}, {1: "b"}, [("X-A", "b")], "X-A: b", {"Host": "localhost"},
             {"host": "x"}, {"Transfer-Encoding": "chunked"}, {"Content-Length": "3"},
             {"Connection": "keep-alive"}, {"Accept-Encoding": "br"}, {"Upgrade": "h2c"},
         ],
