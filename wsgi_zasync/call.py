@@ -76,7 +76,7 @@ class Failure:
     def from_plain(cls, plain: tuple[Any, ...]) -> Failure:
         """Read the stored form."""
         *rest, when = plain
-        return cls(*rest, None if when is None else from_micros(when))
+        return cls(*rest, when=None if when is None else from_micros(when))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from .plugins import Registry
 from .ports import SecurityPolicy
 from .sealing import Sealer
 from .security import DefaultPolicy
-from .quotas import Quotas
+from .settings import Quotas
 from .store.claims import LanePool
 
 

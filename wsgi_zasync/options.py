@@ -17,9 +17,6 @@ from .security import Principal
 #: What a put with a ``unique`` key does when such a call is open.
 OnDuplicate = Literal["return", "raise", "replace"]
 
-#: Nothing lies further ahead than this: a year.
-HORIZON_SECONDS = 365 * 86_400.0
-
 #: Longest unique key, queue name and title, in characters.
 MAX_KEY = 200
 
@@ -81,9 +78,20 @@ class PutOptions:
         if given is None:
             return None
         when = given if isinstance(given, datetime) else now + timedelta(seconds=given)
-        if (when - now).total_seconds() > HORIZON_SECONDS:
-            raise InvalidArguments(f"{name} is more than a year ahead", path=name)
         return to_micros(when)
+
+    def check_ahead(self, now: datetime, max_seconds: float) -> None:
+        """Refuse times further ahead than is allowed.
+
+        Raises:
+            InvalidArguments: Naming the option.
+        """
+        for name in ("begin_after", "expires", "keep"):
+            given = getattr(self, name)
+            ahead = (given - now).total_seconds() if isinstance(given, datetime) else given
+            if ahead is not None and ahead > max_seconds:
+                days = max_seconds / 86_400
+                raise InvalidArguments(f"{name} is more than {days:g} days ahead", path=name)
 
 
 def _wrong(name: str, wanted: str, given: Any) -> InvalidArguments:
@@ -115,10 +123,8 @@ def _duration(name: str, given: Any) -> float | None:
     if type(given) not in (int, float, timedelta):
         raise _wrong(name, "seconds or a timedelta", given)
     value = seconds(given)
-    if not 0 < value <= HORIZON_SECONDS:
-        raise InvalidArguments(
-            f"{name} must be above 0 and at most a year, not {value} s", path=name
-        )
+    if not 0 < value < float("inf"):
+        raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
     return value
 
 

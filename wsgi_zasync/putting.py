@@ -51,7 +51,7 @@ def put_call(
     sealer = context.deployment.sealer
     storing = Storing(
         context.store.connection,
-        max_bytes=context.deployment.quotas.argument_bytes,
+        max_bytes=context.deployment.quotas.max_argument_bytes,
         seal=None if sealer is None else lambda secret: sealer.seal(secret, record.seed),
     )
     if args:
@@ -137,6 +137,8 @@ def check_permission(
 def _set_options(context: CallContext, record: CallRecord, options: PutOptions) -> None:
     now = context.deployment.clock.now()
     record.created = context.now()
+    ahead = context.deployment.quotas.max_ahead
+    options.check_ahead(now, ahead)
     due, expires = options.micros("begin_after", now), options.micros("expires", now)
     changes = {
         "due": due,
@@ -203,11 +205,11 @@ def _check_quota(context: CallContext, record: CallRecord) -> None:
         return
     tally = context.store.tally(record.owner)
     rooms = {
-        "open_calls": quotas.open_calls - tally.open,
-        "stored_calls": quotas.stored_calls - tally.stored,
-        "stored_bytes": quotas.stored_bytes - tally.bytes,
+        "max_open_calls": quotas.max_open_calls - tally.open,
+        "max_stored_calls": quotas.max_stored_calls - tally.stored,
+        "max_owner_bytes": quotas.max_owner_bytes - tally.bytes,
     }
-    needed = {"open_calls": 1, "stored_calls": 1, "stored_bytes": record.size}
+    needed = {"max_open_calls": 1, "max_stored_calls": 1, "max_owner_bytes": record.size}
     for limit, room in rooms.items():
         if room < needed[limit]:
             raise QuotaExceeded(
@@ -215,8 +217,8 @@ def _check_quota(context: CallContext, record: CallRecord) -> None:
                 "nothing was put: wait for calls to end, or forget some",
                 limit,
             )
-    calls = min(rooms["open_calls"], rooms["stored_calls"]) - 1
-    headroom.grant(record.owner, calls, rooms["stored_bytes"] - record.size)
+    calls = min(rooms["max_open_calls"], rooms["max_stored_calls"]) - 1
+    headroom.grant(record.owner, calls, rooms["max_owner_bytes"] - record.size)
 
 
 def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> None:
@@ -224,11 +226,11 @@ def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> 
     if not ancestor:
         return
     quotas = context.deployment.quotas
-    if depth > quotas.depth:
-        raise QuotaExceeded(f"calls put by calls go at most {quotas.depth} deep", "depth")
-    if context.store.descendants(ancestor) >= quotas.descendants:
+    if depth > quotas.max_depth:
+        raise QuotaExceeded(f"calls put by calls go at most {quotas.max_depth} deep", "max_depth")
+    if context.store.descendants(ancestor) >= quotas.max_descendants:
         raise QuotaExceeded(
-            f"call {ancestor} has {quotas.descendants:,} descendants already", "descendants"
+            f"call {ancestor} has {quotas.max_descendants:,} descendants already", "max_descendants"
         )
     record.depth, record.ancestor = depth, ancestor
 

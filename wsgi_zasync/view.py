@@ -27,7 +27,6 @@ from .errors import (
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
-from .store.mailbox import MAX_MESSAGE_BYTES, MAX_MESSAGES
 from .values import Storing, masked, restored, to_json
 
 #: The names that callbacks see anyway, so that nothing else can be bound to them.
@@ -65,6 +64,8 @@ class Call:
         self._record = record
         self._context = context
         self._author = author
+        #: Of the record, for waiting until it is written; None before the put's transaction.
+        self.oid: bytes | None = record._p_oid
         #: URL-safe, unguessable, never reused.
         self.id: str = record.id
 
@@ -267,13 +268,20 @@ class Call:
         quotas = context.deployment.quotas
         if type(text) is not str:
             raise InvalidArguments("the expression must be text", path="text")
-        if len(self._all_callbacks()) >= quotas.callbacks:
-            raise QuotaExceeded(f"a call has at most {quotas.callbacks} callbacks", "callbacks")
+        if len(self._all_callbacks()) >= quotas.max_callbacks:
+            raise QuotaExceeded(
+                f"a call has at most max_callbacks = {quotas.max_callbacks}", "max_callbacks"
+            )
+        if len(text) > quotas.max_expression_length:
+            raise QuotaExceeded(
+                f"an expression has at most {quotas.max_expression_length:,} characters",
+                "max_expression_length",
+            )
         compile_expression(text)
         for name in names:
             if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
                 raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
-        storing = Storing(context.store.connection, max_bytes=quotas.argument_bytes - record.size)
+        storing = Storing(context.store.connection, max_bytes=quotas.max_argument_bytes - record.size)
         stored = {name: storing.stored(value, name) for name, value in names.items()}
         author = None if self._author is None else self._author.owner
         callback = Callback(on=on, text=text, names=stored, author=author)
@@ -305,10 +313,10 @@ class Call:
         failed = sum(c.state is CallbackState.FAILED for c in callbacks)
         if not failed:
             return 0
-        limit = context.deployment.quotas.callback_retries
+        limit = context.deployment.quotas.max_owner_retries
         if record.callback_retries >= limit:
             raise QuotaExceeded(
-                f"the callbacks of call {self.id} were retried {limit} times", "callback_retries"
+                f"the callbacks of call {self.id} were retried {limit} times", "max_owner_retries"
             )
         record.callback_retries += 1
         record.set_callbacks(
@@ -356,16 +364,13 @@ class Call:
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: nobody reads messages any more")
         mail = store.mail(record)
-        storing = Storing(None, max_bytes=MAX_MESSAGE_BYTES)
-        messages = (*mail.messages, storing.stored(message, "message"))
-        if len(messages) > MAX_MESSAGES:
-            raise QuotaExceeded(f"{MAX_MESSAGES} messages wait already", "messages")
-        try:
-            storing.stored(mail.messages, "messages")
-        except InvalidArguments as exc:
+        quotas = self._context.deployment.quotas
+        stored = Storing(None, max_bytes=quotas.max_message_bytes).stored(message, "message")
+        if len(mail.messages) >= quotas.max_unsent_messages:
             raise QuotaExceeded(
-                f"the messages that wait have over {MAX_MESSAGE_BYTES:,} bytes", "messages"
-            ) from exc
+                f"{quotas.max_unsent_messages} messages wait already", "max_unsent_messages"
+            )
+        messages = (*mail.messages, stored)
         store.write_mail(record, replace(mail, messages=messages))
         self._context.written(record, "sent a message")
 

@@ -137,7 +137,7 @@ class WorkerArea(Persistent):
         taken: list[CallRecord] = []
         for tree in self.waiting:
             # Ids are ASCII, so every id that is due now sorts before this bound.
-            keys = []
+            keys: list[tuple[int, str]] = []
             for key in tree.keys(max=(now, "\x7f")):
                 if len(keys) + len(taken) >= limit:
                     break

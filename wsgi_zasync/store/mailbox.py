@@ -13,10 +13,6 @@ from typing import Any
 
 from persistent import Persistent
 
-#: Messages that a call may have unread, and their bytes together.
-MAX_MESSAGES = 100
-MAX_MESSAGE_BYTES = 64_000
-
 
 @dataclass(frozen=True, slots=True)
 class Mail:

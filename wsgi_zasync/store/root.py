@@ -154,7 +154,7 @@ class Store:
     @property
     def is_new(self) -> bool:
         """Whether this very transaction makes the store."""
-        return self.site._p_serial == b"\0" * 8
+        return bool(self.site._p_serial == b"\0" * 8)
 
     def post_note(self, record: CallRecord, lane_number: int) -> None:
         """Ask the workers to look at a *final* call again.

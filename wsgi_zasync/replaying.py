@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Replaying: the puts of a transaction of ours, once more after its commit met a conflict.
+
+Only for transactions that hold nothing but puts, so that nobody's reading has become wrong.
+The ids that the application was told stay what they are: a call whose place another process
+has taken meanwhile cannot be replayed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .call import CallRecord
+from .context import CallContext, PutState
+from .deployment import Deployment
+from .errors import StoreConflict
+from .ports import Access
+from .security import Principal
+from .store import open_store
+
+
+class Replay:
+    """The puts of one transaction, as they were just before its commit."""
+
+    def __init__(self, access: Access, deployment: Deployment, state: PutState) -> None:
+        self._access = access
+        self._deployment = deployment
+        # Copies: an abort may take the state of new objects away.
+        self._records = [(dict(record.__dict__), record.id) for record in state.puts]
+
+    def replay(self) -> None:
+        """Write the same calls with the same ids in the current transaction.
+
+        Raises:
+            StoreConflict: Not possible: a place or a unique key is another call's by now.
+        """
+        connection = self._access.store_connection()
+        store = open_store(connection, self._deployment.site)
+        for attributes, call_id in self._records:
+            source, identifier = attributes["owner"]
+            owner = Principal(identifier, source)
+            context = CallContext(self._access, self._deployment, store, owner)
+            self._put_again(context, attributes, call_id)
+
+    def _put_again(
+        self, context: CallContext, attributes: dict[str, Any], call_id: str
+    ) -> None:
+        record = CallRecord()
+        record.__dict__.update(attributes)
+        digest = record.unique
+        if digest is not None:
+            if context.store.unique_call(digest) is not None:
+                raise StoreConflict(f"the unique key of call {call_id} was taken meanwhile")
+            context.store.set_unique(digest, record)
+        context.store.add(record, record.place[0])
+        if record.id != call_id:
+            raise StoreConflict(f"the place of call {call_id} was taken meanwhile")
+        context.state().puts.append(record)
+        context.written(record, "put")
+
+
+def replayable(access: Access, deployment: Deployment) -> Replay | None:
+    """What could be replayed of the current transaction; None if there is more than puts in it.
+
+    What the application wrote itself is not seen here: ask only if it wrote nothing.
+    """
+    state = PutState.peek(access.transaction(), deployment)
+    if state is None or not state.puts:
+        return None
+    if any(note.action != "put" for note in state.written):
+        return None
+    return Replay(access, deployment, state)
