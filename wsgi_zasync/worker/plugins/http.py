@@ -64,7 +64,8 @@ def get(
     Args:
         attempt: The attempt that this is; ``settings`` of it are ``[plugin:http.get]``.
         url: An absolute http or https URL without user and password.
-        headers: Sent with the request, secrets opened, and dropped as soon as a redirect leaves the origin.
+        headers: Sent with the request, secrets opened; dropped as soon as a redirect leaves
+            the origin.
         as_bytes: Leave text undecoded, in ``body``.
         max_bytes: Of the decompressed body; by default and at most what is configured.
         timeout: Seconds for everything, redirects included.
