@@ -48,7 +48,7 @@ class ConfigFile:
     path: Path
     plugins: Mapping[str, str] = field(default_factory=dict)
     #: Plugin name to the options of ``[plugin:NAME]``.
-    plugin_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    plugin_options: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
     roles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     permissions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     schedule: tuple[ScheduleEntry, ...] = ()

@@ -68,7 +68,7 @@ def duration(lowest: float = 0.0, highest: float = YEAR_SECONDS) -> Convert:
         if length is None or not lowest <= length <= highest:
             raise ValueError(
                 f"write seconds, or a number with s, m, h, d or w, from {lowest:g} to "
-                f"{highest:g} seconds, not {value!r}"
+                f"{highest:.0f} seconds, not {value!r}"
             )
         return length
 
