@@ -39,7 +39,7 @@ chaos: $(VENV)/.installed-test  ## the long kill and load runs, with their count
 	$(RUN) -m pytest -m chaos -s --timeout=3600 $(ARGS)
 
 bench: $(VENV)/.installed-test  ## measure: ratios in one run, absolutes beside them
-	$(RUN) -m bench $(ARGS)
+	$(RUN) -m benchmarks $(ARGS)
 
 docs: $(VENV)/.installed-docs  ## build the documentation into build/docs, warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
