@@ -22,8 +22,8 @@ from .errors import ConfigurationError
 #: The sections that are read here, beside ``[plugin:NAME]``.
 SHARED_SECTIONS = ("plugins", "roles", "permissions", "schedule")
 
-#: The entry-point group of what ``use =`` in ``[worker:…]`` may name.
-WORKER_FACTORY = "wsgi_zasync.worker_factory"
+#: What ``use =`` says in ``[worker:…]``.
+WORKER_USE = "egg:wsgi_zasync#worker"
 
 #: What PasteDeploy knows; other names near ours are spelling mistakes.
 _OTHERS = ("app", "application", "composite", "pipeline", "filter", "filter-app", "server")
@@ -96,27 +96,22 @@ class ConfigFile:
         """``[worker:NAME]`` as PasteDeploy reads it: the global and the local values.
 
         Raises:
-            ConfigurationError: There is no such section, or what it uses cannot be found.
+            ConfigurationError: There is no such section, or it is not one of our workers.
         """
-        if f"worker:{name}" not in self.keys:
-            raise ConfigurationError(f"{self.path} has no section [worker:{name}]")
+        section = f"worker:{name}"
+        if section not in self.keys:
+            raise ConfigurationError(f"{self.path} has no section [{section}]")
         from paste.deploy.loadwsgi import ConfigLoader
 
         try:
-            context = ConfigLoader(str(self.path)).get_context(_WorkerSection(), name)
-        except (LookupError, ImportError, configparser.Error) as error:
-            raise ConfigurationError(
-                f"{self.path} [worker:{name}]: {error}; write use = egg:wsgi_zasync#worker"
-            ) from error
-        return dict(context.global_conf), dict(context.local_conf)
-
-
-class _WorkerSection:
-    """What PasteDeploy has to know of a kind of section."""
-
-    name = "worker"
-    egg_protocols = ((WORKER_FACTORY,),)
-    config_prefixes = (("worker",),)
+            parser = ConfigLoader(str(self.path)).parser
+            global_conf = dict(parser.defaults())
+            local_conf = {key: parser.get(section, key) for key in _own_keys(parser, section)}
+        except configparser.Error as error:
+            raise ConfigurationError(f"{self.path} [{section}]: {error}") from error
+        if local_conf.pop("use", "").replace("-", "_") != WORKER_USE:
+            raise _wrong(self.path, section, "use", f"write use = {WORKER_USE}")
+        return global_conf, local_conf
 
 
 def _parsed(path: Path) -> configparser.ConfigParser:
