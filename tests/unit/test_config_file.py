@@ -137,7 +137,8 @@ def test_the_worker_section_is_read_as_pastedeploy_does(write, tmp_path):
 def test_a_worker_section_that_is_not_there_or_uses_nothing_is_said_so(write):
     file = ConfigFile.load(
         write(
-            "[worker:main]\ngrace = 5\n[worker:b]\nuse = egg:other#worker\n[worker:c]\nuse = %(x)s\n"
+            "[worker:main]\ngrace = 5\n[worker:b]\nuse = egg:other#worker\n"
+            "[worker:c]\nuse = %(x)s\n"
         )
     )
 
