@@ -16,7 +16,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 from .clock import seconds
 from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
@@ -66,7 +66,10 @@ class PluginDeclaration:
         Raises:
             ConfigurationError: The string leads to nothing that can be called.
         """
-        return _imported(self.name, self.target) if isinstance(self.target, str) else self.target
+        found = _imported(self.name, self.target) if isinstance(self.target, str) else self.target
+        if not callable(found):
+            raise ConfigurationError(f"plugin {self.name!r} is {found!r}, which cannot be called")
+        return cast(Callable[..., Any], found)
 
 
 def plugin(
@@ -95,12 +98,16 @@ def plugin(
         restricted: Whether restricted code may put calls of it.
 
     Raises:
-        ConfigurationError: The name is empty, or ``runs`` is none of the four.
+        ConfigurationError: The name is empty, ``runs`` is none of the four, or a bound is 0.
     """
     if not name or name != name.strip():
         raise ConfigurationError(f"a plugin needs a name without blanks around it, not {name!r}")
     if runs not in RUNS:
         raise ConfigurationError(f"plugin {name!r}: runs={runs!r} is none of {', '.join(RUNS)}")
+    if timeout is not None and not 0 < seconds(timeout) < float("inf"):
+        raise ConfigurationError(f"plugin {name!r}: timeout must be above 0, not {timeout}")
+    if max_running is not None and max_running < 1:
+        raise ConfigurationError(f"plugin {name!r}: max_running must be 1 or more")
 
     def declare(function: _Function) -> _Function:
         declaration = PluginDeclaration(
@@ -141,18 +148,24 @@ def check_arguments(
 ) -> None:
     """Refuse arguments that the plugin's parameters do not accept.
 
+    What workers publish is advice, and anybody who writes the store may have written it:
+    parameters that make no signature refuse nothing.
+
     Raises:
         InvalidArguments: With the reason in the words of Python's own binding.
     """
     kinds = list(inspect._ParameterKind)
-    signature = inspect.Signature(
-        [
-            inspect.Parameter(
-                parameter, kinds[kind], default=None if default else inspect.Parameter.empty
-            )
-            for parameter, kind, default in parameters
-        ]
-    )
+    try:
+        signature = inspect.Signature(
+            [
+                inspect.Parameter(
+                    parameter, kinds[kind], default=None if default else inspect.Parameter.empty
+                )
+                for parameter, kind, default in parameters
+            ]
+        )
+    except (ValueError, TypeError, IndexError):
+        return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as exc:
@@ -283,11 +296,18 @@ def _positive(text: str) -> float:
     return value
 
 
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(f"must be 1 or more, not {text}")
+    return value
+
+
 #: The options of ``[plugin:NAME]`` that the declaration has, and how their text is read.
 _OPTIONS: dict[str, Callable[[str], Any]] = {
     "timeout": _positive,
     "permission": str,
-    "max_running": int,
+    "max_running": _count,
     "expressions": _yes,
     "restricted": _yes,
 }
