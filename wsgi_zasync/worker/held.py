@@ -13,6 +13,7 @@ from typing import Any
 
 from ..call import Failure
 from ..plugins import PluginDeclaration
+from ..retry import RetryPolicy
 from .attempt import Attempt
 
 
@@ -47,6 +48,16 @@ class Outcome:
     failure: Failure | None = None
     #: What was raised, without its traceback; for the retry policy.
     error: BaseException | None = None
+    #: It was not begun, and waits: the reason, and for how many seconds.
+    wait: tuple[str, float] | None = None
+    #: It was not begun in time.
+    expired: bool = False
+    #: It stopped because it was asked to.
+    cancelled: bool = False
+    #: It was not begun, and is put aside: no plugin of its name is known here.
+    parked: bool = False
+    #: It was not begun, because its owner is no more.
+    owner_gone: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -65,6 +76,8 @@ class Order:
     kwargs: dict[str, Any] = field(default_factory=dict)
     #: Values that must not appear in a failure's texts.
     secrets: tuple[str, ...] = ()
+    #: The call's own retry policy, if it has one.
+    retry: RetryPolicy | None = None
     #: Nobody waits for it any more: timed out, or its worker was taken over.
     given_up: bool = False
     #: Interrupts what runs; set by who runs it.

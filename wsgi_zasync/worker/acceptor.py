@@ -1,0 +1,349 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The acceptor: the one thread of a worker that accepts calls and writes outcomes in batches.
+
+What is ready together is one commit: completions, newly accepted calls, chunks that are done,
+the board. A batch that cannot commit is split until what hinders it is alone; that one then
+commits without its callbacks, and they follow.
+
+Thread: the acceptor's own (or that of ``run_once``), with one connection.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ZEO.Exceptions import ClientDisconnected
+
+from ..call import CallRecord, to_micros
+from ..deployment import Deployment
+from ..errors import Fenced
+from ..store import Accepted
+from ..store.accepted import WorkerArea
+from ..store.claims import claim
+from ..store.wakeup import signal_for
+from .beginning import Beginning
+from .completion import Completion, Entry, Settled, owes
+from .desk import Desk, Writing, store_database
+from .held import Held, Order, Report
+from .redaction import shown, text_of
+from .watchdog import Watchdog
+
+logger = logging.getLogger(__name__)
+
+#: Calls in one accept, and completions in one commit.
+BATCH = 100
+
+#: Conflicts after which an outcome commits without its callbacks.
+PATIENCE = 3
+
+RunningOnBoard = dict[bytes, tuple[int, int, float | None, str]]
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be in one commit."""
+
+    reports: list[Report] = field(default_factory=list)
+    #: Accept up to so many calls, from these lanes in this order.
+    limit: int = 0
+    lanes: tuple[int, ...] = ()
+    #: Chunks whose calls are all done.
+    drop: list[int] = field(default_factory=list)
+    #: The board's new content: our sign of life.
+    board: RunningOnBoard | None = None
+    released: bool = False
+    #: (chunk, position): the call that begins alone after this commit.
+    mark: tuple[int, int] | None = None
+
+
+@dataclass(slots=True)
+class Round:
+    """What one commit brought."""
+
+    entries: list[Entry] = field(default_factory=list)
+    #: Reports that are not written yet.
+    left: list[Report] = field(default_factory=list)
+    accepted: list[Held] = field(default_factory=list)
+    notes: list[Held] = field(default_factory=list)
+    #: Whether what else was asked for is written too.
+    complete: bool = True
+    #: What should wake us: the oids that change when there is something to accept.
+    watched: frozenset[bytes] = frozenset()
+    #: When the first of our waiting calls is due, in microseconds.
+    next_due: int | None = None
+    #: Whether more was there than the limit allowed.
+    more: bool = False
+
+
+class Acceptor:
+    """One worker's writer."""
+
+    def __init__(
+        self,
+        db: Any,
+        deployment: Deployment,
+        completion: Completion,
+        beginning: Beginning,
+        *,
+        name: str,
+        queues: tuple[str, ...],
+        plugins: dict[str, Any],
+        threads: int,
+        watchdog: Watchdog | None = None,
+    ) -> None:
+        """Describe it; ``open`` connects it."""
+        self._db = db
+        self._deployment = deployment
+        self._completion = completion
+        self._beginning = beginning
+        self._name = name
+        self.queues = queues
+        self._plugins = plugins
+        self._threads = threads
+        self._watchdog = watchdog
+        self._signal = signal_for(store_database(db))
+        self._desk: Desk | None = None
+        self.area_oid: bytes | None = None
+
+    # -- connection -----------------------------------------------------------------------
+
+    @property
+    def desk(self) -> Desk:
+        """Our connection."""
+        assert self._desk is not None, "the acceptor is not open"
+        return self._desk
+
+    def open(self) -> None:
+        """Connect; in the thread that uses it."""
+        if self._desk is None:
+            self._desk = Desk(self._db, self._deployment.site)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._desk is not None:
+            self._desk.close()
+            self._desk = None
+
+    def writing(self, transaction: Any, *, hold: bool = True) -> Writing:
+        """Our area in this transaction; holding the fence, so that nothing commits without it.
+
+        Raises:
+            Fenced: We were taken for dead.
+        """
+        store = self.desk.open_store()
+        area: WorkerArea = store.connection.get(self.area_oid)
+        if hold:
+            area.hold()
+        return Writing(
+            transaction, self.desk.connection, store, area, area.tallies, self.claim_lane
+        )
+
+    def commit(self, transaction: Any, oids: Iterable[bytes] = ()) -> None:
+        """Commit, watched, and tell this process of what was written."""
+        if self._watchdog is not None:
+            self._watchdog.enter()
+        try:
+            transaction.commit()
+        finally:
+            if self._watchdog is not None:
+                self._watchdog.leave()
+        written = frozenset(oids)
+        if written:
+            self._signal.announce(written)
+
+    def register(self) -> None:
+        """Begin anew with an empty area."""
+        with self.desk.transaction() as transaction:
+            store = self.desk.open_store()
+            area = store.register_worker(self._name, self._plugins, self.queues, self._threads)
+            area.board.host = os.uname().nodename
+            area.board.pid = os.getpid()
+            store.connection.add(area)
+            oid: bytes = area._p_oid
+            self.commit(transaction)
+        self.area_oid = oid
+
+    def claim_lane(self) -> int:
+        """Claim a lane for the puts of callbacks, beside the current transaction."""
+        desk = Desk(self._db, self._deployment.site)
+        try:
+            with desk.transaction() as transaction:
+                lane = claim(desk.open_store().site, f"{self._name}/{os.getpid()}")
+                self.commit(transaction)
+                return lane
+        finally:
+            desk.close()
+
+    # -- one round ------------------------------------------------------------------------
+
+    def round(self, work: Work) -> Round:
+        """Write what is to be written, in one commit if it can be.
+
+        Raises:
+            Fenced: We were taken for dead; nothing was written.
+            ClientDisconnected: The storage is away; nothing was written.
+        """
+        try:
+            return self._transact(work)
+        except (Fenced, ClientDisconnected):
+            raise
+        except Exception as exc:  # noqa: BLE001 - what it is decides how it goes on
+            if not work.reports:
+                logger.info("accepting is tried again: %s", shown(_named(exc)))
+                return Round(complete=False, more=True)
+            entries, left = self._split(work.reports, exc)
+            return Round(entries=entries, left=left, complete=False, more=bool(work.limit))
+
+    def _split(self, reports: list[Report], error: Exception) -> tuple[list[Entry], list[Report]]:
+        """Commit the reports in smaller parts, until what hinders is alone."""
+        if len(reports) == 1 and not _is_transient(error):
+            self._blame(reports[0], error)
+        entries: list[Entry] = []
+        left: list[Report] = []
+        half = max(1, len(reports) // 2)
+        for part in (reports[:half], reports[half:]) if len(reports) > 1 else (reports,):
+            try:
+                done = self._transact(Work(reports=part))
+                entries += done.entries
+                left += done.left
+            except (Fenced, ClientDisconnected):
+                raise
+            except Exception as exc:  # noqa: BLE001 - as above
+                if len(part) > 1:
+                    more, rest = self._split(part, exc)
+                    entries += more
+                    left += rest
+                else:
+                    self._blame(part[0], exc)
+                    left += part
+        return entries, left
+
+    def _blame(self, report: Report, error: Exception) -> None:
+        """Remember that this one could not be committed, alone as it was."""
+        held = report.held
+        held.conflicts += 1
+        if not _is_transient(error):
+            if held.callbacks_error is None:
+                held.callbacks_error = f"{shown(_named(error))} (its effects were undone)"
+            else:
+                logger.error("call %s cannot be ended: %s", held.call_id, shown(_named(error)))
+        elif held.conflicts >= PATIENCE:
+            held.callbacks_later = True
+
+    def _transact(self, work: Work) -> Round:
+        done = Round()
+        with self.desk.transaction() as transaction:
+            writing = self.writing(transaction)
+            for report in work.reports:
+                entry = self._completion.settle(writing, report)
+                if entry.settled is Settled.NOT_NOW:
+                    done.left.append(report)
+                else:
+                    done.entries.append(entry)
+            accepted = self._accept(writing, work, done) if work.limit else None
+            self._write_area(writing.area, work)
+            if self.desk.has_changes():
+                self.commit(transaction, [entry.report.held.oid for entry in done.entries])
+        if accepted is not None:
+            _log_aside(accepted)
+        return done
+
+    def _accept(self, writing: Writing, work: Work, done: Round) -> Accepted:
+        store = writing.store
+        now = to_micros(self._deployment.clock.now())
+        lanes = work.lanes or tuple(store.claimed_lanes())
+        accepted = store.accept(writing.area, lanes, self.queues, self._plugins, work.limit, now)
+        if accepted.chunk is not None:
+            records = (*accepted.calls, *accepted.notes)
+            held = hold(records, accepted.chunk)
+            done.accepted = held[: len(accepted.calls)]
+            done.notes = held[len(accepted.calls) :]
+        done.more = len(accepted.calls) + len(accepted.notes) >= work.limit
+        done.next_due = writing.area.next_due()
+        return accepted
+
+    @staticmethod
+    def _write_area(area: WorkerArea, work: Work) -> None:
+        if work.drop:
+            area.drop(work.drop)
+        if work.mark is not None:
+            chunk, position = work.mark
+            area.chunks[chunk].begun = position
+        if work.board is not None or work.released:
+            board = area.board
+            board.beat += 1
+            board.running = work.board or {}
+            board.released = work.released
+
+    # -- between commits --------------------------------------------------------------------
+
+    def begin(self, held: Iterable[Held]) -> tuple[list[Order], list[Report]]:
+        """What of these calls is to be run now, and what is to be written instead.
+
+        Calls of plugins with a transaction of their own are decided there, and come back as an
+        order without arguments.
+        """
+        orders: list[Order] = []
+        reports: list[Report] = []
+        with self.desk.transaction() as transaction:
+            writing = self.writing(transaction)
+            for each in held:
+                found = self._beginning.order(writing, each)
+                if isinstance(found, Order):
+                    orders.append(found)
+                else:
+                    reports.append(Report(each, found))
+        return orders, reports
+
+    def still_owed(self, entries: Iterable[Entry]) -> list[Report]:
+        """Which of these ended calls got callbacks that their completion did not see.
+
+        A callback declared in a transaction that committed just before the completion is not in
+        the completion's snapshot; it is in that of any later transaction.
+        """
+        owed: list[Report] = []
+        with self.desk.transaction():
+            store = self.desk.open_store()
+            for entry in entries:
+                record: CallRecord = store.connection.get(entry.report.held.oid)
+                if not record.forgotten and record.is_final and owes(record, store.mail(record)):
+                    owed.append(Report(entry.report.held))
+        return owed
+
+
+def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> list[Held]:
+    """What we remember of the calls of a chunk, in its order."""
+    return [
+        Held(
+            oid=record._p_oid,
+            call_id=record.id,
+            owner=record.owner,
+            plugin=record.plugin,
+            priority=record.priority,
+            chunk=chunk,
+            position=position,
+            alone=alone,
+        )
+        for position, record in enumerate(records)
+    ]
+
+
+def _is_transient(error: Exception) -> bool:
+    from transaction.interfaces import TransientError
+
+    return isinstance(error, TransientError)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {text_of(error)}"
+
+
+def _log_aside(accepted: Accepted) -> None:
+    for record in accepted.parked:
+        logger.warning("call %s is parked: no plugin %r here", record.id, shown(record.plugin))
+    for oid, reason in accepted.broken:
+        logger.error("the record %s cannot be read and is left alone: %s", oid.hex(), shown(reason))

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What callbacks may do beside reading: ``put``, and the call that they belong to.
+
+Transaction: the one that evaluates them. User: the call's owner, and where a user wrote the
+text, its author too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..call import CallRecord, Failure
+from ..context import CallContext
+from ..deployment import Deployment
+from ..errors import ConfigurationError, Unauthorized
+from ..exposure import exposed
+from ..manager import CallManager
+from ..putting import check_permission
+from ..security import Principal
+from ..states import CallState
+from ..store import Store
+from ..values import restored
+from ..view import Call
+from .desk import Writing
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAccess:
+    """How a call manager reaches the transaction of a worker (``ports.Access``)."""
+
+    writing: Writing
+    principal: Principal
+    claim: Callable[[], int]
+    base_path: str = ""
+
+    def transaction(self) -> Any:
+        """The transaction that records the outcome."""
+        return self.writing.transaction
+
+    def application_connection(self) -> Any:
+        """The worker's own connection to the application's database."""
+        return self.writing.connection
+
+    def store_connection(self) -> Any:
+        """The connection that the outcome is written by."""
+        return self.writing.store.connection
+
+    def authenticated(self) -> Principal | None:
+        """The owner of the call."""
+        return self.principal
+
+    def bind(self, connection: Any) -> None:
+        """Refused: a callback has its transaction.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError("a callback's transaction is the worker's: nothing can be bound")
+
+    def claim_lane(self, store: Store) -> int:
+        """Claim a lane, in a small transaction of another connection."""
+        return self.claim()
+
+
+def names_to_act(
+    deployment: Deployment,
+    writing: Writing,
+    record: CallRecord,
+    owner: Principal,
+    author: Principal | None,
+) -> dict[str, Any]:
+    """``call``, ``failure`` where there is one, and ``put``."""
+    access = WorkerAccess(writing, owner, writing.claim)
+    context = CallContext(access=access, deployment=deployment, store=writing.store, owner=owner)
+    names: dict[str, Any] = {"call": Call(record, context)}
+    if record.state == CallState.FAILED and record.failure is not None:
+        names["failure"] = Failure.from_plain(record.failure)
+    lineage = (record.depth + 1, record.ancestor or record.id)
+    manager = CallManager(access, deployment, lineage=lineage)
+
+    def put(plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
+        """Make another call as the same owner, in the same transaction."""
+        declaration = deployment.registry.declaration(plugin_name)
+        if not declaration.expressions or declaration.permission is None:
+            raise Unauthorized(
+                f"plugin {plugin_name!r} is not open to expressions: that takes a permission and "
+                f"expressions = yes in [plugin:{plugin_name}]"
+            )
+        if author is None:
+            return manager.put(plugin_name, *args, **kwargs)
+        values = restored((args, kwargs), writing.store.connection, str)
+        check_permission(deployment.policy, author, declaration.permission, values, writing.root)
+        return manager.options(author=author).put(plugin_name, *args, **kwargs)
+
+    names["put"] = exposed(put, name="put")
+    return names

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Decides, just before an attempt, whether it may be made, and with what.
+
+Transaction: the attempt's own where the plugin has one, else one of the acceptor's that writes
+nothing. User: the owner with the authority of now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transaction.interfaces import TransientError
+
+from ..call import CallRecord, to_micros
+from ..deployment import Deployment
+from ..errors import ConfigurationError, InvalidArguments, Unauthorized
+from ..plugins import PluginDeclaration
+from ..putting import check_permission
+from ..sealing import Sealed, Secret
+from ..security import Principal
+from ..values import persistent_objects, restored
+from .attempt import Attempt
+from .completion import UNDECIDED_DELAY, own_policy, unauthorized
+from .desk import Writing
+from .evaluation import Undecided, authority_now, owner_of
+from .held import Held, Order, Outcome
+from .redaction import failure_from, shown, text_of
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Makes orders of held calls."""
+
+    deployment: Deployment
+    #: For attempts whose call and plugin say nothing, in seconds.
+    timeout_seconds: float
+
+    def order(self, writing: Writing, held: Held) -> Order | Outcome | None:
+        """The order for the next attempt; or the outcome without one; None if it has ended."""
+        record: CallRecord = writing.store.connection.get(held.oid)
+        if record.forgotten or record.is_final:
+            return None
+        now = to_micros(self.deployment.clock.now())
+        if writing.store.mail(record).cancel_requested:
+            return Outcome(cancelled=True)
+        if record.expires is not None and record.expires <= now:
+            return Outcome(expired=True)
+        try:
+            owner = authority_now(self.deployment.policy, owner_of(record), writing.root)
+        except Unauthorized as exc:
+            failure = unauthorized(exc, record.attempts, self.deployment)
+            return Outcome(failure=failure, owner_gone=True)
+        except Undecided as exc:
+            return Outcome(wait=(str(exc), UNDECIDED_DELAY))
+        return self._allowed(writing, held, record, owner, now)
+
+    def _allowed(
+        self, writing: Writing, held: Held, record: CallRecord, owner: Principal, now: int
+    ) -> Order | Outcome:
+        declaration = self.deployment.registry.declaration(record.plugin)
+        secrets: list[str] = []
+        try:
+            args, kwargs = self.arguments(record, writing.store.connection, secrets)
+            _check_references(declaration, (args, kwargs))
+            self._check_permission(declaration, owner, (args, kwargs), writing.root)
+        except TransientError:
+            raise
+        except Unauthorized as exc:
+            return Outcome(failure=unauthorized(exc, record.attempts, self.deployment))
+        except InvalidArguments as exc:
+            failure = failure_from(
+                exc, attempt=record.attempts, when=self.deployment.clock.now(), secrets=secrets
+            )
+            return Outcome(failure=failure)
+        except Exception as exc:  # noqa: BLE001 - nobody knows, and so it waits
+            reason = f"it cannot be decided whether it may run: {shown(text_of(exc), secrets)}"
+            return Outcome(wait=(reason, UNDECIDED_DELAY))
+        attempt = Attempt(
+            call_id=record.id,
+            number=record.attempts + 1,
+            principal=owner,
+            idempotency_key=record.idempotency_key,
+            settings=declaration.settings,
+            root=writing.root if declaration.runs == "transaction" else None,
+        )
+        return Order(
+            held=held,
+            attempt=attempt,
+            declaration=declaration,
+            started=now,
+            begun=self.deployment.clock.monotonic(),
+            timeout_seconds=record.timeout or declaration.timeout or self.timeout_seconds,
+            args=args,
+            kwargs=kwargs,
+            secrets=tuple(secrets),
+            retry=own_policy(record),
+        )
+
+    def arguments(
+        self, record: CallRecord, connection: Any, secrets: list[str]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments for the plugin, secrets opened; their texts are added to ``secrets``."""
+        sealer = self.deployment.sealer
+
+        def opened(sealed: Sealed) -> Secret:
+            if sealer is None:
+                raise ConfigurationError("it has a secret argument, and no secret is configured")
+            secret = sealer.open(sealed, record.seed)
+            value = secret.reveal()
+            secrets.append(value if isinstance(value, str) else value.decode("utf-8", "replace"))
+            return secret
+
+        args, kwargs = restored((record.args, record.kwargs), connection, opened)
+        return args, kwargs
+
+    def _check_permission(
+        self, declaration: PluginDeclaration, owner: Principal, values: Any, root: Any
+    ) -> None:
+        if declaration.permission is not None:
+            policy = self.deployment.policy
+            check_permission(policy, owner, declaration.permission, values, root)
+
+
+def _check_references(declaration: PluginDeclaration, values: Any) -> None:
+    if declaration.runs == "reactor" and persistent_objects(values):
+        raise InvalidArguments(
+            f"plugin {declaration.name!r} runs in the reactor, which has no database: objects "
+            'cannot be its arguments; declare it with runs="transaction"',
+            path="args",
+        )

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Writes what became of a call: outcome, callbacks and counts, in one transaction.
+
+Transaction: the caller's, which holds the worker's fence; whatever is wrong with it (the call
+has ended meanwhile, the attempt is not the one that counts) writes nothing. A final state is
+written once, for only a call that is not final is ended here, and its record is then changed:
+of two transactions that do so ZODB lets one commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+from typing import Any
+
+from ..call import CallRecord, Failure, to_micros
+from ..deployment import Deployment
+from ..errors import InvalidResult, Unauthorized
+from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
+from ..sealing import Sealed
+from ..store.mailbox import Mail
+from ..values import Storing, restored
+from .desk import Writing
+from .evaluation import Evaluation, Undecided, mark_gone
+from .held import Held, Outcome, Report
+from .redaction import failure_from, shown, text_of
+
+#: After how long something is tried again that a policy could not decide, in seconds.
+UNDECIDED_DELAY = 5.0
+
+
+class Settled(StrEnum):
+    """What a report led to."""
+
+    #: The call is final, and nobody is owed anything any more.
+    DONE = "done"
+    #: It is final; callbacks are pending, to be evaluated in a later transaction.
+    OWED = "owed"
+    #: It waits, in our area's tree of waiting calls.
+    WAITS = "waits"
+    #: Nothing was written: the report is of an attempt that does not count any more.
+    VOID = "void"
+    #: Nothing was written: this transaction has evaluated another owner's callbacks.
+    NOT_NOW = "not now"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One settled report, for the log and for what the worker remembers."""
+
+    report: Report
+    settled: Settled
+    #: The call's state and reason as they are now, and how many callbacks failed.
+    state: str
+    reason: str | None = None
+    callbacks_failed: int = 0
+    #: Seconds until what is owed should be tried.
+    delay_seconds: float = 0.0
+    #: Whether this report is what made the call final.
+    ended: bool = False
+
+
+class Completion:
+    """Settles reports; shared by the committing threads of a worker."""
+
+    def __init__(self, deployment: Deployment, evaluation: Evaluation, random: Random) -> None:
+        """Keep what all transactions share."""
+        self._deployment = deployment
+        self._evaluation = evaluation
+        self._random = random
+
+    def settle(self, writing: Writing, report: Report) -> Entry:
+        """Write what the report says.
+
+        Raises:
+            TransientError: The transaction has to be done again.
+        """
+        record: CallRecord = writing.store.connection.get(report.held.oid)
+        if record.forgotten:
+            return Entry(report, Settled.DONE, record.state)
+        mail = writing.store.mail(record)
+        has_callbacks = bool(record.callbacks or mail.callbacks)
+        if has_callbacks and not self._may_evaluate(writing, record):
+            return Entry(report, Settled.NOT_NOW, record.state)
+        ended = False
+        if not record.is_final:
+            if report.outcome is None or not _counts(record, report):
+                return Entry(report, Settled.VOID, record.state)
+            waits = self._write(writing, record, mail, report, report.outcome)
+            if waits is not None:
+                return waits
+            ended = True
+        _append_late(record, mail)
+        return self._callbacks(writing, record, report, ended)
+
+    def _may_evaluate(self, writing: Writing, record: CallRecord) -> bool:
+        """Whether this owner's callbacks may share the transaction with those before."""
+        if getattr(self._deployment.policy, "stateless", False):
+            return True
+        if writing.callback_owner is None:
+            writing.callback_owner = record.owner
+        return writing.callback_owner == record.owner
+
+    # -- the end --------------------------------------------------------------------------
+
+    def _write(
+        self, writing: Writing, record: CallRecord, mail: Mail, report: Report, outcome: Outcome
+    ) -> Entry | None:
+        """End the call, or let it wait; what it says then, if it waits."""
+        now = to_micros(self._deployment.clock.now())
+        if outcome.parked:
+            writing.store.park(record)
+            _leave_chunk(writing, report.held)
+            return Entry(report, Settled.WAITS, record.state, record.waiting_reason)
+        if outcome.wait is not None:
+            reason, delay = outcome.wait
+            return self._waits(writing, record, report, reason, delay, now)
+        if report.order is not None:
+            record.attempted(report.order.started)
+        size = 0
+        if mail.cancel_requested or outcome.cancelled:
+            record.cancel(now)
+        elif outcome.expired:
+            record.expire(now)
+        elif outcome.failure is None:
+            size = self._succeed(writing, record, outcome.value, now)
+        else:
+            decision = _policy(record, report).decide(
+                RetryEvent.RAISED,
+                count=record.attempts,
+                random=self._random,
+                error=outcome.error,
+            )
+            if decision.again and report.order is not None:
+                reason = f"{decision.reason}: {outcome.failure.type}"
+                return self._waits(writing, record, report, reason, decision.delay_seconds, now)
+            record.fail(outcome.failure, now)
+            size = len(outcome.failure.message) + len(outcome.failure.traceback_text)
+            if outcome.owner_gone:
+                mark_gone(writing, record, now)
+        _erase_secrets(record)
+        record.size += size
+        writing.store.count_end(writing.tallies, record, size)
+        return None
+
+    def _succeed(self, writing: Writing, record: CallRecord, value: Any, now: int) -> int:
+        """End with a result; with a failure where the result cannot be stored."""
+        storing = Storing(
+            writing.store.connection,
+            max_bytes=self._deployment.quotas.max_result_bytes,
+            error=InvalidResult,
+        )
+        try:
+            record.succeed(storing.stored(value, "result"), now)
+        except InvalidResult as exc:
+            failure = Failure(
+                "InvalidResult",
+                shown(text_of(exc)),
+                "",
+                record.attempts,
+                self._deployment.clock.now(),
+            )
+            record.fail(failure, now)
+            return len(failure.message)
+        return storing.size
+
+    @staticmethod
+    def _waits(
+        writing: Writing,
+        record: CallRecord,
+        report: Report,
+        reason: str,
+        delay_seconds: float,
+        now: int,
+    ) -> Entry:
+        due = now + int(delay_seconds * 1_000_000)
+        record.wait(reason, due)
+        writing.area.wait(record, due)
+        return Entry(report, Settled.WAITS, record.state, reason)
+
+    # -- its callbacks ----------------------------------------------------------------------
+
+    def _callbacks(
+        self, writing: Writing, record: CallRecord, report: Report, ended: bool
+    ) -> Entry:
+        held = report.held
+        if not record.pending_callbacks():
+            return Entry(report, Settled.DONE, record.state, ended=ended)
+        if held.callbacks_error is not None:
+            failed = _give_callbacks_up(record, held.callbacks_error)
+            return Entry(report, Settled.DONE, record.state, None, failed, ended=ended)
+        if held.callbacks_later and ended:
+            return Entry(report, Settled.OWED, record.state, "callbacks follow", ended=ended)
+        try:
+            failed = self._evaluation.evaluate(writing, record)
+        except Undecided as exc:
+            return Entry(
+                report, Settled.OWED, record.state, str(exc), 0, UNDECIDED_DELAY, ended=ended
+            )
+        return Entry(report, Settled.DONE, record.state, None, failed, ended=ended)
+
+
+def own_policy(record: CallRecord) -> RetryPolicy | None:
+    """The retry policy that the call was put with."""
+    if record.retry is None:
+        return None
+    return RetryPolicy.from_plain(restored(record.retry, None, str))
+
+
+def _policy(record: CallRecord, report: Report) -> RetryPolicy:
+    """The call's own policy, else its plugin's, else the one for calls that have none."""
+    declared = None if report.order is None else report.order.declaration.retry
+    return own_policy(record) or declared or WITHOUT_RETRY
+
+
+def unauthorized(error: Unauthorized, number: int, deployment: Deployment) -> Failure:
+    """The failure of a call that its owner may not make any more."""
+    return failure_from(
+        error, attempt=number, when=deployment.clock.now(), type_name="Unauthorized"
+    )
+
+
+def _leave_chunk(writing: Writing, held: Held) -> None:
+    """Take a parked call out of its chunk: whoever takes that over must not find it there."""
+    chunk = writing.area.chunks.get(held.chunk)
+    if chunk is not None:
+        rest = (call for call in chunk.calls if call._p_oid != held.oid)
+        writing.area.replace_chunk(held.chunk, rest)
+
+
+def owes(record: CallRecord, mail: Mail) -> bool:
+    """Whether a final call still has callbacks that nobody has looked at."""
+    return bool(record.pending_callbacks()) or len(mail.callbacks) > record.late_callbacks
+
+
+def _counts(record: CallRecord, report: Report) -> bool:
+    return report.order is None or report.order.attempt.number == record.attempts + 1
+
+
+def _append_late(record: CallRecord, mail: Mail) -> None:
+    """Take over callbacks that were declared after the put."""
+    late = mail.callbacks[record.late_callbacks :]
+    if late:
+        record.callbacks += late
+        record.late_callbacks = len(mail.callbacks)
+
+
+def _give_callbacks_up(record: CallRecord, error: str) -> int:
+    callbacks = record.all_callbacks()
+    pending = record.pending_callbacks()
+    for index in pending:
+        callbacks[index] = callbacks[index].failed(error)
+    record.set_callbacks(callbacks)
+    return len(pending)
+
+
+def _erase_secrets(record: CallRecord) -> None:
+    """Overwrite sealed arguments: a call that has ended has no use for them."""
+    args, kwargs = _without_secrets((record.args, record.kwargs))
+    if args is not record.args:
+        record.args = args
+    if kwargs is not record.kwargs:
+        record.kwargs = kwargs
+
+
+def _without_secrets(value: Any) -> Any:
+    kind = type(value)
+    if kind is Sealed:
+        return Sealed(b"")
+    if kind is dict:
+        return _same_if_same(value, {k: _without_secrets(item) for k, item in value.items()})
+    if kind in (list, tuple):
+        return _same_if_same(value, kind(_without_secrets(item) for item in value))
+    return value
+
+
+def _same_if_same(before: Any, after: Any) -> Any:
+    pairs = (
+        zip(before.values(), after.values(), strict=True)
+        if type(before) is dict
+        else zip(before, after, strict=True)
+    )
+    return before if all(a is b for a, b in pairs) else after
+
+
+__all__ = [
+    "Completion",
+    "Entry",
+    "Held",
+    "Settled",
+    "owes",
+    "own_policy",
+    "unauthorized",
+]

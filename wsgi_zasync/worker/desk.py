@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A thread's own way to the database: a connection and an explicit transaction manager.
+
+Connections and transaction managers are never shared: a desk is opened, used and closed by one
+thread. Nothing here commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from transaction import TransactionManager
+from transaction.interfaces import NoTransaction
+
+from ..store import Store, open_store
+from ..store.accepted import WorkerArea
+
+#: The database of a multi-database that holds the calls, where there is one.
+STORE_DATABASE = "zasync"
+
+
+def store_database(db: Any) -> Any:
+    """The database that the calls are in."""
+    return db.databases.get(STORE_DATABASE, db)
+
+
+@dataclass(slots=True)
+class Writing:
+    """One transaction of a worker, and what it writes to."""
+
+    transaction: Any
+    #: The application's connection, and its root.
+    connection: Any
+    store: Store
+    area: WorkerArea
+    #: Where this thread counts ends.
+    tallies: Any
+    #: Claims a lane in a transaction of its own, for calls that callbacks put.
+    claim: Callable[[], int]
+    #: Whose callbacks this transaction has evaluated: one owner's only.
+    callback_owner: tuple[str, str] | None = None
+
+    @property
+    def root(self) -> Any:
+        """The root of the application's database."""
+        return self.connection.root()
+
+
+class Desk:
+    """A connection with an explicit transaction manager."""
+
+    def __init__(self, db: Any, site: str) -> None:
+        """Open a connection; close it in the same thread."""
+        self._site = site
+        self._manager = TransactionManager(explicit=True)
+        self.connection = db.open(self._manager)
+
+    @property
+    def store_connection(self) -> Any:
+        """The connection that the calls are reached by."""
+        return store_connection(self.connection)
+
+    def open_store(self) -> Store:
+        """The store, in the current transaction."""
+        return open_store(self.store_connection, self._site)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """A transaction that is aborted unless it was committed inside."""
+        transaction = self._manager.begin()
+        try:
+            yield transaction
+        finally:
+            self._abort()
+
+    def has_changes(self) -> bool:
+        """Whether the current transaction has written anything to the store."""
+        connection = self.store_connection
+        return bool(
+            connection._registered_objects or connection._added or connection._savepoint_storage
+        )
+
+    def _abort(self) -> None:
+        try:
+            # A commit that failed leaves a transaction that only an abort ends.
+            self._manager.abort()
+        except NoTransaction:
+            pass  # it was committed
+
+    def close(self) -> None:
+        """Close the connection; there must be no transaction."""
+        self.connection.close()
+
+
+def store_connection(connection: Any) -> Any:
+    """The connection of the same multi-database that holds the calls."""
+    databases = connection.db().databases
+    if STORE_DATABASE in databases and connection.db() is not databases[STORE_DATABASE]:
+        return connection.get_connection(STORE_DATABASE)
+    return connection

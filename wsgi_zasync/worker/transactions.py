@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Runs plugins whose effects, outcome and callbacks are one commit.
+
+Transaction: one for each try, begun here; a conflict makes another try and costs no attempt.
+What fails writes nothing here: it is reported, and the acceptor writes it.
+Threads: those of a pool, each with its own connection and its own counts.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+from transaction.interfaces import TransientError
+from ZEO.Exceptions import ClientDisconnected
+
+from ..deployment import Deployment
+from ..errors import Fenced
+from ..retry import WITHOUT_RETRY, RetryEvent
+from ..states import CallState
+from ..store.accepted import WorkerArea
+from .attempt import cancel
+from .beginning import Beginning
+from .completion import Completion, Entry, Settled
+from .desk import Desk, Writing
+from .held import Order, Outcome, Report
+from .pool import Pool, Slot
+from .running import call_blocking, outcome_of
+
+#: Seconds between tries while the storage is away.
+AWAY_SECONDS = 0.5
+
+#: Conflicts after which a call runs while no other of this process does.
+PATIENCE = 2
+
+#: Conflicts after which the callbacks follow in a transaction of their own.
+CALLBACKS_PATIENCE = 4
+
+
+class TransactionRunner:
+    """Runs orders in threads that have a connection."""
+
+    def __init__(
+        self,
+        pool: Pool[Desk],
+        deployment: Deployment,
+        beginning: Beginning,
+        completion: Completion,
+        *,
+        area_oid: Callable[[], bytes | None],
+        commit: Callable[[Any, list[bytes]], None],
+        claim: Callable[[], int],
+        committed: Callable[[Order, Entry], None],
+        ended: Callable[[Order, Outcome | None], None],
+        fenced: Callable[[], None],
+        random: Random,
+    ) -> None:
+        """Use the pool's threads.
+
+        Args:
+            pool: Threads that own a desk.
+            deployment: What the process knows.
+            beginning: Decides whether and with what an attempt is made.
+            completion: Writes its end.
+            area_oid: Where our area is now; another one after we were taken over.
+            commit: Commits a transaction and announces what was written.
+            claim: Claims a lane.
+            committed: Told of what was written, after the commit.
+            ended: Told of an outcome that the acceptor has to write; None: it has ended.
+            fenced: Told that we were taken for dead.
+            random: Where delays come from.
+        """
+        self._pool = pool
+        self._deployment = deployment
+        self._beginning, self._completion = beginning, completion
+        self._area_oid = area_oid
+        self._commit, self._claim = commit, claim
+        self._committed, self._ended, self._fenced = committed, ended, fenced
+        self._random = random
+        self._alone = threading.Lock()
+        self._stopping = threading.Event()
+
+    def begin(self, order: Order) -> None:
+        """Run it as soon as a thread has time."""
+        order.interrupt = lambda: cancel(order.attempt)
+        self._pool.submit(lambda slot: self._run(order, slot))
+
+    def stop(self) -> None:
+        """Wait for nothing any more."""
+        self._stopping.set()
+
+    def _run(self, order: Order, slot: Slot[Desk]) -> None:
+        order.interrupt = lambda: self._interrupt(order, slot)
+        conflicts = 0
+        outcome: Outcome | None = None
+        while not order.given_up:
+            try:
+                if conflicts < PATIENCE:
+                    outcome = self._try(order, slot, conflicts)
+                else:
+                    with self._alone:
+                        outcome = self._try(order, slot, conflicts)
+                break
+            except Fenced:
+                self._fenced()
+                return
+            except ClientDisconnected:
+                if self._stopping.wait(AWAY_SECONDS):
+                    return
+            except TransientError as exc:
+                conflicts += 1
+                if (failed := self._give_up_after(order, conflicts, exc)) is not None:
+                    outcome = failed
+                    break
+        if not order.given_up and outcome is not _WRITTEN:
+            self._ended(order, outcome)
+
+    def _interrupt(self, order: Order, slot: Slot[Desk]) -> None:
+        cancel(order.attempt)
+        if order.given_up:
+            self._pool.abandon(slot)
+
+    def _give_up_after(self, order: Order, conflicts: int, error: TransientError) -> Outcome | None:
+        """Wait a moment before the next try; or the failure, if there is to be none."""
+        policy = order.retry or order.declaration.retry or WITHOUT_RETRY
+        decision = policy.decide(RetryEvent.CONFLICT, count=conflicts, random=self._random)
+        if not decision.again:
+            return outcome_of(order, error, self._deployment.clock)
+        self._stopping.wait(decision.delay_seconds)
+        return None
+
+    def _try(self, order: Order, slot: Slot[Desk], conflicts: int) -> Outcome | None:
+        """One try in one transaction; an outcome for the acceptor to write, or _WRITTEN."""
+        desk = slot.owned
+        with desk.transaction() as transaction:
+            writing = self._writing(desk, transaction, slot.number)
+            fresh = self._beginning.order(writing, order.held)
+            if not isinstance(fresh, Order):
+                return fresh
+            if order.attempt.is_cancelled:
+                return Outcome(cancelled=True)
+            order.attempt, order.secrets = fresh.attempt, fresh.secrets
+            order.retry = fresh.retry
+            outcome = call_blocking(replace(fresh, held=order.held), self._deployment.clock)
+            if isinstance(outcome.error, (TransientError, Fenced)):
+                raise outcome.error
+            if outcome.failure is not None or order.given_up:
+                return outcome
+            return self._write(order, writing, outcome, conflicts)
+
+    def _write(
+        self, order: Order, writing: Writing, outcome: Outcome, conflicts: int
+    ) -> Outcome | None:
+        held = order.held
+        held.callbacks_later = conflicts >= CALLBACKS_PATIENCE
+        try:
+            # What the plugin changed is serialised here, so that an effect that cannot be
+            # stored is the plugin's failure and not its callbacks'.
+            writing.transaction.savepoint()
+        except TransientError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - anything may be wrong with a plugin's objects
+            return outcome_of(order, exc, self._deployment.clock)
+        entry = self._completion.settle(writing, Report(held, outcome, order))
+        if order.given_up or entry.settled is Settled.VOID:
+            return None
+        if entry.state != CallState.SUCCEEDED:
+            # Cancelled meanwhile, or a result that cannot be stored: then its effects are not
+            # wanted either.
+            return outcome if entry.state == CallState.FAILED else Outcome(cancelled=True)
+        try:
+            self._commit(writing.transaction, [held.oid])
+        except TransientError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - a hook or another storage refused it
+            return outcome_of(order, exc, self._deployment.clock)
+        self._committed(order, entry)
+        return _WRITTEN
+
+    def _writing(self, desk: Desk, transaction: Any, number: int) -> Writing:
+        store = desk.open_store()
+        area: WorkerArea = store.connection.get(self._area_oid())
+        area.hold()
+        tallies = area.thread_tallies[number]
+        return Writing(transaction, desk.connection, store, area, tallies, self._claim)
+
+
+#: Says that everything is written already.
+_WRITTEN = Outcome(value="written")
+
+__all__ = ["TransactionRunner"]
