@@ -116,5 +116,5 @@ def outcome(call: Call) -> str:
 wrapped = CallManagerMiddleware(application, zodb_uri="file://Data.fs", worker="embedded")
 
 Principal(5)  # type: ignore[arg-type]
-RetryPolicy(3)  # type: ignore[misc]
+RetryPolicy(3)  # type: ignore[call-arg]
 Secret(5)  # type: ignore[arg-type]
