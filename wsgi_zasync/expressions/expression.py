@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A compiled callback expression, and evaluating it for somebody.
+
+Compiled expressions are immutable and shared by threads.  Evaluating happens
+in the caller's thread and transaction, for the principal that is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wsgi_zasync.clock import Clock
+from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized
+from wsgi_zasync.expressions.cache import TextCache
+from wsgi_zasync.expressions.engine import compile_text
+from wsgi_zasync.expressions.limits import DEFAULT_LIMITS, SYSTEM_CLOCK, Limits
+from wsgi_zasync.expressions.operations import Operations
+from wsgi_zasync.ports import SecurityPolicy
+
+#: Characters of the texts whose compiled forms are kept.
+CACHED_CHARACTERS = 262_144
+
+
+class Expression:
+    """A text that compiled; ``text`` is that text."""
+
+    __slots__ = ("_compiled", "text")
+
+    def __init__(self, text: str, compiled: Callable[[Operations], Any]) -> None:
+        self.text = text
+        self._compiled = compiled
+
+    def __repr__(self) -> str:
+        return f"<Expression {self.text!r}>"
+
+    def evaluate(
+        self,
+        names: Mapping[str, Any],
+        *,
+        principal: Any,
+        policy: SecurityPolicy,
+        author: Any = None,
+        limits: Limits = DEFAULT_LIMITS,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> Any:
+        """The value: plain data (a copy) or an exposed object.
+
+        Args:
+            names: what is bound, by name.
+            principal: with whose rights it is evaluated.
+            policy: what says which rights those are, asked each time.
+            author: who wrote the text, if not the application: every
+                permission is then needed by both.
+            limits: what it may use.
+            clock: what tells the time.
+
+        Raises:
+            UndefinedName: something it asks for is not there.
+            ResourceLimit: it used up what it may use.
+            ExpressionError: anything else that went wrong.
+            Unauthorized: it asked for what is not open, or not allowed.
+        """
+        try:
+            run = Operations(names, principal, policy, author, limits, clock)
+            return run.leave(self._compiled(run))
+        except (ExpressionError, Unauthorized):
+            raise
+        except (RecursionError, MemoryError):
+            raise ResourceLimit("the expression needs too much memory") from None
+        except Exception as failure:  # noqa: BLE001 - callers rely on our two errors
+            raise ExpressionError(f"cannot be evaluated ({type(failure).__name__})") from failure
+
+
+_CACHE: TextCache[Expression] = TextCache(CACHED_CHARACTERS)
+
+
+def compile_expression(text: str, limits: Limits = DEFAULT_LIMITS) -> Expression:
+    """Compile a text; the same text again costs no compilation.
+
+    Raises:
+        ExpressionError: it does not compile; ``.line`` and ``.column`` say
+            where, and the message shows it.
+        ResourceLimit: it is longer or deeper than the limits allow.
+    """
+    if type(text) is not str:
+        return Expression("", compile_text(text, limits))
+    return _CACHE.get(text, limits, lambda: Expression(text, compile_text(text, limits)))
+
+
+def check_expressions(table: Mapping[str, str]) -> dict[str, ExpressionError]:
+    """Compile every text of a table, and return the errors by their keys.
+
+    An empty dict means that all of them compile.
+    """
+    found = {}
+    for key, text in table.items():
+        try:
+            compile_expression(text)
+        except ExpressionError as failure:
+            found[key] = failure
+    return found

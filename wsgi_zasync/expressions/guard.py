@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The gate: what comes into an expression, what leaves it, who may do what.
+
+A `Guard` belongs to one evaluation, for one owner (and perhaps an author), in
+one thread.  Every value passes `admit` before an expression holds it and
+`leave` before trusted code gets it back; every permission is asked for in
+`check`.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable, Mapping
+from types import CoroutineType
+from typing import Any
+
+from wsgi_zasync import errors
+from wsgi_zasync.clock import Clock
+from wsgi_zasync.errors import (
+    ExpressionError,
+    ResourceLimit,
+    Unauthorized,
+    ZasyncError,
+)
+from wsgi_zasync.exposure import (
+    ExposedCallable,
+    Rule,
+    checker_of,
+    checker_rule,
+    class_rules,
+    function_rule,
+    is_proxy,
+    unproxied,
+)
+from wsgi_zasync.expressions.limits import Budget, Limits
+from wsgi_zasync.expressions.values import (
+    CARRIERS,
+    CONTAINERS,
+    FUNCTIONS,
+    LAZY,
+    MACHINERY,
+    OURS,
+    PLAIN,
+    SCALARS,
+    SIMPLE,
+    ZONES,
+    Default,
+    kind_name,
+)
+
+
+class CannotDecide(ExpressionError):
+    """The policy, or the database under exposed code, could not answer now.
+
+    Neither yes nor no: what was asked for is tried again later.  The reason
+    is in ``__cause__``.
+    """
+
+
+class Guard(Budget):
+    """The security side of one evaluation."""
+
+    __slots__ = ("_author", "_exposes", "_policy", "_principal")
+
+    def __init__(
+        self, principal: Any, policy: Any, author: Any, limits: Limits, clock: Clock
+    ) -> None:
+        super().__init__(limits, clock)
+        self._principal = principal
+        self._policy = policy
+        self._author = author
+        self._exposes = getattr(policy, "exposes", None)
+
+    # -- coming in ---------------------------------------------------------
+
+    def admit(self, value: Any) -> Any:
+        """The value as an expression may hold it.
+
+        Raises:
+            Unauthorized: it is neither plain data nor anything exposed.
+        """
+        kind = type(value)
+        if kind in PLAIN or kind in OURS or kind is ExposedCallable:
+            return value
+        if kind in CARRIERS:
+            return self._admit_carrier(value)
+        if kind in FUNCTIONS:
+            if function_rule(value) is not None:
+                return value
+        elif kind in LAZY or _is_lazy_tree(kind):
+            return self.read_to_end(value)
+        elif is_proxy(value):
+            inner = unproxied(value)
+            return inner if type(inner) in SCALARS | PLAIN else value
+        elif kind not in MACHINERY and not isinstance(value, type) and self._is_open(value):
+            return value
+        if kind is CoroutineType:
+            value.close()
+        raise Unauthorized(f"{kind_name(value)} that is not open to expressions")
+
+    def _admit_carrier(self, value: Any) -> Any:
+        """A moment only with a known zone, a UUID only around an integer."""
+        inside = value.int if hasattr(value, "int") else value.tzinfo
+        if type(inside) in ZONES or type(inside) is int:
+            return value
+        raise Unauthorized(f"{kind_name(value)} that is not open to expressions")
+
+    def _is_open(self, value: Any) -> bool:
+        return bool(class_rules(type(value)) or checker_of(value) or self._exposes)
+
+    def read_to_end(self, values: Any) -> list[Any]:
+        """A list of what exposed code yields, at most as many as allowed."""
+        found: list[Any] = []
+        limit = self.limits.items
+        began = self.time()
+        try:
+            for value in values:
+                if len(found) >= limit:
+                    raise ResourceLimit(f"more than {limit} items")
+                self.build(8)
+                found.append(self.admit(value))
+        except (ExpressionError, Unauthorized):
+            raise
+        except Exception as failure:  # noqa: BLE001 - exposed code may raise anything
+            raise self.refused(failure, False) from failure
+        finally:
+            self.elapsed(began)
+        return found
+
+    # -- permissions -------------------------------------------------------
+
+    def rule_for(self, value: Any, name: str) -> Rule | None:
+        """What an exposed object asks for to use one of its names.
+
+        Our declarations come first, then a ``zope.security`` checker, then
+        the host's own policy; ``None`` means closed.
+        """
+        rules = class_rules(type(value))
+        rule = rules.get(name)
+        if rule is not None or rules:
+            return rule
+        checker = checker_of(value)
+        if checker is not None:
+            return checker_rule(checker, name)
+        if self._exposes is not None and self._host_exposes(value, name):
+            return Rule()
+        return None
+
+    def names_of(self, value: Any) -> list[str]:
+        """The names that were declared for an object's class, without the operations."""
+        return [name for name in class_rules(type(value)) if not name.startswith("_")]
+
+    def check(self, rule: Rule, value: Any) -> None:
+        """Ask the policy for what a rule asks for, of the owner and the author.
+
+        Raises:
+            Unauthorized: one of them may not.
+            CannotDecide: the policy raised something else.
+        """
+        permission = rule.permission
+        if permission is None:
+            return
+        holders = (self._principal,) if self._author is None else (self._principal, self._author)
+        target = unproxied(value) if is_proxy(value) else value
+        for holder in holders:
+            if not self._ask(self._policy.allows, holder, permission, target):
+                raise Unauthorized(f"needs the permission {permission!r}")
+
+    def _host_exposes(self, value: Any, name: str) -> bool:
+        holders = (self._principal,) if self._author is None else (self._principal, self._author)
+        return all(self._ask(self._exposes, holder, value, name) for holder in holders)
+
+    def _ask(self, question: Any, *about: Any) -> bool:
+        began = self.time()
+        try:
+            return bool(question(*about))
+        except Unauthorized as no:
+            raise Unauthorized("refused by the policy") from no
+        except Exception as failure:  # noqa: BLE001 - nobody knows: neither yes nor no
+            raise CannotDecide("the policy could not decide") from failure
+        finally:
+            self.elapsed(began)
+
+    # -- exposed code ------------------------------------------------------
+
+    def invoke(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        timeout: float | None = None,
+        ours: bool = False,
+    ) -> Any:
+        """Call exposed code with what may leave, and admit what it returns."""
+        sent = [self.leave(arg) for arg in args]
+        named = {name: self.leave(arg) for name, arg in kwargs.items()}
+        began = self.time()
+        try:
+            if timeout is None:
+                result = function(*sent, **named)
+            else:
+                result = _call_within(timeout, function, sent, named)
+        except (Exception, SystemExit) as failure:
+            raise self.refused(failure, ours) from failure
+        finally:
+            self.elapsed(began)
+        if type(result) is str and " at 0x" in result:
+            self._check_text_of_objects(sent, named)
+        return self.admit(result)
+
+    def _check_text_of_objects(self, sent: list[Any], named: dict[str, Any]) -> None:
+        """Refuse what is likely the representation of an object we handed out."""
+        if any(type(value) not in SCALARS for value in (*sent, *named.values())):
+            raise Unauthorized("a text that shows the inside of an object")
+
+    def refused(self, failure: BaseException, ours: bool) -> ZasyncError:
+        """The error to raise for what exposed code raised, without its text.
+
+        Only what our own functions say with our own errors is passed on.
+        """
+        kinds = {kind.__name__ for kind in type(failure).__mro__}
+        if kinds & {"Unauthorized", "Forbidden", "ForbiddenAttribute"}:
+            return Unauthorized("refused by the application")
+        if "TransientError" in kinds or isinstance(failure, CannotDecide):
+            return CannotDecide("has to be tried again")
+        told = isinstance(failure, ZasyncError) and type(failure).__module__ == errors.__name__
+        said = f": {failure}" if ours and told else ""
+        if isinstance(failure, ResourceLimit):
+            return ResourceLimit(f"exposed code reached a limit{said}")
+        return ExpressionError(f"exposed code raised {type(failure).__name__}{said}")
+
+    # -- going out ---------------------------------------------------------
+
+    def leave(self, value: Any, depth: int = 0) -> Any:
+        """The value as trusted code gets it: plain data (a copy) or an exposed object.
+
+        Raises:
+            Unauthorized: it is something that stays inside.
+            ResourceLimit: it is too big or too deep.
+        """
+        kind = type(value)
+        if kind in SIMPLE:
+            return value
+        if kind in CONTAINERS or kind is range:
+            return self._leave_container(value, kind, depth + 1)
+        if kind is Default:
+            return None
+        if kind in OURS or kind in FUNCTIONS or kind is ExposedCallable:
+            raise Unauthorized(f"{kind_name(value)} stays inside the expression")
+        admitted = self.admit(value)
+        if type(admitted) in CONTAINERS:
+            return self._leave_container(admitted, type(admitted), depth + 1)
+        return admitted
+
+    def _leave_container(self, value: Any, kind: type, depth: int) -> Any:
+        if depth > self.limits.depth:
+            raise ResourceLimit(f"more than {self.limits.depth} containers inside one another")
+        self.build_items(length(value))
+        if kind is dict:
+            return {
+                self.leave(key, depth): self.leave(item, depth) for key, item in value.items()
+            }
+        items = [self.leave(item, depth) for item in value]
+        return items if kind is list or kind is range else kind(items)
+
+    def plain_size(self, value: Any, depth: int = 0) -> int:
+        """How big plain data is, charged; what is not plain all through is refused.
+
+        Comparing, sorting, hashing and formatting reach into containers
+        without asking us, and so is only done with what passes here.
+        """
+        kind = type(value)
+        if kind is str or kind is bytes:
+            return len(value) // 16 + 1
+        if kind in SIMPLE:
+            return 1
+        if kind is range:
+            return 2
+        if kind in CARRIERS:
+            self._admit_carrier(value)
+            return 1
+        if kind not in CONTAINERS:
+            raise Unauthorized(f"{kind_name(value)} is not plain data")
+        if depth >= self.limits.depth:
+            raise ResourceLimit(f"more than {self.limits.depth} containers inside one another")
+        self.spend(len(value) + 1)
+        size = 1
+        for item in value:
+            size += self.plain_size(item, depth + 1)
+        if kind is dict:
+            for item in value.values():
+                size += self.plain_size(item, depth + 1)
+        return size
+
+    def is_plain(self, value: Any) -> bool:
+        """Whether a value is plain data all through."""
+        try:
+            self.plain_size(value)
+        except Unauthorized:
+            return False
+        return True
+
+
+def length(value: Any) -> int:
+    """The length of a container, also of a range that ``len`` finds too long."""
+    if type(value) is not range:
+        return len(value)
+    try:
+        return len(value)
+    except OverflowError as failure:
+        raise ResourceLimit("a range that is too long") from failure
+
+
+def _is_lazy_tree(kind: type) -> bool:
+    """Whether it is what BTrees return for ``keys()`` and the like."""
+    name = kind.__name__
+    return (kind.__module__ == "builtins" and name.endswith("TreeItems")) or (
+        kind.__module__.startswith("BTrees.") and name.endswith("TreeIterator")
+    )
+
+
+def _call_within(
+    timeout: float, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Call in a thread of its own, and stop waiting when the time is over."""
+    outcome: dict[str, Any] = {}
+    context = contextvars.copy_context()
+
+    def run() -> None:
+        try:
+            outcome["result"] = context.run(function, *args, **kwargs)
+        except BaseException as failure:  # noqa: BLE001 - raised again by the one who waits
+            outcome["failure"] = failure
+
+    thread = threading.Thread(target=run, name="exposed function", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    if thread.is_alive():
+        raise ResourceLimit(f"no answer within {timeout} seconds")
+    if "failure" in outcome:
+        raise outcome["failure"]
+    return outcome["result"]

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""How much an expression may use, and the budget that one evaluation has left.
+
+A budget belongs to one evaluation in one thread.  Steps bound the time, size
+bounds the memory; the wall clock is only the last guard, looked at now and
+then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NoReturn
+
+from wsgi_zasync.clock import Clock, SystemClock
+from wsgi_zasync.errors import ResourceLimit
+
+#: The clock is read once in this many steps.
+LOOK_EVERY = 2_000
+
+#: How many units of size are worked through in the time of one step.
+SIZE_PER_STEP = 128
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What one expression may use; over any of them it ends with `ResourceLimit`.
+
+    Args:
+        source: characters of the text.
+        nesting: brackets, operators, prefixes inside one another.
+        nodes: parts of a ``python:`` expression.
+        steps: elementary operations of one evaluation.
+        size: characters, bytes and (each as eight) items of all values that
+            one evaluation builds.
+        text: characters of one text, bytes of one bytes value.
+        items: items of one list, tuple, dict or set.
+        integer_bits: binary digits of one integer.
+        width: width and precision of formats.
+        depth: containers inside one another.
+        seconds: wall time, exposed code not counted.
+    """
+
+    source: int = 4_096
+    nesting: int = 40
+    nodes: int = 600
+    steps: int = 200_000
+    size: int = 16_000_000
+    text: int = 1_000_000
+    items: int = 100_000
+    integer_bits: int = 4_096
+    width: int = 1_000
+    depth: int = 50
+    seconds: float = 0.5
+
+
+#: What holds where nobody says otherwise.
+DEFAULT_LIMITS = Limits()
+
+SYSTEM_CLOCK = SystemClock()
+
+
+class Budget:
+    """What is left of the limits in one evaluation."""
+
+    __slots__ = ("_clock", "_look_at", "_size_left", "_steps_left", "deadline", "limits")
+
+    def __init__(self, limits: Limits, clock: Clock) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._steps_left = limits.steps
+        self._size_left = limits.size
+        self._look_at = limits.steps - LOOK_EVERY
+        self.deadline = clock.monotonic() + limits.seconds
+
+    def spend(self, steps: int) -> None:
+        """Take steps from the budget, before they are done.
+
+        Raises:
+            ResourceLimit: there are not so many left, or the time is over.
+        """
+        left = self._steps_left = self._steps_left - steps
+        if left < self._look_at:
+            self._look(left)
+
+    def build(self, size: int) -> None:
+        """Take size, and the steps to fill it, before the value is built.
+
+        Raises:
+            ResourceLimit: there is not so much left.
+        """
+        left = self._size_left = self._size_left - size
+        if left < 0:
+            raise ResourceLimit("the values that it builds are too big")
+        self.spend(size // SIZE_PER_STEP + 1)
+
+    def scan(self, size: int) -> None:
+        """Take the steps to work through that much, without building it."""
+        self.spend(size // SIZE_PER_STEP + 1)
+
+    def build_text(self, length: int) -> None:
+        """Take the size of one text or bytes value of that length."""
+        if length > self.limits.text:
+            raise ResourceLimit(f"a text of more than {self.limits.text} characters")
+        self.build(length)
+
+    def build_items(self, count: int) -> None:
+        """Take the size of one container of that many items."""
+        if count > self.limits.items:
+            raise ResourceLimit(f"more than {self.limits.items} items")
+        self.build(8 * count)
+
+    def integer(self, value: int) -> int:
+        """The integer, if it is not too long."""
+        if value.bit_length() > self.limits.integer_bits:
+            self.refuse_integer()
+        return value
+
+    def refuse_integer(self) -> NoReturn:
+        """Say that an integer is or would become too long."""
+        raise ResourceLimit(f"an integer of more than {self.limits.integer_bits} bits")
+
+    def elapsed(self, began: float) -> None:
+        """Give back the wall time since ``began``: exposed code used it."""
+        self.deadline += self._clock.monotonic() - began
+
+    def time(self) -> float:
+        """The clock's seconds."""
+        return self._clock.monotonic()
+
+    def _look(self, left: int) -> None:
+        if left < 0:
+            raise ResourceLimit(f"more than {self.limits.steps} steps")
+        if self._clock.monotonic() > self.deadline:
+            raise ResourceLimit(f"more than {self.limits.seconds} seconds")
+        self._look_at = max(left - LOOK_EVERY, 0)
