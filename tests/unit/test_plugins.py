@@ -87,7 +87,8 @@ class TestDeclaring:
         assert plugin("x", runs=runs)(lambda attempt: None).declaration.runs == runs
 
     def test_a_time_is_seconds_or_a_timedelta(self) -> None:
-        declared: Any = plugin("x", timeout=timedelta(minutes=2))(undeclared)  # type: ignore[arg-type]
+        minutes: Any = timedelta(minutes=2)
+        declared: Any = plugin("x", timeout=minutes)(lambda attempt: None)
         assert declared.declaration.timeout == 120.0
 
     def test_a_retry_policy_is_kept(self) -> None:
@@ -317,6 +318,8 @@ class TestOptions:
         assert (declaration.timeout, declaration.permission) == (2.5, "edit")
         assert (declaration.max_running, declaration.expressions) == (7, True)
         assert declaration.restricted
+        closed = Registry({"r": render}, {"r": {"expressions": "No"}}, installed=False)
+        assert not closed.declaration("r").expressions
         # and what is not the declaration's is for the plugin
         assert declaration.settings == {"allow": "127.0.0.1:8080"}
         # and neither the options nor the function's own declaration have changed

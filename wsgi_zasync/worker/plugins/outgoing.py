@@ -16,7 +16,7 @@ from OpenSSL.crypto import Error as CryptoError
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectError, ConnectingCancelledError
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IResolutionReceiver,
@@ -115,8 +115,6 @@ class Outgoing:
                 endpoint = wrapClientTLS(creator, endpoint)
             try:
                 return (await endpoint.connect(tracking)).wrappedProtocol
-            except ConnectingCancelledError:
-                raise
             except ConnectError:
                 if not addresses:
                     raise

@@ -34,7 +34,14 @@ from .urls import Target
 _WRAPPERS = (RequestGenerationFailed, RequestTransmissionFailed, ResponseFailed)
 
 #: What may come out of connecting and asking; everything else is an error of ours.
-NETWORK_ERRORS = (*_WRAPPERS, ConnectError, ConnectionClosed, SSLError, VerificationError)
+NETWORK_ERRORS = (
+    *_WRAPPERS,
+    ConnectError,
+    ConnectingCancelledError,
+    ConnectionClosed,
+    SSLError,
+    VerificationError,
+)
 
 
 def explained(error: BaseException, target: Target) -> BaseException:

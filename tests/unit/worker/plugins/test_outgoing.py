@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
 
 import wsgi_zasync
 from wsgi_zasync.worker.plugins.addresses import OutgoingRules
 from wsgi_zasync.worker.plugins.failures import AddressRefused, NameNotFound
+from wsgi_zasync.worker.plugins.http import Fetch
 from wsgi_zasync.worker.plugins.outgoing import Outgoing, tls_options
+from wsgi_zasync.worker.plugins.urls import parse
 
 WORKER = Path(wsgi_zasync.__file__).parent / "worker"
 
@@ -136,3 +141,51 @@ def test_a_connection_that_receives_more_than_its_budget_is_cut(
 def test_reading_the_authorities_is_done_once_for_a_host() -> None:
     assert tls_options("example.org", None) is tls_options("example.org", None)
     assert tls_options("example.org", None) is not tls_options("example.net", None)
+
+
+class TestConnecting:
+    """With a reactor in memory, which shows what would have been connected to."""
+
+    def connecting(self, names: Any, *addresses: str, tls: bool = False) -> tuple[Any, Any]:
+        memory = MemoryReactorClock()
+        outgoing = Outgoing(memory, OutgoingRules(), names(good_test=[list(addresses)]))
+        port = 443 if tls else 80
+        return memory, outgoing.endpoint("good.test", port, tls=tls).connect(Factory())
+
+    def test_what_is_connected_to_is_the_checked_address_and_no_name(self, names: Any) -> None:
+        for addresses, tls in (
+            (["93.184.216.34"], False),
+            (["2606:4700:4700::1111", "1.1.1.1"], False),
+            (["93.184.216.34"], True),
+        ):
+            memory, connecting = self.connecting(names, *addresses, tls=tls)
+            (host, port, *_), *more = memory.tcpClients
+            assert (host, port, more) == (addresses[0], 443 if tls else 80, [])
+            connecting.addErrback(lambda _: None).cancel()
+
+    def test_cancelling_stops_connecting_and_tries_no_other_address(self, names: Any) -> None:
+        # Given a name of two addresses
+        memory, connecting = self.connecting(names, "1.1.1.1", "8.8.8.8")
+        ended: list[Any] = []
+        connecting.addErrback(ended.append)
+        # When
+        connecting.cancel()
+        # Then
+        assert ended[0].check(ConnectingCancelledError)
+        assert memory.connectors[0].stoppedConnecting
+        assert len(memory.tcpClients) == 1
+
+    def test_a_fetch_that_is_cancelled_while_connecting_is_just_cancelled(self, names: Any) -> None:
+        # Given
+        memory = MemoryReactorClock()
+        known = names(good_test=[["1.1.1.1", "8.8.8.8"]])
+        outgoing = Outgoing(memory, OutgoingRules(), known)
+        fetching = Fetch(target=parse("http://good.test/")).start(memory, outgoing)
+        ended: list[Any] = []
+        fetching.addErrback(ended.append)
+        # When
+        fetching.cancel()
+        # Then
+        assert ended[0].check(CancelledError)
+        assert len(memory.tcpClients) == 1
+        assert memory.getDelayedCalls() == []
