@@ -14,9 +14,9 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit
+from wsgi_zasync.errors import ExpressionError
 from wsgi_zasync.expressions.comparing import check_keys
-from wsgi_zasync.expressions.formatting import percent
+from wsgi_zasync.expressions.formatting import DECIMAL_EXPONENT, check_decimal, percent
 from wsgi_zasync.expressions.guard import Guard
 from wsgi_zasync.expressions.values import (
     INTEGERS,
@@ -26,12 +26,6 @@ from wsgi_zasync.expressions.values import (
     TEXTS,
     kind_name,
 )
-
-#: Largest exponent of a decimal number, either way.
-DECIMAL_EXPONENT = 6_144
-
-#: Most digits of a decimal number that is computed with.
-DECIMAL_DIGITS = 1_000
 
 DECIMALS = decimal.Context(
     prec=28,
@@ -53,18 +47,10 @@ def mismatch(symbol: str, one: Any, other: Any) -> NoReturn:
 
 def decimal_of(run: Guard, value: Any) -> Decimal:
     """The number as a decimal number that is safe to compute with."""
-    number = Decimal(run.integer(int(value))) if type(value) in INTEGERS else value
+    number: Decimal = Decimal(run.integer(int(value))) if type(value) in INTEGERS else value
     run.scan(64)
-    if number.is_finite() and (
-        abs(number.adjusted()) > DECIMAL_EXPONENT
-        or len(number.as_tuple().digits) > DECIMAL_DIGITS
-        or abs(number.as_tuple().exponent) > DECIMAL_EXPONENT + DECIMAL_DIGITS
-    ):
-        raise ResourceLimit(
-            f"a decimal number with an exponent above {DECIMAL_EXPONENT} "
-            f"or more than {DECIMAL_DIGITS} digits"
-        )
-    return number  # type: ignore[no-any-return]
+    check_decimal(number)
+    return number
 
 
 def _decimals(run: Guard, one: Any, other: Any) -> tuple[Decimal, Decimal] | None:
@@ -180,8 +166,10 @@ def power(run: Guard, one: Any, other: Any) -> Any:
     """``one ** other`` of numbers."""
     kind, other_kind = type(one), type(other)
     if kind in INTEGERS and other_kind in INTEGERS:
-        if other > 0 and (one.bit_length() - 1) * other >= run.limits.integer_bits and (
-            one not in (0, 1, -1)
+        if (
+            other > 0
+            and (one.bit_length() - 1) * other >= run.limits.integer_bits
+            and (one not in (0, 1, -1))
         ):
             run.refuse_integer()
         if other > run.limits.integer_bits and one == -1:
@@ -259,9 +247,7 @@ def _unary(symbol: str, compute: Callable[[Any], Any]) -> Callable[..., Any]:
         try:
             return compute(value)
         except (TypeError, ArithmeticError):
-            raise ExpressionError(
-                f"{symbol} {kind_name(value)}: they do not go together"
-            ) from None
+            raise ExpressionError(f"{symbol} {kind_name(value)}: they do not go together") from None
 
     return changed
 

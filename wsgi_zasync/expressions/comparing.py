@@ -67,9 +67,7 @@ def _equal_containers(run: Guard, one: Any, other: Any, depth: int) -> bool:
             has_key(run, other, key) and _equal_items(run, item, other[key], depth)
             for key, item in one.items()
         )
-    return all(
-        _equal_items(run, *pair, depth) for pair in zip(one, other, strict=True)
-    )
+    return all(_equal_items(run, *pair, depth) for pair in zip(one, other, strict=True))
 
 
 def _equal_items(run: Guard, one: Any, other: Any, depth: int) -> bool:

@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from wsgi_zasync.errors import ExpressionError, Unauthorized
+from wsgi_zasync.errors import ExpressionError
 from wsgi_zasync.expressions.functions import make_dict, make_set
 from wsgi_zasync.expressions.messages import blame
+from wsgi_zasync.expressions.nodes import FAILURES, Closure, NodeCompiler
 from wsgi_zasync.expressions.operations import Operations
 from wsgi_zasync.expressions.values import PLAIN, SEQUENCES
-
-if TYPE_CHECKING:
-    from wsgi_zasync.expressions.engine import Compilation
-
-Closure = Callable[[Operations], Any]
 
 #: Binds one item to loop variables.
 Binding = Callable[[Operations, Any], None]
@@ -29,20 +25,8 @@ Binding = Callable[[Operations, Any], None]
 Pass = Callable[[Operations, list[Any]], None]
 
 
-class Comprehensions:
+class Comprehensions(NodeCompiler):
     """The part of the compiler that knows loops."""
-
-    text: str
-    engine: Compilation
-    scopes: list[dict[str, int]]
-
-    if TYPE_CHECKING:
-
-        def expression(self, node: ast.expr) -> Closure: ...
-        def refuse(self, node: ast.expr, reason: str, kind: Any = ...) -> ExpressionError: ...
-        def check_name(self, node: ast.expr, name: str) -> str: ...
-        def span(self, node: ast.expr) -> tuple[int, int]: ...
-        def blamed(self, node: ast.expr, closure: Closure) -> Closure: ...
 
     def list_comprehension(self, node: Any) -> Closure:
         """``[…]``, and a generator expression, which is read at once."""
@@ -96,7 +80,7 @@ class Comprehensions:
 
     def _binding(self, target: ast.expr) -> Binding:
         if isinstance(target, ast.Name):
-            slot = self._slot(target)
+            slot = self.new_slot(target, target.id)
 
             def bind(run: Operations, item: Any) -> None:
                 run.local[slot] = item
@@ -118,13 +102,6 @@ class Comprehensions:
                 bind(run, part if type(part) in PLAIN else run.admit(part))
 
         return unpack
-
-    def _slot(self, target: ast.Name) -> int:
-        name = self.check_name(target, target.id)
-        scope = self.scopes[-1]
-        if name not in scope:
-            scope[name] = self.engine.next_slot()
-        return scope[name]
 
 
 def _collect_one(element: Closure) -> Pass:
@@ -153,7 +130,7 @@ def _level(
     def loop(run: Operations, found: list[Any]) -> None:
         try:
             items = run.iterate(source(run))
-        except (ExpressionError, Unauthorized) as failure:
+        except FAILURES as failure:
             raise blame(failure, text, *span) from failure.__cause__
         for item in items:
             run.spend(weight)

@@ -68,7 +68,7 @@ class Expression:
             raise
         except (RecursionError, MemoryError):
             raise ResourceLimit("the expression needs too much memory") from None
-        except Exception as failure:  # noqa: BLE001 - callers rely on our two errors
+        except Exception as failure:
             raise ExpressionError(f"cannot be evaluated ({type(failure).__name__})") from failure
 
 

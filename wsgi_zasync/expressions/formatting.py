@@ -37,8 +37,11 @@ _PERCENT = re.compile(
 
 _TIME_DIRECTIVES = re.compile(r"%[aAbBcdHIjmMpSUuVwWxXyYzZfG%]")
 
-#: Longest text of one scalar that is no text: a date, a number.
-_SCALAR_TEXT = 64
+#: Largest exponent of a decimal number, either way.
+DECIMAL_EXPONENT = 6_144
+
+#: Most digits of a decimal number.
+DECIMAL_DIGITS = 1_000
 
 
 def text_of(run: Guard, value: Any) -> str:
@@ -83,10 +86,18 @@ def _check_numbers(run: Guard, value: Any) -> None:
 
 def check_decimal(value: Decimal) -> None:
     """Refuse a decimal number whose text could be without bounds."""
+    if not value.is_finite():
+        return
     digits = value.as_tuple()
-    exponent = digits.exponent
-    if isinstance(exponent, int) and (abs(exponent) > 6_144 or len(digits.digits) > 1_000):
-        raise ResourceLimit("a decimal number with too many digits")
+    if (
+        abs(value.adjusted()) > DECIMAL_EXPONENT
+        or abs(int(digits.exponent)) > DECIMAL_EXPONENT
+        or len(digits.digits) > DECIMAL_DIGITS
+    ):
+        raise ResourceLimit(
+            f"a decimal number with an exponent above {DECIMAL_EXPONENT} "
+            f"or more than {DECIMAL_DIGITS} digits"
+        )
 
 
 def check_spec(spec: str, width_limit: int) -> None:

@@ -130,13 +130,13 @@ def _frozenset(run: Operations, values: Any = ()) -> frozenset[Any]:
     return frozenset(make_set(run, run.listed(values)))
 
 
-def _int(run: Operations, value: Any = 0, base: Any = _NOT_GIVEN) -> int:
+def _int(run: Operations, value: Any = 0, base: Any = None) -> int:
     kind = type(value)
-    if base is not _NOT_GIVEN and (type(base) is not int or kind is not str):
+    if base is not None and (type(base) is not int or kind is not str):
         raise ExpressionError("int takes a base, an integer, only for texts")
     if kind is str and len(value) <= NUMBER_TEXT:
         try:
-            return run.integer(int(value) if base is _NOT_GIVEN else int(value, base))
+            return run.integer(int(value) if base is None else int(value, base))
         except ValueError as failure:
             if isinstance(failure, ResourceLimit):
                 raise

@@ -122,7 +122,7 @@ class Guard(Budget):
                 found.append(self.admit(value))
         except (ExpressionError, Unauthorized):
             raise
-        except Exception as failure:  # noqa: BLE001 - exposed code may raise anything
+        except Exception as failure:
             raise self.refused(failure, False) from failure
         finally:
             self.elapsed(began)
@@ -177,7 +177,7 @@ class Guard(Budget):
             return bool(question(*about))
         except Unauthorized as no:
             raise Unauthorized("refused by the policy") from no
-        except Exception as failure:  # noqa: BLE001 - nobody knows: neither yes nor no
+        except Exception as failure:
             raise CannotDecide("the policy could not decide") from failure
         finally:
             self.elapsed(began)
@@ -258,9 +258,7 @@ class Guard(Budget):
             raise ResourceLimit(f"more than {self.limits.depth} containers inside one another")
         self.build_items(length(value))
         if kind is dict:
-            return {
-                self.leave(key, depth): self.leave(item, depth) for key, item in value.items()
-            }
+            return {self.leave(key, depth): self.leave(item, depth) for key, item in value.items()}
         items = [self.leave(item, depth) for item in value]
         return items if kind is list or kind is range else kind(items)
 

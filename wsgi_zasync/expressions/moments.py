@@ -90,9 +90,7 @@ VALUES: dict[type, frozenset[str]] = {
 }
 
 _DATE: dict[str, Callable[..., Any]] = {
-    **{
-        name: _simple(name) for name in ("ctime", "isoweekday", "weekday", "toordinal")
-    },
+    **{name: _simple(name) for name in ("ctime", "isoweekday", "weekday", "toordinal")},
     "isoformat": _isoformat,
     "replace": _replace,
     "strftime": _strftime,

@@ -179,7 +179,8 @@ def _replace(run: Guard, text: Text, old: Any, new: Any, count: Any = -1) -> Tex
 def _join(run: Guard, text: Text, parts: Any) -> Text:
     kind = type(parts)
     if kind is str and type(text) is str:
-        parts = list(parts) if len(parts) <= run.limits.items else run.build_items(len(parts))
+        run.build_items(len(parts))
+        parts = list(parts)
     elif kind not in SEQUENCES and kind not in (set, frozenset, dict):
         raise ExpressionError(f"joins the items of a list, not {kind_name(parts)}")
     length = len(text) * len(parts)

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What a ``python:`` text may look like, before any of it is compiled.
+
+Bounds come before Python's own parser sees the text, which crashes on some;
+then the tree is counted without recursion.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+from typing import TYPE_CHECKING, Any
+
+from wsgi_zasync.errors import ResourceLimit
+
+if TYPE_CHECKING:
+    from wsgi_zasync.expressions.engine import Compilation
+
+#: Names of the machinery: attributes of frames, code, generators, functions.
+MACHINERY_NAMES = frozenset(
+    name
+    for kind in (
+        types.FrameType, types.CodeType, types.TracebackType, types.GeneratorType,
+        types.CoroutineType, types.AsyncGeneratorType,
+    )
+    for name in dir(kind)
+    if re.match(r"(f|co|tb|gi|cr|ag)_", name)
+) | {
+    "func_globals", "func_code", "func_closure", "func_defaults", "func_dict", "func_doc",
+    "func_name", "im_class", "im_func", "im_self", "gi_yieldfrom", "gi_suspended", "ag_suspended",
+    "cr_suspended", "mro", "f_generator",
+}  # fmt: skip
+
+#: Functions of Python that look inside or run code: not even a name of yours.
+REFUSED_NAMES = frozenset(
+    {
+        "breakpoint", "classmethod", "compile", "delattr", "dir", "eval", "exec", "execfile",
+        "exit", "getattr", "globals", "hasattr", "locals", "memoryview", "object", "open",
+        "quit", "setattr", "staticmethod", "super", "vars",
+    }
+)  # fmt: skip
+
+#: Many prefixes in a row, each of which would be one more level for the parser.
+_PREFIX_RUN = re.compile(r"(?:(?:[-+~]|not\b|lambda\b[^:]*:|await\b)\s*){25}")
+
+#: Words and operators that nest to the right.
+_RIGHTWARD = re.compile(r"\b(?:else|lambda|not|if)\b|\*\*")
+
+
+def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
+    """The syntax tree of one expression, bounded in size and depth.
+
+    Args:
+        source: the text of the expression, in one line.
+        offset: where it begins in the whole text.
+        engine: whose limits hold, and who makes the errors.
+
+    Raises:
+        ExpressionError: it is no expression.
+        ResourceLimit: it is too long or too deep.
+    """
+    _check_source(source, offset, engine)
+    try:
+        tree = ast.parse(source, "<expression>", "eval")
+    except SyntaxError as failure:
+        column = (failure.offset or 1) - 1 if failure.lineno in (None, 0, 1) else 0
+        raise engine.error(failure.msg, offset + column) from None
+    except (ValueError, MemoryError, RecursionError, OverflowError):
+        raise engine.error("this is no expression", offset) from None
+    _check_tree(tree, offset, engine)
+    return tree.body
+
+
+def _check_source(source: str, offset: int, engine: Compilation) -> None:
+    limit = engine.limits.nesting
+    depth = 0
+    for found in re.finditer(r"[()\[\]{}]", source):
+        depth += 1 if found[0] in "([{" else -1
+        if depth > limit:
+            raise _too_deep(engine, offset + found.start())
+    found_run = _PREFIX_RUN.search(source)
+    if found_run:
+        raise _too_deep(engine, offset + found_run.start())
+    if len(_RIGHTWARD.findall(source)) > 4 * limit:
+        raise _too_deep(engine, offset)
+
+
+def _check_tree(tree: ast.Expression, offset: int, engine: Compilation) -> None:
+    limits = engine.limits
+    level: list[ast.AST] = [tree]
+    nodes = depth = 0
+    while level:
+        nodes += len(level)
+        depth += 1
+        if nodes > limits.nodes:
+            raise engine.error(f"more than {limits.nodes} parts", offset, ResourceLimit)
+        if depth > 3 * limits.nesting:
+            raise _too_deep(engine, offset)
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+
+
+def _too_deep(engine: Compilation, offset: int) -> Any:
+    return engine.error(f"nested deeper than {engine.limits.nesting}", offset, ResourceLimit)

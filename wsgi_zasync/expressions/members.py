@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Reading names, items and slices of any value, in paths and in ``python:``.
+
+Of data a fixed list of safe methods; of everything else what was declared,
+to those who may.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+from wsgi_zasync.errors import ExpressionError, Unauthorized, UndefinedName
+from wsgi_zasync.exposure import ExposedCallable, Rule, is_proxy, unproxied
+from wsgi_zasync.expressions import comparing
+from wsgi_zasync.expressions.containers import (
+    DICT_METHODS,
+    LIST_METHODS,
+    SEQUENCE_METHODS,
+    SET_METHODS,
+)
+from wsgi_zasync.expressions.guard import Guard, length
+from wsgi_zasync.expressions.messages import did_you_mean
+from wsgi_zasync.expressions.moments import (
+    DATE_METHODS,
+    DATETIME_METHODS,
+    DECIMAL_METHODS,
+    DURATION_METHODS,
+    FLOAT_METHODS,
+    INT_METHODS,
+    TIME_METHODS,
+    VALUES,
+)
+from wsgi_zasync.expressions.texts import BYTES_METHODS, STR_METHODS
+from wsgi_zasync.expressions.values import (
+    DEFAULT,
+    FUNCTIONS,
+    INTEGERS,
+    METHODS,
+    PLAIN,
+    SCALARS,
+    SEQUENCES,
+    TEXTS,
+    Bound,
+    Builtin,
+    NoneType,
+    kind_name,
+)
+
+#: The methods of data, by exact type: the fixed list of what is safe.
+DATA_METHODS: dict[type, dict[str, Callable[..., Any]]] = {
+    NoneType: {},
+    bool: INT_METHODS,
+    int: INT_METHODS,
+    float: FLOAT_METHODS,
+    Decimal: DECIMAL_METHODS,
+    str: STR_METHODS,
+    bytes: BYTES_METHODS,
+    list: LIST_METHODS,
+    tuple: SEQUENCE_METHODS,
+    range: SEQUENCE_METHODS,
+    dict: DICT_METHODS,
+    set: SET_METHODS,
+    frozenset: SET_METHODS,
+    datetime.date: DATE_METHODS,
+    datetime.datetime: DATETIME_METHODS,
+    datetime.time: TIME_METHODS,
+    datetime.timedelta: DURATION_METHODS,
+    uuid.UUID: {},
+}
+
+#: Not there, where ``None`` could be.
+MISSING = object()
+
+
+class Members(Guard):
+    """The members of values, as far as they are open."""
+
+    __slots__ = ()
+
+    # -- attributes --------------------------------------------------------
+
+    def attribute(self, value: Any, name: str) -> Any:
+        """``value.name``, if it is open to this evaluation.
+
+        Raises:
+            UndefinedName: data has no such name, or an open one has no value.
+            Unauthorized: the name is not open, for anybody or for this owner.
+        """
+        methods = DATA_METHODS.get(type(value))
+        if methods is None:
+            return self._exposed_attribute(value, name)
+        function = methods.get(name)
+        if function is not None:
+            return Bound(value, name, function)
+        if name in VALUES.get(type(value), ()):
+            return getattr(value, name)
+        raise self._no_data_name(value, name, methods)
+
+    def _no_data_name(self, value: Any, name: str, methods: Iterable[str]) -> Exception:
+        kind = type(value)
+        if hasattr(kind, name):
+            return Unauthorized(f"{name!r} of {kind_name(value)} is not open to expressions")
+        known = [*methods, *VALUES.get(kind, ())]
+        if kind is dict:
+            known += [key for key in value if type(key) is str]
+        return UndefinedName(f"no such name{did_you_mean(name, known)}")
+
+    def _exposed_attribute(self, value: Any, name: str) -> Any:
+        rule = None
+        if type(value) not in (Builtin, Bound) and not name.startswith("_"):
+            rule = self.rule_for(value, name)
+        if rule is None:
+            hint = did_you_mean(name, self.names_of(value))
+            raise Unauthorized(f"no such name is open{hint}")
+        self.check(rule, value)
+        return self._read(value, name, rule)
+
+    def _read(self, value: Any, name: str, rule: Rule) -> Any:
+        began = self.time()
+        try:
+            found = getattr(value, name)
+        except AttributeError as failure:
+            if hasattr(type(value), name):
+                raise self.refused(failure, False) from failure
+            raise UndefinedName("has no value") from None
+        except Exception as failure:
+            raise self.refused(failure, False) from failure
+        finally:
+            self.elapsed(began)
+        if type(found) in PLAIN:
+            return found
+        inner = unproxied(found) if is_proxy(found) else found
+        if type(inner) in METHODS:
+            return Bound(value, name, found, rule)
+        return self.admit(found)
+
+    # -- items -------------------------------------------------------------
+
+    def item(self, value: Any, key: Any) -> Any:
+        """``value[key]``.
+
+        Raises:
+            UndefinedName: there is no such item.
+            Unauthorized: the object does not open its items.
+        """
+        kind = type(value)
+        if kind is dict:
+            comparing.check_look_up(self, value, key)
+            found = value.get(key, MISSING)
+            if found is MISSING:
+                known = [known for known in value if type(known) is str]
+                raise UndefinedName(f"no such item{did_you_mean(key, known)}")
+        elif kind in SEQUENCES or kind in TEXTS or kind is range:
+            if type(key) not in INTEGERS:
+                raise ExpressionError(f"{kind_name(value)} has numbered items")
+            try:
+                found = value[key]
+            except IndexError:
+                raise UndefinedName("no such item") from None
+        else:
+            return self.operation(value, "__getitem__", key)
+        return found if type(found) in PLAIN else self.admit(found)
+
+    def slice(self, value: Any, start: Any, stop: Any, step: Any) -> Any:
+        """``value[start:stop:step]`` of texts, lists, tuples and ranges."""
+        kind = type(value)
+        if kind not in SEQUENCES and kind not in TEXTS and kind is not range:
+            raise ExpressionError(f"{kind_name(value)} has no slices")
+        for bound in (start, stop, step):
+            if bound is not None and type(bound) not in INTEGERS:
+                raise ExpressionError("the bounds of a slice are integers")
+        if step == 0 and step is not None:
+            raise ExpressionError("the step of a slice is 0")
+        part = slice(start, stop, step)
+        count = len(range(*part.indices(length(value))))
+        if kind in TEXTS:
+            self.build_text(count)
+        elif kind is not range:
+            self.build_items(count)
+        return value[part]
+
+    def operation(self, value: Any, name: str, *args: Any) -> Any:
+        """One of the operations that can be declared, on an exposed object.
+
+        Raises:
+            UndefinedName: there is no such item.
+            Unauthorized: it is not open, for anybody or for this owner.
+        """
+        rule = None
+        if type(value) not in SCALARS and not isinstance(value, (Builtin, Bound)):
+            rule = self.operation_rule(value, name)
+        if rule is None:
+            raise Unauthorized(f"{kind_name(value)} does not open {_OPERATIONS[name]}")
+        self.check(rule, value)
+        sent = [self.leave(arg) for arg in args]
+        began = self.time()
+        try:
+            found = _OPERATORS[name](value, *sent)
+        except LookupError:
+            raise UndefinedName("no such item") from None
+        except Exception as failure:
+            raise self.refused(failure, False) from failure
+        finally:
+            self.elapsed(began)
+        return found if name == "__iter__" else self.admit(found)
+
+    def operation_rule(self, value: Any, name: str) -> Rule | None:
+        """What an object asks for to use one of the operations, if it opens it."""
+        if type(value) in FUNCTIONS or type(value) is ExposedCallable or value is DEFAULT:
+            return None
+        return self.rule_for(value, name)
+
+    # -- paths -------------------------------------------------------------
+
+    def traverse(self, value: Any, name: str) -> Any:
+        """One step of a path: of data an item, else a method; else an open name or item."""
+        kind = type(value)
+        if kind is dict:
+            found = value.get(name, MISSING)
+            if found is not MISSING:
+                return found if type(found) in PLAIN else self.admit(found)
+            return self.attribute(value, name)
+        if kind in SEQUENCES or kind is range:
+            if name.lstrip("-").isdecimal() and len(name) <= 10:
+                return self.item(value, int(name))
+            return self.attribute(value, name)
+        if kind in DATA_METHODS:
+            return self.attribute(value, name)
+        if type(value) in (Builtin, Bound):
+            raise Unauthorized("no such name is open")
+        if name.isidentifier() and self.rule_for(value, name) is not None:
+            return self._exposed_attribute(value, name)
+        if self.operation_rule(value, "__getitem__") is not None:
+            return self.operation(value, "__getitem__", name)
+        raise Unauthorized(f"no such name is open{did_you_mean(name, self.names_of(value))}")
+
+
+_OPERATIONS = {
+    "__getitem__": "its items",
+    "__len__": "its length",
+    "__iter__": "its iteration",
+    "__contains__": "what it contains",
+}
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "__getitem__": lambda value, key: value[key],
+    "__len__": len,
+    "__iter__": iter,
+    "__contains__": lambda value, item: item in value,
+}
