@@ -64,8 +64,7 @@ class Body:
         self._limit = limit
         self._shown = shown
         self._received = 0
-        self._size = 0
-        self._chunks: list[bytes] = []
+        self._content = bytearray()
         self._encoding = encoding.strip().lower().removeprefix("x-")
         self._decompressor: _Decompressor | None = None
         #: Whether the body is given without the compression that it came with.
@@ -103,7 +102,7 @@ class Body:
             raise ProtocolFailed(
                 f"{self._shown}: the response ended in the midst of its {self._encoding} data"
             )
-        return b"".join(self._chunks)
+        return bytes(self._content)
 
     def _decompress(self, data: bytes) -> None:
         while data:
@@ -112,7 +111,7 @@ class Body:
                     return  # padding after the end, as some servers send
                 self._decompressor = self._new_decompressor(data)
             # One byte more than fits is enough to know that it does not fit.
-            self._keep(self._decompressor.decompress(data, self._limit - self._size + 1))
+            self._keep(self._decompressor.decompress(data, self._limit - len(self._content) + 1))
             data = (
                 self._decompressor.unused_data
                 if self._decompressor.eof
@@ -131,11 +130,9 @@ class Body:
         return zlib.decompressobj(zlib.MAX_WBITS if wrapped else -zlib.MAX_WBITS)
 
     def _keep(self, data: bytes) -> None:
-        self._size += len(data)
-        if self._size > self._limit:
+        if len(self._content) + len(data) > self._limit:
             raise self._too_large()
-        if data:
-            self._chunks.append(data)
+        self._content += data
 
     def _too_large(self) -> TooLarge:
         return TooLarge(
