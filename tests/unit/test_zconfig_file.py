@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: ZPL-2.1
+from __future__ import annotations
+
+import pytest
+
+from wsgi_zasync.errors import ConfigurationError
+from wsgi_zasync.zconfig_file import load_worker_conf
+
+WORKER = """
+<zodb main>
+  <mappingstorage>
+  </mappingstorage>
+</zodb>
+<zodb zasync>
+  <mappingstorage>
+  </mappingstorage>
+</zodb>
+<zasync-worker>
+  serves default slow
+  max-running 7
+  max-callbacks 3
+  <zasync-plugins>
+    Report.render my_site.reports:render
+  </zasync-plugins>
+  <zasync-plugin report.render>
+    timeout 30
+  </zasync-plugin>
+  <zasync-roles>
+    alice editor
+    members:Bob editor reviewer
+  </zasync-roles>
+  <zasync-permissions>
+    edit role:editor
+  </zasync-permissions>
+</zasync-worker>
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "worker.conf"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_worker_can_be_configured_in_the_syntax_of_zope(write):
+    settings = load_worker_conf(write(WORKER))
+
+    assert settings.serves == ("default", "slow")
+    assert (settings.max_running, settings.quotas.max_callbacks) == (7, 3)
+    assert settings.plugins == {"Report.render": "my_site.reports:render"}
+    assert settings.plugin_options == {"report.render": {"timeout": "30"}}
+    assert settings.roles == {"alice": ("editor",), "members:Bob": ("editor", "reviewer")}
+    assert settings.permissions == {"edit": ("role:editor",)}
+
+
+def test_the_databases_are_opened_when_asked_for_the_first_one_being_the_applications(write):
+    db = load_worker_conf(write(WORKER)).db()
+
+    try:
+        assert db.database_name == "main"
+        assert set(db.databases) == {"main", "zasync"}
+    finally:
+        for each in set(db.databases.values()):
+            each.close()
+
+
+def test_a_worker_without_sections_for_databases_names_one(write, tmp_path):
+    (tmp_path / "key").write_text("k" * 40)
+    text = "<zasync-worker>\n  zodb-uri zeo://127.0.0.1:8100\n  secret file:key\n</zasync-worker>\n"
+
+    settings = load_worker_conf(write(text))
+
+    assert settings.zodb_uri == "zeo://127.0.0.1:8100"
+    assert settings.secret is not None
+    assert settings.db is None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "worker"),
+        ("<zasync-worker>\n</zasync-worker>\n", "a worker needs a database"),
+        (
+            "<zasync-worker>\n  grace soon\n</zasync-worker>\n",
+            "<zasync-worker> grace: write seconds",
+        ),
+        ("<zasync-worker>\n  max-runing 5\n</zasync-worker>\n", "max-runing: unknown key"),
+        ("<zasync-worker>\n  prefix /x\n</zasync-worker>\n", "is a key of MiddlewareSettings"),
+        ("<zasync-worker>\n", "unclosed|not closed"),
+        (WORKER.replace("serves default slow", "zodb-uri memory://"), "exclude each other"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_file(write, text, said):
+    path = write(text)
+
+    with pytest.raises(ConfigurationError, match=said) as caught:
+        load_worker_conf(path)
+
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_said_so(tmp_path):
+    with pytest.raises(ConfigurationError, match="absent.conf"):
+        load_worker_conf(tmp_path / "absent.conf")

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A worker's file in the syntax of zope.conf: the same keys, with dashes, and ``<zodb>`` sections.
+
+``component.xml`` and ``worker_schema.xml`` beside this module are the schema. It knows no key:
+the table in ``settings`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigurationError
+from .key_table import read_values
+from .settings import MiddlewareSettings, WorkerSettings
+
+
+def load_worker_conf(path: str | Path) -> WorkerSettings:
+    """Read ``<zasync-worker>`` and the databases from a file.
+
+    With ``<zodb>`` sections ``settings.db`` is a function that opens them, the first one being
+    the application's; nothing is opened here.
+
+    Raises:
+        ConfigurationError: With the file, and the line or the key.
+    """
+    path = Path(path).absolute()
+    config = _loaded(path)
+    worker = config.worker
+    given = {name.replace("-", "_"): value for name, value in worker.values.items()}
+    for table in ("plugins", "roles", "permissions"):
+        section = getattr(worker, table)
+        if section is not None:
+            given[table] = section.values
+    given["plugin_options"] = {
+        section.getSectionName(): section.values for section in worker.plugin_options
+    }
+    if config.databases:
+        given["db"] = _opener(config.databases)
+    read = read_values(
+        WorkerSettings,
+        given,
+        here=path.parent,
+        where=lambda name: f"{path} <zasync-worker> {name.replace('_', '-')}: ",
+        others=(MiddlewareSettings,),
+    )
+    try:
+        return WorkerSettings(**read)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _loaded(path: Path) -> Any:
+    import ZConfig
+
+    try:
+        with as_file(files("wsgi_zasync") / "worker_schema.xml") as schema_path:
+            schema = ZConfig.loadSchema(str(schema_path))
+        return ZConfig.loadConfig(schema, str(path))[0]
+    except ZConfig.ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _opener(databases: list[Any]) -> Callable[[], Any]:
+    from ZODB.config import databaseFromConfig
+
+    return partial(databaseFromConfig, databases)
