@@ -8,6 +8,8 @@ request again finds a clean manager.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -82,6 +84,16 @@ class PutState:
         #: What is to be told of once it is committed, and to whom.
         self.written: list[Written] = []
         self.signal: Signal | None = None
+        #: The objects that puts have changed: the rest of a transaction is the application's.
+        self.changed_by_puts: dict[int, Any] = {}
+
+    @contextmanager
+    def putting(self, connection: Any) -> Iterator[None]:
+        """Note what is changed through the connection within, as changed by a put."""
+        before = len(connection._registered_objects)
+        yield
+        changed = connection._registered_objects[before:]
+        self.changed_by_puts.update((id(each), each) for each in changed)
 
     @classmethod
     def peek(cls, txn: Any, deployment: Deployment) -> PutState | None:

@@ -185,6 +185,11 @@ def named_callable(value: Any) -> Any:
     return found
 
 
+def text_or_callable(value: Any) -> Any:
+    """One line of text, or a callable given from Python."""
+    return value if callable(value) else text(value)
+
+
 def resolve(dotted: str) -> Any:
     """Import what ``package.module:name`` (or ``:name.attribute``) leads to."""
     module_name, colon, path = dotted.strip().partition(":")

@@ -159,9 +159,10 @@ class CallManager:
         """
         owner = self._owner()
         context = self._context(owner)
-        record = put_call(
-            context, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
-        )
+        with context.state().putting(context.store.connection):
+            record = put_call(
+                context, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
+            )
         return Call(record, context, self._options.author)
 
     # -- an owner's calls -----------------------------------------------------------------

@@ -80,8 +80,9 @@ class Access(Protocol):
     seen in the next. Used in one thread at a time.
     """
 
-    #: What links to calls begin with, such as ``/app/_zasync``.
-    base_path: str
+    @property
+    def base_path(self) -> str:
+        """What links to calls begin with, such as ``/app/_zasync``."""
 
     def transaction(self) -> Any:
         """The current transaction (``transaction.interfaces.ITransaction``).

@@ -27,6 +27,8 @@ class Replay:
         self._deployment = deployment
         # Copies: an abort may take the state of new objects away.
         self._records = [(dict(record.__dict__), record.id) for record in state.puts]
+        #: By id, what the puts have changed.
+        self.changed = dict(state.changed_by_puts)
 
     def replay(self) -> None:
         """Write the same calls with the same ids in the current transaction.
@@ -40,7 +42,8 @@ class Replay:
             source, identifier = attributes["owner"]
             owner = Principal(identifier, source)
             context = CallContext(self._access, self._deployment, store, owner)
-            self._put_again(context, attributes, call_id)
+            with context.state().putting(connection):
+                self._put_again(context, attributes, call_id)
 
     def _put_again(
         self, context: CallContext, attributes: dict[str, Any], call_id: str

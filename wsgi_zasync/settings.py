@@ -186,6 +186,9 @@ class MiddlewareSettings(SharedSettings):
         convert.choice("no", "session"), "session: a cookie owns the calls of strangers", "no"
     )
     prefix: str = key(convert.url_prefix, "where our own pages are", "/_zasync")
+    connection: Any = key(
+        convert.text_or_callable, "environ key of the host's ZODB connection, or callable(environ)"
+    )
     veto: Any = key(convert.named_callable, "callable(environ, status, headers) -> true to abort")
     waiters: int = key(convert.whole(0, 1000), "web threads that may wait for calls", 1)
     wait_limit: float = key(convert.duration(0.0, 300.0), "the longest ?wait=", 20.0)

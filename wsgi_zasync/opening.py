@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""From settings to what a process runs on: its database, its keys, its deployment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import zc.lockfile
+import ZODB.config
+from transaction.interfaces import TransientError
+from ZConfig import ConfigurationError as ZConfigError
+
+from .clock import Clock, SystemClock
+from .deployment import Deployment
+from .errors import ConfigurationError
+from .plugins import Registry
+from .sealing import Keys, Sealer
+from .security import DefaultPolicy
+from .settings import SharedSettings
+from .site_secrets import SiteSecrets, secrets_for
+from .zodb_uri import without_password
+
+
+def open_database(settings: SharedSettings) -> Any:
+    """Open the database that ``zodb_uri`` or ``zodb_conf`` names.
+
+    Raises:
+        ConfigurationError: There is none, or another process has it, or it is named wrongly.
+        transaction.interfaces.TransientError: Its server cannot be reached now.
+    """
+    if settings.zodb_conf is not None:
+        return _opened(str(settings.zodb_conf), lambda: _from_file(str(settings.zodb_conf)))
+    if settings.zodb_uri is None:
+        raise ConfigurationError("no database is named: write zodb_uri or zodb_conf, or give db")
+    uri = settings.zodb_uri
+    return _opened(without_password(uri), lambda: _from_uri(uri))
+
+
+def _from_uri(uri: str) -> Any:
+    # Loads ZEO, which a process that is given its database does not need.
+    from zodburi import resolve_uri
+
+    make_storage, options = resolve_uri(uri)
+    storage = make_storage()
+    try:
+        return ZODB.DB(storage, **options)
+    except BaseException:
+        storage.close()
+        raise
+
+
+def _from_file(path: str) -> Any:
+    return ZODB.config.databaseFromURL(path)
+
+
+def _opened(shown: str, opener: Callable[[], Any]) -> Any:
+    try:
+        return opener()
+    except TransientError:
+        raise
+    except zc.lockfile.LockError as exc:
+        raise ConfigurationError(
+            f"{shown} is open in another process: stop that one, or let both use it by ZEO"
+        ) from exc
+    except (OSError, KeyError, ValueError, TypeError, ImportError, ZConfigError) as exc:
+        reason = str(exc) or type(exc).__name__
+        raise ConfigurationError(f"the database {shown} cannot be opened: {reason}") from exc
+
+
+class SiteKeys(Keys):
+    """The keys of a site whose secret is read when a key is first needed."""
+
+    def __init__(self, load: Callable[[], SiteSecrets]) -> None:
+        """Read nothing yet."""
+        self._load = load
+        self._loaded: tuple[bytes, ...] | None = None
+        self._derived: dict[str, tuple[bytes, ...]] = {}
+
+    @property
+    def _secrets(self) -> tuple[bytes, ...]:  # type: ignore[override]
+        if self._loaded is None:
+            self._loaded = self._load().values
+        return self._loaded
+
+    def __repr__(self) -> str:
+        return "<SiteKeys>"
+
+
+def keys_for(settings: SharedSettings, database: Callable[[], Any]) -> SiteKeys:
+    """The keys of a site.
+
+    Args:
+        settings: Where its secret is configured.
+        database: Asked for, when a key is first needed and none is configured, for the storage
+            that may have a secret of its own.
+    """
+    return SiteKeys(lambda: settings.secret or secrets_for(settings.secret, database().storage))
+
+
+def deployment_for(
+    settings: SharedSettings, keys: Keys | None, clock: Clock | None = None
+) -> Deployment:
+    """What all requests or attempts of a process know."""
+    policy = settings.policy or DefaultPolicy(
+        settings.roles, settings.permissions, root_path=settings.root
+    )
+    return Deployment(
+        registry=Registry(settings.plugins, settings.plugin_options),
+        policy=policy,
+        clock=clock or SystemClock(),
+        quotas=settings.quotas,
+        sealer=None if keys is None else Sealer(keys),
+        site=settings.site,
+        exposed=settings.exposed,
+    )

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""How one request reaches database, transaction and user.
+
+Used by the thread that serves the request. Everything is found anew at each use, so that nothing
+is carried from one attempt of the host to the next; what belongs to an attempt is kept on its
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ZODB.Connection import Connection
+
+from ..errors import ConfigurationError, TransactionOver
+from ..security import Principal
+from . import owners
+from .databases import LazyDatabase
+from .identity import identify
+from .transactions import OwnTransaction, calls_connection, claim_lane, make_store
+
+#: Transaction data: the connection that the host writes through, and the one to the calls.
+_APPLICATION = object()
+_STORE = object()
+
+
+def mounted_at(environ: Mapping[str, Any]) -> str:
+    """Where the application is mounted, as the beginning of a path: empty or ``/app``."""
+    script = quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace")).strip("/")
+    return f"/{script}" if script else ""
+
+
+class Surroundings:
+    """What the requests of one process have in common, as far as it concerns their access."""
+
+    def __init__(
+        self,
+        database: LazyDatabase,
+        *,
+        identify: Callable[[Mapping[str, Any]], Principal | None] = identify,
+        prefix: str = "/_zasync",
+        site: str = "main",
+        token: str = "",
+        connection: str | Callable[[Mapping[str, Any]], Any] | None = None,
+    ) -> None:
+        """Keep what is configured.
+
+        Args:
+            database: The database that holds the calls, if one is configured.
+            identify: Tells from an environ who makes a request.
+            prefix: Where our own addresses begin.
+            site: The site of the store.
+            token: Names this process in the store.
+            connection: The environ key of the host's connection, or what finds it.
+        """
+        self.database = database
+        self.site = site
+        self.token = token
+        self.identify = identify
+        self.prefix = prefix
+        self.connection = connection
+        #: The database that a host's connection led to, for the addresses that we serve.
+        self.seen_database: Any = None
+        self._has_store = False
+
+    def base_path(self, environ: Mapping[str, Any]) -> str:
+        """What links to our addresses begin with: a path, never a host."""
+        return mounted_at(environ) + self.prefix
+
+    def any_database(self) -> Any:
+        """The configured database, or else the one that a host's connection led to.
+
+        Raises:
+            ConfigurationError: There is neither.
+        """
+        if not self.database.is_configured and self.seen_database is not None:
+            return self.seen_database
+        return self.database.get()
+
+    def make_store(self) -> None:
+        """Make the store's structure before the first transaction of ours, once a process."""
+        if not self._has_store:
+            make_store(self.database.get(), self.site)
+            self._has_store = True
+
+
+class WSGIAccess:
+    """The way of one request to database, transaction and user (``ports.Access``)."""
+
+    __slots__ = ("_bound", "_environs", "_hosted", "_opened", "_surroundings", "own")
+
+    def __init__(self, environ: Mapping[str, Any], surroundings: Surroundings) -> None:
+        """Look at nothing yet."""
+        self._environs = [environ]
+        self._surroundings = surroundings
+        #: (manager, transaction) that a connection was bound to.
+        self._bound: tuple[Any, Any] | None = None
+        #: Whether a host was seen to own a transaction of this request.
+        self._hosted = False
+        #: (transaction, connection) that were opened here for a transaction of the host's.
+        self._opened: list[tuple[Any, Any]] = []
+        self.own = OwnTransaction(surroundings.database.get)
+
+    def seen_in(self, environ: Mapping[str, Any]) -> None:
+        """Look at this environ as well: the host copied the one that it was given."""
+        if not any(environ is known for known in self._environs):
+            self._environs.append(environ)
+
+    # -- the user ------------------------------------------------------------------------
+
+    def authenticated(self) -> Principal | None:
+        """Who makes the request, as far as the environ tells."""
+        return self._surroundings.identify(self._environs[-1])
+
+    @property
+    def base_path(self) -> str:
+        """What links to calls begin with."""
+        return self._surroundings.base_path(self._environs[0])
+
+    # -- the transaction -----------------------------------------------------------------
+
+    def transaction(self) -> Any:
+        """The transaction that this request is in now.
+
+        Raises:
+            TransactionOver: Ours has ended with the response, or the host's has ended.
+            ConfigurationError: What the host left in the environ is no transaction manager.
+        """
+        host = self._host()
+        if host is not None:
+            return owners.current(host)
+        if not self.own.is_open:
+            self._refuse_threads_connection()
+        return self.own.begin(self._surroundings.make_store).get()
+
+    def _host(self) -> Any | None:
+        """The manager of whoever owns the transaction, or None if we do."""
+        if self._bound is not None and owners.is_current(*self._bound):
+            return self._bound[0]
+        for environ in self._environs:
+            manager = owners.hosts_manager(environ)
+            if manager is not None:
+                self._hosted = True
+                return manager
+        if self._bound is not None:
+            raise TransactionOver(
+                "the transaction of the bound connection has ended; call calls.bind(connection) "
+                "again in the new one"
+            )
+        if self._hosted:
+            raise TransactionOver(
+                "the host's transaction has ended, so nothing can be written in it"
+            )
+        return None
+
+    @property
+    def holds_anything(self) -> bool:
+        """Whether the request holds a connection, or a transaction of a host's, now."""
+        try:
+            return self._host() is not None or self.own.has_connection
+        except TransactionOver:
+            return False
+
+    def bind(self, connection: Any) -> None:
+        """Let the connection, and its transaction manager, be what the request uses.
+
+        It belongs to the transaction that the manager is in now, and is gone with it.
+
+        Raises:
+            ConfigurationError: It is no open connection.
+            TransactionOver: Its explicit manager has begun no transaction.
+        """
+        if not isinstance(connection, Connection):
+            raise ConfigurationError(
+                f"calls.bind() takes a ZODB connection, not a {type(connection).__qualname__}"
+            )
+        if connection.opened is None or connection.transaction_manager is None:
+            raise ConfigurationError("calls.bind() takes an open connection, and this is closed")
+        manager = connection.transaction_manager
+        txn = owners.current(manager)
+        txn.set_data(_APPLICATION, connection)
+        self._bound = (manager, txn)
+
+    # -- the connection ------------------------------------------------------------------
+
+    def application_connection(self) -> Any:
+        """The connection of the request's transaction: the host's, or ours.
+
+        Raises:
+            ConfigurationError: The host's cannot be found; the message says what to configure.
+            TransactionOver: As ``transaction``.
+        """
+        txn, host = self.transaction(), self._host()
+        if host is None:
+            return self.own.connection()
+        connection = self._known(txn, _APPLICATION)
+        if connection is None:
+            connection = self._hosts_connection(txn, host)
+            txn.set_data(_APPLICATION, connection)
+        return connection
+
+    def store_connection(self) -> Any:
+        """The connection to the database that holds the calls.
+
+        Raises:
+            ConfigurationError: Also when two connections to one storage would be committed
+                together, which ZODB cannot do.
+            TransactionOver: As ``transaction``.
+        """
+        txn, host = self.transaction(), self._host()
+        if host is None:
+            return calls_connection(self.own.connection())
+        connection = self._known(txn, _STORE)
+        if connection is None:
+            connection = self._hosts_store_connection(txn, host)
+            txn.set_data(_STORE, connection)
+            self._surroundings.seen_database = connection.db()
+            owners.watch(txn)
+        owners.refuse_two_connections(txn)
+        return connection
+
+    @staticmethod
+    def _known(txn: Any, key: object) -> Any | None:
+        try:
+            connection = txn.data(key)
+        except KeyError:
+            return None
+        return None if connection.opened is None else connection
+
+    def _hosts_connection(self, txn: Any, host: Any) -> Any:
+        """The connection that the host writes through, or one of ours if it has none."""
+        told = self._told_connection(txn)
+        if told is not None:
+            return told
+        database = self._surroundings.database
+        found = owners.find_connection(txn, database.get()) if database.is_configured else None
+        found = found or owners.only_connection(txn)
+        return found or self._open_for(txn, host, self._calls_database())
+
+    def _hosts_store_connection(self, txn: Any, host: Any) -> Any:
+        """The connection to the calls in the host's transaction."""
+        told = self._told_connection(txn)
+        if not self._surroundings.database.is_configured:
+            found = told or owners.only_connection(txn)
+            return calls_connection(found or self._open_for(txn, host, None))
+        database = self._calls_database()
+        found = owners.find_connection(txn, database, told)
+        return found or self._open_for(txn, host, database)
+
+    def _calls_database(self) -> Any | None:
+        lazy = self._surroundings.database
+        if not lazy.is_configured:
+            return None
+        database = lazy.get()
+        return database.databases.get(owners.CALLS_DATABASE, database)
+
+    def _told_connection(self, txn: Any) -> Any | None:
+        """The connection that application, configuration or Pyramid says is the host's."""
+        return (
+            self._known(txn, _APPLICATION)
+            or self._configured_connection()
+            or owners.pyramids_connection(self._environs)
+        )
+
+    def _open_for(self, txn: Any, host: Any, database: Any | None) -> Any:
+        """Open a connection of ours in the host's transaction."""
+        if database is None:
+            raise ConfigurationError(
+                "the host's transaction has no ZODB connection that could be found: bind it by "
+                "calls.bind(connection), name its environ key as connection = KEY, or give "
+                "CallManagerMiddleware a db or a zodb_uri"
+            )
+        connection = database.open(transaction_manager=host)
+        self._opened.append((txn, connection))
+        return connection
+
+    def _configured_connection(self) -> Any | None:
+        wanted = self._surroundings.connection
+        if wanted is None:
+            return None
+        for environ in self._environs:
+            found = environ.get(wanted) if isinstance(wanted, str) else wanted(environ)
+            if found is not None:
+                if not isinstance(found, Connection):
+                    raise ConfigurationError(
+                        f"connection = {wanted} leads to a {type(found).__qualname__} and to no "
+                        "ZODB connection"
+                    )
+                return found
+        return None
+
+    def _refuse_threads_connection(self) -> None:
+        """Raise if the application writes by the thread's transaction and did not say so."""
+        # Unlike get(), this makes no transaction where there is none.
+        txn = owners.threads_transaction()
+        if txn is None:
+            return
+        database = self._surroundings.database.get()
+        if any(owners.is_same_storage(c.db(), database) for c in owners.joined_connections(txn)):
+            raise ConfigurationError(
+                "the thread's transaction (transaction.manager) has a connection to the same "
+                "storage with something to commit: call calls.bind(connection), so that the call "
+                "lives and dies with it"
+            )
+
+    # -- lanes ---------------------------------------------------------------------------
+
+    def claim_lane(self, store: Any) -> int:
+        """Claim a lane for this process in a small transaction of its own."""
+        return claim_lane(store.connection.db(), self._surroundings.site, self._surroundings.token)
+
+    # -- the end of the request ------------------------------------------------------------
+
+    def close(self) -> None:
+        """End the request: what is still open of ours is aborted and closed."""
+        self.own.close()
+        while self._opened:
+            txn, connection = self._opened.pop()
+            if connection.opened is None:
+                continue
+            if owners.is_current(connection.transaction_manager, txn):
+                # The host commits after us, as repoze.tm2 does when it is outside.
+                owners.close_with(txn, connection)
+            else:
+                connection.close()

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Transactions that are ours: a request's where no host owns one, a claim's, a poll's.
+
+The only module of the HTTP side that commits. Each has an explicit transaction manager of its
+own and is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+from transaction import TransactionManager
+from transaction.interfaces import TransientError
+from ZODB.POSException import ConflictError
+
+from ..errors import StoreConflict, TransactionOver
+from ..store import open_store
+from ..store.claims import claim
+from .owners import CALLS_DATABASE
+
+logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+#: How many times a transaction that holds nothing but puts is tried again after a conflict.
+MAX_REPLAYS = 5
+
+#: What says that nothing was written and that a new snapshot may help. A lost connection is not
+#: among them: its commit may have happened, and a second one would double it.
+CONFLICTS = (ConflictError, StoreConflict)
+
+
+class Puts(Protocol):
+    """What a transaction that holds only puts would write again.
+
+    ``manager`` notes one on its transaction; asked for before each commit, replayed in the next
+    transaction if that commit conflicts.
+    """
+
+    @property
+    def changed(self) -> Mapping[int, Any]:
+        """By id, the objects that the puts have changed."""
+
+    def replay(self) -> None:
+        """Write the same calls, with the same ids, in the current transaction."""
+
+
+class OwnTransaction:
+    """The transaction of one request that no host owns: begun at first need, ended once.
+
+    The connections that it opens stay open until ``close``, so that a response that is streamed
+    after the commit can still load what it shows.
+    """
+
+    __slots__ = ("_connection", "_database", "_manager", "_over")
+
+    def __init__(self, database: Callable[[], Any]) -> None:
+        """Prepare; ``database`` is asked for when the transaction begins."""
+        self._database = database
+        self._manager: TransactionManager | None = None
+        self._connection: Any = None
+        self._over = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it was begun and has not ended."""
+        return self._manager is not None and not self._over
+
+    @property
+    def has_connection(self) -> bool:
+        """Whether a connection is open in it."""
+        return self._connection is not None
+
+    def begin(self, before: Callable[[], None] | None = None) -> TransactionManager:
+        """Its manager; the transaction begins at the first time.
+
+        Args:
+            before: Called before the snapshot is taken.
+
+        Raises:
+            TransactionOver: It has ended, or the response has begun to go out.
+        """
+        if self._over:
+            raise TransactionOver(
+                "the request's transaction ended when its response began to go out; put calls "
+                "before the first part of the response is returned"
+            )
+        if self._manager is None:
+            if before is not None:
+                before()
+            self._manager = TransactionManager(explicit=True)
+            self._manager.begin()
+        return self._manager
+
+    def connection(self) -> Any:
+        """The connection of this transaction, opened at first need."""
+        manager = self.begin()
+        if self._connection is None:
+            self._connection = self._database().open(transaction_manager=manager)
+        return self._connection
+
+    def commit(self, puts: Callable[[], Puts | None] = lambda: None) -> None:
+        """Commit, and try again after a conflict if nothing but puts is in it.
+
+        Args:
+            puts: Asked before each commit for what could be replayed.
+
+        Raises:
+            Exception: Whatever the commit raised last; the transaction is aborted then.
+        """
+        manager = self._manager
+        if manager is None or self._over:
+            self._over = True
+            return
+        try:
+            if manager.isDoomed():
+                manager.abort()
+            else:
+                self._commit_replaying(manager, puts)
+        finally:
+            self._over = True
+
+    def _commit_replaying(
+        self, manager: TransactionManager, puts: Callable[[], Puts | None]
+    ) -> None:
+        for replays_left in reversed(range(MAX_REPLAYS + 1)):
+            replayable = puts()
+            if replayable is not None and not self._holds_only(replayable, manager):
+                replayable = None
+            try:
+                manager.commit()
+                return
+            except CONFLICTS:
+                manager.abort()
+                if replayable is None or not replays_left:
+                    raise
+                logger.info("a put met a conflict and is tried again")
+            except BaseException:
+                manager.abort()
+                raise
+            manager.begin()
+            try:
+                replayable.replay()
+            except BaseException:
+                manager.abort()
+                raise
+
+    def _holds_only(self, puts: Puts, manager: TransactionManager) -> bool:
+        """Whether nothing is to be committed but these puts.
+
+        Nor anything that was read on condition that it stays as it is: a decision that rests on
+        it, such as a permission, would have to be taken again.
+        """
+        own = () if self._connection is None else tuple(self._connection.connections.values())
+        for resource in manager.get()._resources:
+            if not any(resource is connection for connection in own):
+                return False
+            if resource._readCurrent or resource._savepoint_storage is not None:
+                return False
+            changed = resource._registered_objects
+            if any(id(each) not in puts.changed for each in changed):
+                return False
+        return True
+
+    def abort(self) -> None:
+        """Abort it, if it is open; nothing can be written afterwards."""
+        if self._manager is not None and not self._over:
+            self._manager.abort()
+        self._over = True
+
+    def go_on_reading(self) -> None:
+        """After the end, let what the connection loads come from a new snapshot."""
+        if self._connection is not None and self._manager is not None:
+            self._manager.begin()
+
+    def close(self) -> None:
+        """Abort what is open, and close the connections."""
+        manager, connection = self._manager, self._connection
+        self._manager = self._connection = None
+        self._over = True
+        if manager is not None:
+            # Explicit managers say no to an abort without a transaction.
+            if manager._txn is not None:
+                manager.abort()
+            if connection is not None:
+                connection.close()
+
+
+def in_transaction(
+    database: Any, work: Callable[[Any], _Result], *, attempts: int = 1 + MAX_REPLAYS
+) -> _Result:
+    """Do something small in a transaction of its own, and again after a conflict.
+
+    Args:
+        database: The ``ZODB.DB`` to open a connection to.
+        work: Called with the connection, once an attempt; what it returns is returned. It must
+            be plain data: the connection is closed by then.
+        attempts: How many times it is tried at most.
+
+    Raises:
+        Exception: What ``work`` or the last commit raised; nothing is written then.
+    """
+    manager = TransactionManager(explicit=True)
+    for attempts_left in reversed(range(attempts)):
+        manager.begin()
+        connection = database.open(transaction_manager=manager)
+        try:
+            try:
+                result = work(connection)
+                manager.commit()
+                return result
+            except BaseException:
+                manager.abort()
+                raise
+        except CONFLICTS:
+            if not attempts_left:
+                raise
+        finally:
+            connection.close()
+    raise AssertionError("unreachable")  # pragma: no cover
+
+
+def reading(database: Any, work: Callable[[Any], _Result]) -> _Result:
+    """Read something in a transaction of its own, which is aborted whatever happens."""
+    manager = TransactionManager(explicit=True)
+    manager.begin()
+    connection = database.open(transaction_manager=manager)
+    try:
+        return work(connection)
+    finally:
+        manager.abort()
+        connection.close()
+
+
+def claim_lane(database: Any, site: str, token: str) -> int:
+    """Claim a lane for this process, beside whatever transaction is open; returns its number.
+
+    Args:
+        database: The database that holds the calls.
+        site: The site of the store.
+        token: Names this process in the store.
+    """
+    return in_transaction(
+        database, lambda connection: claim(open_store(connection, site).site, token)
+    )
+
+
+def make_store(database: Any, site: str) -> None:
+    """Make the store's structure if it is not there, so that no put has to."""
+    in_transaction(database, lambda connection: open_store(calls_connection(connection), site))
+
+
+def calls_connection(connection: Any) -> Any:
+    """The connection to the database that holds the calls, reached from an application's.
+
+    That is the one named ``zasync`` of its multi-database, if there is one, else its own.
+    """
+    if CALLS_DATABASE in connection.db().databases:
+        return connection.get_connection(CALLS_DATABASE)
+    return connection
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may well succeed a little later."""
+    return isinstance(error, TransientError)
