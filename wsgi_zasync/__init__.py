@@ -24,6 +24,7 @@ from .errors import (
 )
 from .exposure import expose
 from .manager import CallManager, get_manager
+from .middleware import CallManagerMiddleware
 from .plugins import plugin
 from .ports import SecurityPolicy
 from .retry import Retry, RetryPolicy
@@ -39,6 +40,7 @@ __all__ = [
     "CallFailed",
     "CallIsFinal",
     "CallManager",
+    "CallManagerMiddleware",
     "CallNotFinal",
     "CallNotFound",
     "CallState",
