@@ -7,8 +7,8 @@
     ├── InvalidURL             not a URL that can be asked for
     ├── InvalidHeader          a header that cannot be sent
     ├── SchemeRefused          neither http nor https
-    ├── PortRefused            a port that the configuration does not open
     ├── AddressRefused         loopback, private, metadata …; always the same text
+    │   └── PortRefused        a port that the configuration does not open; the same text
     ├── NameNotFound
     ├── ConnectionFailed       no route, reset while connecting
     │   └── ConnectionRefused
@@ -29,8 +29,9 @@ from wsgi_zasync.errors import ZasyncError
 
 #: The same for every address, so that it tells nothing about the network behind the worker.
 ADDRESS_REFUSED = (
-    "the worker may not connect to the address that this URL leads to: only public addresses "
-    "are open; an operator can open others by allow = ADDRESS:PORT in [plugin:http.get]"
+    "the worker may not connect to where this URL leads: only public addresses are open, on "
+    "ports 80 and 443 unless configured otherwise; an operator can open others by "
+    "allow = ADDRESS:PORT in [plugin:http.get]"
 )
 
 
@@ -50,15 +51,15 @@ class SchemeRefused(OutgoingError):
     """The URL's scheme is not among those that are open."""
 
 
-class PortRefused(OutgoingError):
-    """The URL's port is not among those that are open."""
-
-
 class AddressRefused(OutgoingError):
     """The URL leads to an address that plugins may not reach."""
 
     def __init__(self, message: str = ADDRESS_REFUSED) -> None:
         super().__init__(message)
+
+
+class PortRefused(AddressRefused):
+    """The URL's port is not among those that are open, whatever its address."""
 
 
 class NameNotFound(OutgoingError):
