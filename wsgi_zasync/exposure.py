@@ -21,6 +21,9 @@ from wsgi_zasync.errors import ConfigurationError
 
 T = TypeVar("T")
 
+#: So many classes are remembered with the rules that hold for them.
+MOST_RESOLVED = 4_096
+
 #: The only names with an underscore that can be declared.  They grant the
 #: operation and are never reachable by name.
 OPERATION_NAMES = frozenset({"__getitem__", "__len__", "__iter__", "__contains__"})
@@ -65,13 +68,14 @@ class _Declarations:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._own: WeakKeyDictionary[type, dict[str, Rule]] = WeakKeyDictionary()
-        self._resolved: WeakKeyDictionary[type, dict[str, Rule]] = WeakKeyDictionary()
+        #: A plain dict, because it is read for every object that is met.
+        self._resolved: dict[type, dict[str, Rule]] = {}
         self._functions: WeakKeyDictionary[Any, Rule] = WeakKeyDictionary()
 
     def add_class(self, cls: type, rules: dict[str, Rule]) -> None:
         with self._lock:
             self._own[cls] = {**self._own.get(cls, {}), **rules}
-            self._resolved = WeakKeyDictionary()
+            self._resolved = {}
 
     def add_function(self, function: Any, rule: Rule) -> None:
         with self._lock:
@@ -82,9 +86,14 @@ class _Declarations:
 
     def of_class(self, cls: type) -> dict[str, Rule]:
         resolved = self._resolved.get(cls)
-        if resolved is None:
-            with self._lock:
-                resolved = self._resolved[cls] = self._resolve(cls)
+        return self._resolve_now(cls) if resolved is None else resolved
+
+    def _resolve_now(self, cls: type) -> dict[str, Rule]:
+        with self._lock:
+            if len(self._resolved) >= MOST_RESOLVED:
+                # Classes that come and go must not stay for ever.
+                self._resolved = {}
+            resolved = self._resolved[cls] = self._resolve(cls)
         return resolved
 
     def _resolve(self, cls: type) -> dict[str, Rule]:
@@ -212,9 +221,8 @@ def function_rule(function: Any) -> Rule | None:
     return _DECLARATIONS.of_function(function)
 
 
-def class_rules(cls: type) -> dict[str, Rule]:
-    """The rules that hold for instances of exactly this class; do not change them."""
-    return _DECLARATIONS.of_class(cls)
+#: The rules that hold for instances of exactly this class; do not change them.
+class_rules = _DECLARATIONS.of_class
 
 
 def exposed_functions() -> list[tuple[str, Rule]]:

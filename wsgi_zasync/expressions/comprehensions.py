@@ -51,7 +51,7 @@ class Comprehensions(NodeCompiler):
 
     def _loops(self, node: Any, *elements: ast.expr) -> Callable[[Operations], list[Any]]:
         """What gives the list of all items (or of pairs of key and value)."""
-        depth = len(self.scopes)
+        depth, before = len(self.scopes), self.parts
         levels = []
         for number, generator in enumerate(node.generators):
             if generator.is_async:
@@ -64,7 +64,7 @@ class Comprehensions(NodeCompiler):
             conditions = [self.expression(condition) for condition in generator.ifs]
             levels.append((source, bind, conditions, self.span(generator.iter)))
         parts = [self.expression(element) for element in elements]
-        weight = sum(1 for _ in ast.walk(node))
+        weight = self.parts - before
         del self.scopes[depth:]
         inner = _collect_one(parts[0]) if len(parts) == 1 else _collect_pair(*parts)
         for source, bind, conditions, span in reversed(levels):

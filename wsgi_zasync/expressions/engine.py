@@ -21,6 +21,9 @@ from wsgi_zasync.expressions.operations import Operations
 from wsgi_zasync.expressions.paths import Not, Path, String
 from wsgi_zasync.expressions.python import PythonCompiler
 
+#: Null bytes and halves of characters.
+_REFUSED = re.compile("[\0\ud800-\udfff]")
+
 _PREFIX = re.compile(r"([a-zA-Z][a-zA-Z0-9_]*):")
 
 
@@ -59,8 +62,7 @@ class Compilation(ExpressionEngine):
 
     def __init__(self, text: str, limits: Limits) -> None:
         super().__init__()
-        for name, kind in TYPES.items():
-            self.registerType(name, kind)
+        self.types = TYPES
         self.text = text
         self.limits = limits
         self._depth = 0
@@ -124,9 +126,9 @@ class Compilation(ExpressionEngine):
 
 def check_characters(text: str, whole: str) -> None:
     """Refuse null bytes and halves of characters."""
-    for number, character in enumerate(text):
-        if character == "\0" or "\ud800" <= character < "\ue000":
-            raise compile_error("a character that no expression has", whole, number)
+    found = _REFUSED.search(text)
+    if found:
+        raise compile_error("a character that no expression has", whole, found.start())
 
 
 def compile_text(text: Any, limits: Limits) -> Callable[[Operations], Any]:

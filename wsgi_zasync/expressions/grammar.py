@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What a ``python:`` text may look like, before any of it is compiled.
 
-Bounds come before Python's own parser sees the text, which crashes on some;
-then the tree is counted without recursion.
+Bounds come before Python's own parser sees the text, which crashes on some.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ _RIGHTWARD = re.compile(r"\b(?:else|lambda|not|if)\b|\*\*")
 
 
 def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
-    """The syntax tree of one expression, bounded in size and depth.
+    """The syntax tree of one expression; the compiler counts its parts and depth.
 
     Args:
         source: the text of the expression, in one line.
@@ -58,7 +57,7 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
 
     Raises:
         ExpressionError: it is no expression.
-        ResourceLimit: it is too long or too deep.
+        ResourceLimit: it is too deep for the parser.
     """
     _check_source(source, offset, engine)
     try:
@@ -68,7 +67,6 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
         raise engine.error(failure.msg, offset + column) from None
     except (ValueError, MemoryError, RecursionError, OverflowError):
         raise engine.error("this is no expression", offset) from None
-    _check_tree(tree, offset, engine)
     return tree.body
 
 
@@ -78,27 +76,14 @@ def _check_source(source: str, offset: int, engine: Compilation) -> None:
     for found in re.finditer(r"[()\[\]{}]", source):
         depth += 1 if found[0] in "([{" else -1
         if depth > limit:
-            raise _too_deep(engine, offset + found.start())
+            raise too_deep(engine, offset + found.start())
     found_run = _PREFIX_RUN.search(source)
     if found_run:
-        raise _too_deep(engine, offset + found_run.start())
+        raise too_deep(engine, offset + found_run.start())
     if len(_RIGHTWARD.findall(source)) > 4 * limit:
-        raise _too_deep(engine, offset)
+        raise too_deep(engine, offset)
 
 
-def _check_tree(tree: ast.Expression, offset: int, engine: Compilation) -> None:
-    limits = engine.limits
-    level: list[ast.AST] = [tree]
-    nodes = depth = 0
-    while level:
-        nodes += len(level)
-        depth += 1
-        if nodes > limits.nodes:
-            raise engine.error(f"more than {limits.nodes} parts", offset, ResourceLimit)
-        if depth > 3 * limits.nesting:
-            raise _too_deep(engine, offset)
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-
-
-def _too_deep(engine: Compilation, offset: int) -> Any:
+def too_deep(engine: Compilation, offset: int) -> Any:
+    """The error for what nests deeper than the limit."""
     return engine.error(f"nested deeper than {engine.limits.nesting}", offset, ResourceLimit)

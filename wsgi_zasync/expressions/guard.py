@@ -61,15 +61,14 @@ class CannotDecide(ExpressionError):
 class Guard(Budget):
     """The security side of one evaluation."""
 
-    __slots__ = ("_author", "_exposes", "_policy", "_principal")
+    __slots__ = ("_exposes", "_holders", "_policy")
 
     def __init__(
         self, principal: Any, policy: Any, author: Any, limits: Limits, clock: Clock
     ) -> None:
         super().__init__(limits, clock)
-        self._principal = principal
+        self._holders = (principal,) if author is None else (principal, author)
         self._policy = policy
-        self._author = author
         self._exposes = getattr(policy, "exposes", None)
 
     # -- coming in ---------------------------------------------------------
@@ -81,7 +80,11 @@ class Guard(Budget):
             Unauthorized: it is neither plain data nor anything exposed.
         """
         kind = type(value)
-        if kind in PLAIN or kind in OURS or kind is ExposedCallable:
+        if kind in PLAIN:
+            return value
+        if class_rules(kind) and kind not in MACHINERY and not issubclass(kind, type):
+            return value
+        if kind in OURS or kind is ExposedCallable:
             return value
         if kind in CARRIERS:
             return self._admit_carrier(value)
@@ -93,7 +96,7 @@ class Guard(Budget):
         elif is_proxy(value):
             inner = unproxied(value)
             return inner if type(inner) in SCALARS | PLAIN else value
-        elif kind not in MACHINERY and not isinstance(value, type) and self._is_open(value):
+        elif kind not in MACHINERY and not issubclass(kind, type) and self._is_open(value):
             return value
         if kind is CoroutineType:
             value.close()
@@ -107,13 +110,13 @@ class Guard(Budget):
         raise Unauthorized(f"{kind_name(value)} that is not open to expressions")
 
     def _is_open(self, value: Any) -> bool:
-        return bool(class_rules(type(value)) or checker_of(value) or self._exposes)
+        return checker_of(value) is not None or self._exposes is not None
 
     def read_to_end(self, values: Any) -> list[Any]:
         """A list of what exposed code yields, at most as many as allowed."""
         found: list[Any] = []
         limit = self.limits.items
-        began = self.time()
+        began = self.pause()
         try:
             for value in values:
                 if len(found) >= limit:
@@ -125,7 +128,7 @@ class Guard(Budget):
         except Exception as failure:
             raise self.refused(failure, False) from failure
         finally:
-            self.elapsed(began)
+            self.resume(began)
         return found
 
     # -- permissions -------------------------------------------------------
@@ -161,18 +164,16 @@ class Guard(Budget):
         permission = rule.permission
         if permission is None:
             return
-        holders = (self._principal,) if self._author is None else (self._principal, self._author)
         target = unproxied(value) if is_proxy(value) else value
-        for holder in holders:
+        for holder in self._holders:
             if not self._ask(self._policy.allows, holder, permission, target):
                 raise Unauthorized(f"needs the permission {permission!r}")
 
     def _host_exposes(self, value: Any, name: str) -> bool:
-        holders = (self._principal,) if self._author is None else (self._principal, self._author)
-        return all(self._ask(self._exposes, holder, value, name) for holder in holders)
+        return all(self._ask(self._exposes, holder, value, name) for holder in self._holders)
 
     def _ask(self, question: Any, *about: Any) -> bool:
-        began = self.time()
+        began = self.pause()
         try:
             return bool(question(*about))
         except Unauthorized as no:
@@ -180,7 +181,7 @@ class Guard(Budget):
         except Exception as failure:
             raise CannotDecide("the policy could not decide") from failure
         finally:
-            self.elapsed(began)
+            self.resume(began)
 
     # -- exposed code ------------------------------------------------------
 
@@ -194,8 +195,8 @@ class Guard(Budget):
     ) -> Any:
         """Call exposed code with what may leave, and admit what it returns."""
         sent = [self.leave(arg) for arg in args]
-        named = {name: self.leave(arg) for name, arg in kwargs.items()}
-        began = self.time()
+        named = {name: self.leave(arg) for name, arg in kwargs.items()} if kwargs else {}
+        began = self.pause()
         try:
             if timeout is None:
                 result = function(*sent, **named)
@@ -204,7 +205,7 @@ class Guard(Budget):
         except (Exception, SystemExit) as failure:
             raise self.refused(failure, ours) from failure
         finally:
-            self.elapsed(began)
+            self.resume(began)
         if type(result) is str and " at 0x" in result:
             self._check_text_of_objects(sent, named)
         return self.admit(result)
@@ -258,8 +259,11 @@ class Guard(Budget):
             raise ResourceLimit(f"more than {self.limits.depth} containers inside one another")
         self.build_items(length(value))
         if kind is dict:
-            return {self.leave(key, depth): self.leave(item, depth) for key, item in value.items()}
-        items = [self.leave(item, depth) for item in value]
+            return {
+                self.leave(key, depth): item if type(item) in SIMPLE else self.leave(item, depth)
+                for key, item in value.items()
+            }
+        items = [item if type(item) in SIMPLE else self.leave(item, depth) for item in value]
         return items if kind is list or kind is range else kind(items)
 
     def plain_size(self, value: Any, depth: int = 0) -> int:

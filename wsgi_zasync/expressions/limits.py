@@ -62,7 +62,7 @@ SYSTEM_CLOCK = SystemClock()
 class Budget:
     """What is left of the limits in one evaluation."""
 
-    __slots__ = ("_clock", "_look_at", "_size_left", "_steps_left", "deadline", "limits")
+    __slots__ = ("_clock", "_look_at", "_size_left", "_steps_left", "_deadline", "limits")
 
     def __init__(self, limits: Limits, clock: Clock) -> None:
         self.limits = limits
@@ -70,7 +70,8 @@ class Budget:
         self._steps_left = limits.steps
         self._size_left = limits.size
         self._look_at = limits.steps - LOOK_EVERY
-        self.deadline = clock.monotonic() + limits.seconds
+        # The clock starts when it is first looked at: short evaluations never do.
+        self._deadline: float | None = None
 
     def spend(self, steps: int) -> None:
         """Take steps from the budget, before they are done.
@@ -119,17 +120,21 @@ class Budget:
         """Say that an integer is or would become too long."""
         raise ResourceLimit(f"an integer of more than {self.limits.integer_bits} bits")
 
-    def elapsed(self, began: float) -> None:
-        """Give back the wall time since ``began``: exposed code used it."""
-        self.deadline += self._clock.monotonic() - began
+    def pause(self) -> float:
+        """When exposed code begins, whose time is not counted."""
+        return 0.0 if self._deadline is None else self._clock.monotonic()
 
-    def time(self) -> float:
-        """The clock's seconds."""
-        return self._clock.monotonic()
+    def resume(self, began: float) -> None:
+        """Exposed code has ended that began at `pause`."""
+        if self._deadline is not None and began:
+            self._deadline += self._clock.monotonic() - began
 
     def _look(self, left: int) -> None:
         if left < 0:
             raise ResourceLimit(f"more than {self.limits.steps} steps")
-        if self._clock.monotonic() > self.deadline:
+        now = self._clock.monotonic()
+        if self._deadline is None:
+            self._deadline = now + self.limits.seconds
+        elif now > self._deadline:
             raise ResourceLimit(f"more than {self.limits.seconds} seconds")
         self._look_at = max(left - LOOK_EVERY, 0)

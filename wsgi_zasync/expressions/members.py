@@ -120,7 +120,7 @@ class Members(Guard):
         return self._read(value, name, rule)
 
     def _read(self, value: Any, name: str, rule: Rule) -> Any:
-        began = self.time()
+        began = self.pause()
         try:
             found = getattr(value, name)
         except AttributeError as failure:
@@ -130,7 +130,7 @@ class Members(Guard):
         except Exception as failure:
             raise self.refused(failure, False) from failure
         finally:
-            self.elapsed(began)
+            self.resume(began)
         if type(found) in PLAIN:
             return found
         inner = unproxied(found) if is_proxy(found) else found
@@ -197,7 +197,7 @@ class Members(Guard):
             raise Unauthorized(f"{kind_name(value)} does not open {_OPERATIONS[name]}")
         self.check(rule, value)
         sent = [self.leave(arg) for arg in args]
-        began = self.time()
+        began = self.pause()
         try:
             found = _OPERATORS[name](value, *sent)
         except LookupError:
@@ -205,7 +205,7 @@ class Members(Guard):
         except Exception as failure:
             raise self.refused(failure, False) from failure
         finally:
-            self.elapsed(began)
+            self.resume(began)
         return found if name == "__iter__" else self.admit(found)
 
     def operation_rule(self, value: Any, name: str) -> Rule | None:

@@ -37,6 +37,9 @@ class NodeCompiler(ABC):
         #: While inside an f-string: its place, since Python 3.11 gives none inside.
         self.inside: tuple[int, int] | None = None
         self._ascii = source.isascii()
+        #: Parts of the text seen so far, and how deep this one is.
+        self.parts = 0
+        self.depth = 0
 
     @abstractmethod
     def expression(self, node: ast.expr) -> Closure:

@@ -101,7 +101,11 @@ class Operations(Members):
             function = methods.get(name)
             if function is not None:
                 return self._call_ours(function, (self, value, *args), kwargs)
-        return self.call(self.attribute(value, name), args, kwargs)
+        method = self.attribute(value, name)
+        if type(method) is Bound and method.rule is not None:
+            # Allowed a moment ago, when it was read.
+            return self.invoke(method.function, args, kwargs, method.rule.timeout)
+        return self.call(method, args, kwargs)
 
     def _call_bound(self, method: Bound, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if method.rule is None:

@@ -28,6 +28,8 @@ _FAILURES = (ExpressionError, Unauthorized)
 
 def is_closed(name: str) -> bool:
     """Whether a name begins with an underscore, however it is written."""
+    if name.isascii():
+        return name.lstrip().startswith("_")
     return unicodedata.normalize("NFKC", name).strip().startswith("_")
 
 
@@ -114,7 +116,7 @@ def _step(element: str, place: int, engine: Compilation, first: bool) -> str | V
         return Variable(element[1:])
     if first and not _NAME.fullmatch(element):
         raise engine.error(f"{element[:40]!r} is no name", place)
-    if re.match(r"\w+:.", element):
+    if ":" in element and re.match(r"\w+:.", element):
         raise engine.error(f"there is no namespace {element.split(':')[0][:40]!r}", place)
     return element
 

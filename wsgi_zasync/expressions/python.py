@@ -19,8 +19,9 @@ from wsgi_zasync.expressions import arithmetic, comparing
 from wsgi_zasync.expressions.calls import Calls
 from wsgi_zasync.expressions.comprehensions import Comprehensions
 from wsgi_zasync.expressions.functions import BUILTINS, make_dict, make_set
-from wsgi_zasync.expressions.grammar import REFUSED_NAMES, parse
+from wsgi_zasync.expressions.grammar import REFUSED_NAMES, parse, too_deep
 from wsgi_zasync.expressions.interpolation import Interpolation
+from wsgi_zasync.expressions.members import MISSING
 from wsgi_zasync.expressions.messages import blame
 from wsgi_zasync.expressions.nodes import FAILURES, Closure
 from wsgi_zasync.expressions.operations import Operations
@@ -67,7 +68,19 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
         if compiler is None:
             what = type(node).__name__
             raise self.refuse(node, f"{_SAYINGS.get(what, what)} is not part of the language")
-        return compiler(self, node)
+        self._count(node)
+        self.depth += 1
+        closure = compiler(self, node)
+        self.depth -= 1
+        return closure
+
+    def _count(self, node: ast.expr) -> None:
+        limits = self.engine.limits
+        self.parts += 1
+        if self.parts > limits.nodes:
+            raise self.refuse(node, f"more than {limits.nodes} parts", ResourceLimit)
+        if self.depth > 2 * limits.nesting:
+            raise too_deep(self.engine, self.offset)
 
     def constant(self, node: ast.Constant) -> Closure:
         """A number, text or the like that stands in the text."""
@@ -93,20 +106,18 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
         foreign = hasattr(builtins, name) or name in sys.stdlib_module_names
 
         def read(run: Operations) -> Any:
-            try:
-                value = run.names[name]
-            except KeyError:
-                if fallback is not None:
-                    return fallback
-            else:
-                if type(value) in PLAIN:
-                    return value
+            value = run.names.get(name, MISSING)
+            if type(value) in PLAIN:
+                return value
+            if value is MISSING and fallback is not None:
+                return fallback
             try:
                 return run.name(name)
-            except FAILURES:
-                if foreign and name not in run.names:
-                    failure = Unauthorized("is not open to expressions")
-                raise blame(failure, text, start, end) from failure.__cause__
+            except FAILURES as failure:
+                shown: Any = failure
+                if foreign and value is MISSING:
+                    shown = Unauthorized("is not open to expressions")
+                raise blame(shown, text, start, end) from failure.__cause__
 
         return read
 
