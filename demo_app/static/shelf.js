@@ -1,0 +1,83 @@
+// Shows calls arriving. Without this script the page works as well: reload it to see more.
+//
+// One request at a time waits at /_zasync/calls/ID?wait=SECONDS. The server answers it when the
+// call changes, and not before; the browser asks for nothing in between.
+"use strict";
+
+(() => {
+  const LONG = 15; // seconds to wait for a call to end
+  const SHORT = 2; // where there is progress to show, or another call to look at
+  const etags = new Map();
+
+  const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
+  const openCalls = () => [...document.querySelectorAll("[data-call]")];
+
+  async function look(item, isAlone) {
+    const link = item.dataset.call;
+    const wait = isAlone && item.dataset.state !== "running" ? LONG : SHORT;
+    const headers = { Accept: "application/json" };
+    if (etags.has(link)) headers["If-None-Match"] = etags.get(link);
+    const answer = await fetch(`${link}?wait=${wait}`, { headers, cache: "no-store" });
+    if (answer.status === 404) return { is_final: true };
+    if (answer.status === 304) return { unchanged: true, after: retryAfter(answer) };
+    if (!answer.ok) throw new Error(`${answer.status}`);
+    etags.set(link, answer.headers.get("ETag"));
+    const call = await answer.json();
+    show(item, call);
+    return { is_final: call.finished !== null, after: retryAfter(answer) };
+  }
+
+  const retryAfter = (answer) => Number(answer.headers.get("Retry-After")) || 1;
+
+  function show(item, call) {
+    item.dataset.state = call.state;
+    item.querySelector(".state").textContent = call.state;
+    const { fraction, message } = call.progress;
+    const note = call.cancel_requested ? "stopping" : message || call.waiting_reason || "";
+    item.querySelector(".note bdi").textContent = note;
+    const bar = item.querySelector("progress");
+    if (fraction === null) {
+      bar.removeAttribute("value");
+    } else {
+      bar.max = 100;
+      bar.value = Math.round(fraction * 100);
+    }
+  }
+
+  // What has ended has changed the shelf: take the page's parts as the server renders them.
+  async function refresh() {
+    const known = new Set([...document.querySelectorAll("#shelf .when")].map((e) => e.textContent));
+    const answer = await fetch(location.pathname, { cache: "no-store" });
+    if (!answer.ok) throw new Error(`${answer.status}`);
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const id of ["calls", "shelf", "reports", "ended"]) {
+      const [old, fresh] = [document.getElementById(id), page.getElementById(id)];
+      if (!fresh) return location.reload(); // logged out meanwhile
+      if (!old.contains(document.activeElement)) old.replaceWith(document.adoptNode(fresh));
+      else old.innerHTML = fresh.innerHTML;
+    }
+    for (const when of document.querySelectorAll("#shelf .when")) {
+      if (!known.has(when.textContent)) when.closest("li").classList.add("new");
+    }
+  }
+
+  async function follow() {
+    let failures = 0;
+    for (let turn = 0; openCalls().length > 0; turn += 1) {
+      const items = openCalls();
+      try {
+        const began = performance.now();
+        const seen = await look(items[turn % items.length], items.length === 1);
+        failures = 0;
+        if (seen.is_final) await refresh();
+        // Answered at once: others are waiting already, so come again when we are told to.
+        else if (performance.now() - began < 500) await pause(Math.min(seen.after, SHORT));
+      } catch {
+        failures += 1;
+        await pause(Math.min(30, 2 ** failures));
+      }
+    }
+  }
+
+  follow();
+})();
