@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""One user's calls, as a visitor of our addresses sees and changes them.
+
+Each look has a small transaction of its own, which is aborted; each change one that commits and
+is tried again after a conflict. What a look shows is plain data: it outlives the connection.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from ..deployment import Deployment
+from ..errors import CallNotFound, ConfigurationError
+from ..manager import CallManager
+from ..sealing import ETAG, Keys
+from ..security import Principal
+from ..states import CallState
+from ..view import Call
+from .answers import encoded
+from .connection import Surroundings
+from .owners import CALLS_DATABASE
+from .transactions import calls_connection, claim_lane, in_transaction, reading
+
+#: Seconds after which a client that polls a call that waits for later is told to come again.
+LONGEST_RETRY_AFTER = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look at a call showed; plain, so that it outlives the connection."""
+
+    oid: bytes
+    state: CallState
+    shown: dict[str, Any]
+    body: bytes
+    etag: str
+    retry_after: int | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing will change any more but callbacks."""
+        return self.state.is_final
+
+
+class PollAccess:
+    """``ports.Access`` of one small transaction, for the user that makes the request."""
+
+    def __init__(
+        self, connection: Any, principal: Principal, base_path: str, surroundings: Surroundings
+    ) -> None:
+        """Use this connection, whose explicit manager has begun a transaction."""
+        self.base_path = base_path
+        self._connection = connection
+        self._principal = principal
+        self._surroundings = surroundings
+
+    def transaction(self) -> Any:
+        """The transaction of the connection."""
+        return self._connection.transaction_manager.get()
+
+    def application_connection(self) -> Any:
+        """The connection itself."""
+        return self._connection
+
+    def store_connection(self) -> Any:
+        """The connection to the database that holds the calls."""
+        return calls_connection(self._connection)
+
+    def authenticated(self) -> Principal:
+        """Who makes the request."""
+        return self._principal
+
+    def bind(self, connection: Any) -> None:
+        """Refuse: there is no application here that could bind one.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError("a polling request has a transaction of its own")
+
+    def claim_lane(self, store: Any) -> int:
+        """Claim a lane for this process."""
+        return claim_lane(store.connection.db(), self._surroundings.site, self._surroundings.token)
+
+
+class Visitor:
+    """A user at our addresses."""
+
+    def __init__(
+        self,
+        principal: Principal,
+        base_path: str,
+        surroundings: Surroundings,
+        deployment: Deployment,
+        keys: Keys,
+    ) -> None:
+        """Receive ``principal``, with links that begin with ``base_path``."""
+        self.principal = principal
+        self._base_path = base_path
+        self._surroundings = surroundings
+        self._deployment = deployment
+        self._keys = keys
+
+    def look(self, call_id: str) -> Seen | None:
+        """The call as it is now, or None if this user has none of that id."""
+
+        def look(connection: Any) -> Seen | None:
+            try:
+                return self._seen(self._manager(connection).get(call_id))
+            except CallNotFound:
+                return None
+
+        return reading(self._database(), look)
+
+    def listed(self, state: str | None, limit: int, after: str | None) -> bytes:
+        """The newest calls as JSON, and the address of those that follow.
+
+        Raises:
+            CallNotFound: There is no call ``after``.
+            InvalidArguments: There is no such state.
+        """
+
+        def look(connection: Any) -> bytes:
+            calls = self._manager(connection).mine(state=state, limit=limit + 1, after=after)
+            shown = [call.to_dict() for call in calls[:limit]]
+            following = None
+            if len(calls) > limit:
+                following = f"{self._base_path}/calls?limit={limit}&after={shown[-1]['id']}"
+                if state is not None:
+                    following += f"&state={quote(state)}"
+            return encoded({"calls": shown, "next": following})
+
+        return reading(self._database(), look)
+
+    def change(self, call_id: str, change: Callable[[Call], None]) -> Seen | None:
+        """Change a call; None if it is gone by that.
+
+        Raises:
+            CallNotFound: This user has none of that id.
+            ZasyncError: What the change raises.
+        """
+
+        def changed(connection: Any) -> Seen | None:
+            manager = self._manager(connection)
+            call = manager.get(call_id)
+            change(call)
+            return self._seen(call) if call_id in manager else None
+
+        return in_transaction(self._database(), changed)
+
+    def calls_database(self) -> Any:
+        """The database that holds the calls."""
+        database = self._database()
+        return database.databases.get(CALLS_DATABASE, database)
+
+    def etag(self, body: bytes) -> str:
+        """What tells this body from others; another one for each user."""
+        digest = hashlib.blake2b(body, digest_size=16, key=self._keys.current(ETAG))
+        digest.update("\0".join(self.principal.owner).encode())
+        return digest.hexdigest()
+
+    def _seen(self, call: Call) -> Seen:
+        shown = call.to_dict()
+        body = encoded(shown)
+        return Seen(
+            oid=call._record._p_oid,
+            state=call.state,
+            shown=shown,
+            body=body,
+            etag=self.etag(body),
+            retry_after=None if call.is_final else self._retry_after(call),
+        )
+
+    def _retry_after(self, call: Call) -> int:
+        if call.due is None:
+            return 1
+        ahead = (call.due - self._deployment.clock.now()).total_seconds()
+        return max(1, min(LONGEST_RETRY_AFTER, math.ceil(ahead)))
+
+    def _database(self) -> Any:
+        return self._surroundings.any_database()
+
+    def _manager(self, connection: Any) -> CallManager:
+        access = PollAccess(connection, self.principal, self._base_path, self._surroundings)
+        return CallManager(access, self._deployment)
