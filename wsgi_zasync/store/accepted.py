@@ -66,8 +66,8 @@ class Chunk(Persistent):
         self.calls = calls
         #: How many workers died with this chunk in hand.
         self.interruptions = interruptions
-        #: Of a chunk whose calls run one by one: the position of the one begun last.
-        self.begun: int | None = None
+        #: Of a chunk whose calls run one by one: the oid of the one begun last.
+        self.begun: bytes | None = None
 
 
 class WorkerArea(Persistent):

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from transaction.interfaces import TransientError
 from ZEO.Exceptions import ClientDisconnected
 
 from ..call import CallRecord, to_micros
@@ -29,6 +31,7 @@ from .beginning import Beginning
 from .completion import Completion, Entry, Settled, owes
 from .desk import Desk, Writing, store_database
 from .held import Held, Order, Report
+from .lanes import LaneShare
 from .redaction import shown, text_of
 from .watchdog import Watchdog
 
@@ -48,16 +51,16 @@ class Work:
     """What is to be in one commit."""
 
     reports: list[Report] = field(default_factory=list)
-    #: Accept up to so many calls, from these lanes in this order.
+    #: Accept up to so many calls, from our lanes or from everybody's.
     limit: int = 0
-    lanes: tuple[int, ...] = ()
+    everywhere: bool = False
     #: Chunks whose calls are all done.
     drop: list[int] = field(default_factory=list)
     #: The board's new content: our sign of life.
     board: RunningOnBoard | None = None
     released: bool = False
-    #: (chunk, position): the call that begins alone after this commit.
-    mark: tuple[int, int] | None = None
+    #: The call that begins alone after this commit.
+    mark: Held | None = None
 
 
 @dataclass(slots=True)
@@ -88,6 +91,7 @@ class Acceptor:
         deployment: Deployment,
         completion: Completion,
         beginning: Beginning,
+        lanes: LaneShare,
         *,
         name: str,
         queues: tuple[str, ...],
@@ -100,6 +104,7 @@ class Acceptor:
         self._deployment = deployment
         self._completion = completion
         self._beginning = beginning
+        self.lanes = lanes
         self._name = name
         self.queues = queues
         self._plugins = plugins
@@ -108,6 +113,7 @@ class Acceptor:
         self._signal = signal_for(store_database(db))
         self._desk: Desk | None = None
         self.area_oid: bytes | None = None
+        self._announcing = threading.local()
 
     # -- connection -----------------------------------------------------------------------
 
@@ -153,7 +159,15 @@ class Acceptor:
                 self._watchdog.leave()
         written = frozenset(oids)
         if written:
-            self._signal.announce(written)
+            self._announcing.now = True
+            try:
+                self._signal.announce(written)
+            finally:
+                self._announcing.now = False
+
+    def is_announcing(self) -> bool:
+        """Whether this thread is just telling of a commit of this worker's own."""
+        return getattr(self._announcing, "now", False)
 
     def register(self) -> None:
         """Begin anew with an empty area."""
@@ -255,14 +269,24 @@ class Acceptor:
     def _accept(self, writing: Writing, work: Work, done: Round) -> Accepted:
         store = writing.store
         now = to_micros(self._deployment.clock.now())
-        lanes = work.lanes or tuple(store.claimed_lanes())
-        accepted = store.accept(writing.area, lanes, self.queues, self._plugins, work.limit, now)
+        self.lanes.update(store, writing.area)
+        accepted = store.accept(
+            writing.area,
+            self.lanes.to_read(everywhere=work.everywhere),
+            self.queues,
+            self._plugins,
+            work.limit,
+            now,
+        )
         if accepted.chunk is not None:
             records = (*accepted.calls, *accepted.notes)
             held = hold(records, accepted.chunk)
             done.accepted = held[: len(accepted.calls)]
             done.notes = held[len(accepted.calls) :]
         done.more = len(accepted.calls) + len(accepted.notes) >= work.limit
+        if not done.more:
+            self.lanes.news()
+        done.watched = _what_changes_with_news(store.site, self.queues)
         done.next_due = writing.area.next_due()
         return accepted
 
@@ -271,8 +295,7 @@ class Acceptor:
         if work.drop:
             area.drop(work.drop)
         if work.mark is not None:
-            chunk, position = work.mark
-            area.chunks[chunk].begun = position
+            area.chunks[work.mark.chunk].begun = work.mark.oid
         if work.board is not None or work.released:
             board = area.board
             board.beat += 1
@@ -299,6 +322,27 @@ class Acceptor:
                     reports.append(Report(each, found))
         return orders, reports
 
+    def cancelled(self, oids: Iterable[bytes]) -> list[bytes]:
+        """Which of these calls are wanted to stop, or have been ended by others."""
+        found: list[bytes] = []
+        with self.desk.transaction():
+            store = self.desk.open_store()
+            for oid in list(oids):
+                record: CallRecord = store.connection.get(oid)
+                if record.is_final or record.forgotten or store.mail(record).cancel_requested:
+                    found.append(oid)
+        return found
+
+    def mailboxes(self, oids: Iterable[bytes]) -> frozenset[bytes]:
+        """The oids of the mailboxes of these calls."""
+        oids = list(oids)
+        if not oids:
+            return frozenset()
+        with self.desk.transaction():
+            store = self.desk.open_store()
+            boxes = [store.mailbox(store.connection.get(oid)) for oid in oids]
+            return frozenset(box._p_oid for box in boxes if box is not None)
+
     def still_owed(self, entries: Iterable[Entry]) -> list[Report]:
         """Which of these ended calls got callbacks that their completion did not see.
 
@@ -315,6 +359,17 @@ class Acceptor:
         return owed
 
 
+def _what_changes_with_news(site: Any, queues: tuple[str, ...]) -> frozenset[bytes]:
+    """The oids of which at least one is written when there is something new to accept."""
+    watched = {site.parked._p_oid}
+    for lane in site.lanes:
+        watched.add(lane.inboxes._p_oid)
+        for (queue, _), inbox in lane.inboxes.items():
+            if queue in queues:
+                watched |= {inbox._p_oid, inbox.tail._p_oid}
+    return frozenset(watched)
+
+
 def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> list[Held]:
     """What we remember of the calls of a chunk, in its order."""
     return [
@@ -325,16 +380,13 @@ def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> l
             plugin=record.plugin,
             priority=record.priority,
             chunk=chunk,
-            position=position,
             alone=alone,
         )
-        for position, record in enumerate(records)
+        for record in records
     ]
 
 
 def _is_transient(error: Exception) -> bool:
-    from transaction.interfaces import TransientError
-
     return isinstance(error, TransientError)
 
 

@@ -15,15 +15,42 @@ from ..call import CallRecord, Failure
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import ConfigurationError, Unauthorized
-from ..exposure import exposed
+from ..exposure import expose, exposed
 from ..manager import CallManager
 from ..putting import check_permission
 from ..security import Principal
 from ..states import CallState
 from ..store import Store
 from ..values import restored
-from ..view import Call
+from ..view import Call, Progress
 from .desk import Writing
+
+
+# What expressions read of a call: nothing that changes it, and of a failure no traceback.
+expose("type", "message", "attempt", "when")(Failure)
+expose("fraction", "message")(Progress)
+expose(
+    "id",
+    "plugin",
+    "args",
+    "kwargs",
+    "title",
+    "owner",
+    "state",
+    "is_final",
+    "created",
+    "due",
+    "expires",
+    "started",
+    "finished",
+    "queue",
+    "priority",
+    "attempts",
+    "progress",
+    "result",
+    "failure",
+    "cancel_requested",
+)(Call)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ class Beginning:
             attempt=attempt,
             declaration=declaration,
             started=now,
-            begun=self.deployment.clock.monotonic(),
+            handed_out=self.deployment.clock.monotonic(),
             timeout_seconds=record.timeout or declaration.timeout or self.timeout_seconds,
             args=args,
             kwargs=kwargs,

@@ -10,8 +10,6 @@ written by a user, every permission is required of that author too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 from transaction.interfaces import TransientError
@@ -19,9 +17,9 @@ from transaction.interfaces import TransientError
 from ..call import CallRecord
 from ..callbacks import Callback
 from ..deployment import Deployment
-from ..errors import InvalidArguments, Unauthorized, ZasyncError
-from ..expressions import Limits, compile_expression
-from ..ports import HostExposure, SecurityPolicy
+from ..errors import InvalidArguments, Unauthorized
+from ..expressions import CannotDecide, Limits, compile_expression
+from ..ports import SecurityPolicy
 from ..security import Principal
 from ..states import CallState
 from ..store.index import owner_key
@@ -32,9 +30,6 @@ from .redaction import shown, text_of
 
 #: Bytes of a callback's value that are kept.
 MAX_VALUE_BYTES = 1_000
-
-#: Compiled expressions that are kept; they are shared by all calls with the same text.
-COMPILED = 1_000
 
 
 class Undecided(Exception):
@@ -65,54 +60,6 @@ def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
     return found
 
 
-class Authority:
-    """The policy for one evaluation: what the author may not, the owner's callback may not.
-
-    A policy that raises anything but Unauthorized allows nothing, and ``undecided`` says that
-    the evaluation tells nothing.
-    """
-
-    def __init__(self, policy: SecurityPolicy, author: Principal | None) -> None:
-        self._policy = policy
-        self._author = author
-        self.undecided: Exception | None = None
-
-    def principal_now(self, principal: Principal, root: Any) -> Principal:
-        """As the policy says."""
-        return self._ask(lambda: self._policy.principal_now(principal, root))
-
-    def root_for(self, principal: Principal, root: Any) -> Any:
-        """As the policy says."""
-        return self._ask(lambda: self._policy.root_for(principal, root))
-
-    def allows(self, principal: Any, permission: str, object: Any) -> bool:
-        """Whether the policy allows it to the principal, and to the author."""
-        who = [principal] if self._author is None else [principal, self._author]
-        return all(
-            bool(self._ask(lambda one=one: self._policy.allows(one, permission, object)))
-            for one in who
-        )
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except Unauthorized:
-            raise
-        except Exception as exc:
-            self.undecided = exc
-            raise
-
-
-class _HostAuthority(Authority):
-    """The same for a policy that knows the host's own declarations."""
-
-    def exposes(self, principal: Any, object: Any, name: str) -> bool:
-        """Whether the host shows it to the principal, and to the author."""
-        who = [principal] if self._author is None else [principal, self._author]
-        host: Any = self._policy
-        return all(bool(self._ask(lambda one=one: host.exposes(one, object, name))) for one in who)
-
-
 class Evaluation:
     """Evaluates callbacks for one worker; used by each of its committing threads."""
 
@@ -120,7 +67,6 @@ class Evaluation:
         """Keep what all evaluations share."""
         self._deployment = deployment
         self._limits = limits
-        self._compile = lru_cache(maxsize=COMPILED)(compile_expression)
 
     def evaluate(self, writing: Writing, record: CallRecord) -> int:
         """Evaluate what is pending of a final call; returns how many failed.
@@ -139,33 +85,31 @@ class Evaluation:
         return failed
 
     def _evaluated(self, writing: Writing, record: CallRecord, callback: Callback) -> Callback:
-        policy = self._deployment.policy
+        policy, clock = self._deployment.policy, self._deployment.clock
         before = writing.transaction.savepoint()
-        authority = None
         try:
             owner = authority_now(policy, owner_of(record), writing.root)
             author = None
             if callback.author is not None:
                 source, identifier = callback.author
                 author = authority_now(policy, Principal(identifier, source), writing.root)
-            kind = _HostAuthority if isinstance(policy, HostExposure) else Authority
-            authority = kind(policy, author)
-            names = self._names(writing, record, callback, owner, author, authority)
-            value = self._compile(callback.text).evaluate(
-                names, principal=owner, policy=authority, limits=self._limits
+            names = self._names(writing, record, callback, owner, author)
+            value = compile_expression(callback.text).evaluate(
+                names,
+                principal=owner,
+                policy=policy,
+                author=author,
+                limits=self._limits,
+                clock=clock,
             )
-            _must_be_decided(authority)
             writing.transaction.savepoint()
             return callback.done(_kept(value))
-        except Undecided:
-            before.rollback()
-            raise
         except Exception as exc:
             if (again := _transient_behind(exc)) is not None:
                 raise again from exc
             before.rollback()
-            if authority is not None:
-                _must_be_decided(authority)
+            if isinstance(exc, Undecided | CannotDecide):
+                raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))
 
     def _names(
@@ -175,7 +119,6 @@ class Evaluation:
         callback: Callback,
         owner: Principal,
         author: Principal | None,
-        authority: Authority,
     ) -> dict[str, Any]:
         connection = writing.store.connection
         names = dict(self._deployment.exposed)
@@ -186,9 +129,18 @@ class Evaluation:
         if record.state == CallState.SUCCEEDED:
             names["result"] = restored(record.result, connection, masked)
         names["user"] = owner
-        names["root"] = authority.root_for(owner, writing.root)
+        names["root"] = _root_for(self._deployment.policy, owner, writing.root)
         names["now"] = self._deployment.clock.now()
         return names
+
+
+def _root_for(policy: SecurityPolicy, owner: Principal, root: Any) -> Any:
+    try:
+        return policy.root_for(owner, root)
+    except (Unauthorized, TransientError):
+        raise
+    except Exception as exc:
+        raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
 
 
 def mark_gone(writing: Writing, record: CallRecord, now: int) -> None:
@@ -200,14 +152,6 @@ def mark_gone(writing: Writing, record: CallRecord, now: int) -> None:
     key = owner_key(record.owner)
     if key not in gone:
         gone[key] = now
-
-
-def _must_be_decided(authority: Authority) -> None:
-    if authority.undecided is not None:
-        if (again := _transient_behind(authority.undecided)) is not None:
-            raise again
-        text = shown(text_of(authority.undecided))
-        raise Undecided(f"the security policy failed: {text}") from authority.undecided
 
 
 def _transient_behind(error: BaseException | None) -> TransientError | None:
@@ -228,10 +172,6 @@ def _kept(value: Any) -> Any:
         return None  # too large, or an object: a value is kept when small and plain
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     text = shown(text_of(error))
-    if isinstance(error, Unauthorized):
-        return f"Unauthorized: {text}"
-    if isinstance(error, ZasyncError):
-        return f"{type(error).__name__}: {text}"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

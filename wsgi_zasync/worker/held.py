@@ -28,8 +28,6 @@ class Held:
     priority: int
     #: The chunk of our area that it is in.
     chunk: int
-    #: Where in the chunk it stands.
-    position: int
     #: It may have killed a worker: it runs while nothing else does, and a mark says so.
     alone: bool = False
     #: Commits of its end that conflicted, in a row.
@@ -70,12 +68,14 @@ class Order:
     #: Microseconds since 1970 UTC.
     started: int
     #: On the monotonic clock.
-    begun: float
+    handed_out: float
     timeout_seconds: float
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     #: Values that must not appear in a failure's texts.
     secrets: tuple[str, ...] = ()
+    #: When its thread began it, on the monotonic clock; None while it is queued.
+    begun: float | None = None
     #: The call's own retry policy, if it has one.
     retry: RetryPolicy | None = None
     #: Nobody waits for it any more: timed out, or its worker was taken over.
@@ -92,3 +92,5 @@ class Report:
     #: None: it is final already, and only its callbacks and mail are looked at.
     outcome: Outcome | None = None
     order: Order | None = None
+    #: What was written already, by the thread that ran it.
+    entry: Any = None

@@ -121,9 +121,3 @@ class Holdings:
         if self._alone_since is None:
             return True
         return self._monotonic() - self._alone_since >= ALONE_SECONDS
-
-    def drop_everything(self) -> list[Order]:
-        """Hold nothing any more; returns what runs still."""
-        orders = list(self.running.values())
-        self.__init__(self._monotonic)  # type: ignore[misc]
-        return orders

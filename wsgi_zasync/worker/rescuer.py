@@ -210,7 +210,7 @@ class Rescuer:
             return None
         decision = self._decide(chunk, record)
         # Until its calls run one by one nobody knows which of a chunk was at fault.
-        guilty = chunk.begun == held.position and chunk.interruptions > SUSPICIOUS
+        guilty = chunk.begun == held.oid and chunk.interruptions > SUSPICIOUS
         bound_is_one = not self._decide(chunk, record, count=1).again
         if decision.again or not (guilty or bound_is_one):
             return None

@@ -13,11 +13,14 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 
 from ..call import Failure
 from ..clock import Clock
+from ..values import persistent_objects
 from .attempt import cancel
+from .beginning import Beginning
+from .desk import Desk
 from .held import Order, Outcome
 from .pool import Pool, Slot
 from .reactor import ensure_running
@@ -48,13 +51,21 @@ class TimedOut(Exception):
 
 
 class ThreadRunner:
-    """Runs blocking plugins in threads without a database."""
+    """Runs blocking plugins in threads.
 
-    def __init__(self, pool: Pool[None], ended: Ended, clock: Clock) -> None:
+    They have no database; only one whose arguments are objects is lent a connection, to read
+    them by.
+    """
+
+    def __init__(
+        self, pool: Pool[None], ended: Ended, clock: Clock, db: Any, beginning: Beginning
+    ) -> None:
         """Use the threads of ``pool``, which own nothing."""
         self._pool = pool
         self._ended = ended
         self._clock = clock
+        self._db = db
+        self._beginning = beginning
 
     def begin(self, order: Order) -> None:
         """Run it as soon as a thread has time."""
@@ -65,9 +76,34 @@ class ThreadRunner:
         if order.given_up:
             return
         order.interrupt = lambda: self._pool.abandon(slot) if order.given_up else None
-        outcome = call_blocking(order, self._clock)
+        order.begun = self._clock.monotonic()
+        if persistent_objects((order.args, order.kwargs)):
+            outcome = self._call_with_objects(order)
+        else:
+            outcome = call_blocking(order, self._clock)
         if not order.given_up:
             self._ended(order, outcome)
+
+    def _call_with_objects(self, order: Order) -> Outcome:
+        """Give it objects of a connection of its own: the acceptor's are for its thread only."""
+        desk = Desk(self._db, self._beginning.deployment.site)
+        try:
+            with desk.transaction():
+                record = desk.store_connection.get(order.held.oid)
+                order.args, order.kwargs = self._beginning.arguments(
+                    record, desk.store_connection, []
+                )
+                outcome = call_blocking(order, self._clock)
+                order.args, order.kwargs = (), {}
+                if outcome.failure is None and desk.has_changes():
+                    error = TypeError(
+                        f"plugin {order.declaration.name!r} changed an object, and runs in a "
+                        'thread without a transaction: declare it with runs="transaction"'
+                    )
+                    return outcome_of(order, error, self._clock)
+                return outcome
+        finally:
+            desk.close()
 
 
 def call_blocking(order: Order, clock: Clock) -> Outcome:
@@ -125,6 +161,7 @@ class _ReactorRun:
         order = self.order
         if order.given_up:
             return
+        order.begun = self._clock.monotonic()
         try:
             value = order.declaration.load()(order.attempt, *order.args, **order.kwargs)
             if inspect.iscoroutine(value):
@@ -169,7 +206,6 @@ class _ReactorRun:
 
 
 __all__ = [
-    "CancelledError",
     "Ended",
     "ReactorRunner",
     "ThreadRunner",

@@ -94,6 +94,7 @@ class TransactionRunner:
 
     def _run(self, order: Order, slot: Slot[Desk]) -> None:
         order.interrupt = lambda: self._interrupt(order, slot)
+        order.begun = self._deployment.clock.monotonic()
         conflicts = 0
         outcome: Outcome | None = None
         while not order.given_up:

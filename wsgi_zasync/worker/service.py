@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The worker at work: one turn writes what is ready, accepts what waits, and has it run.
+
+Thread: the acceptor's own, or that of the caller of ``run_once``. Runners report through the
+bell, and commits of others ring it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from random import Random
+from typing import Any
+
+from ..call import to_micros
+from ..deployment import Deployment
+from ..expressions import Limits
+from ..settings import WorkerSettings
+from ..store.wakeup import signal_for
+from . import log
+from .acceptor import BATCH, Acceptor, Round, RunningOnBoard, Work
+from .attempt import progress_of
+from .beginning import Beginning
+from .bell import Bell
+from .completion import Completion, Entry, Settled
+from .desk import store_database
+from .dispatch import Dispatcher
+from .evaluation import Evaluation
+from .held import Held, Report
+from .holdings import Holdings
+from .lanes import LaneShare
+from .rescuer import Rescuer, Watch
+from .watchdog import Watchdog
+
+#: Seconds between two signs of life on our board.
+BEAT_SECONDS = 5.0
+
+#: Seconds between two looks at progress, if anything runs long enough to be on the board.
+PROGRESS_SECONDS = 2.0
+
+#: Seconds that a call runs before it is on the board.
+SHOWN_AFTER_SECONDS = 0.5
+
+#: Calls that are accepted ahead of what can begin, at least.
+AHEAD = 32
+
+#: Seconds for which what was handed out counts as about to end.
+YOUNG_SECONDS = 0.01
+
+#: Seconds after which what could not be committed is tried again.
+AGAIN_SECONDS = 0.02
+
+
+class Service:
+    """One worker: its acceptor, its runners, and what it holds."""
+
+    def __init__(
+        self,
+        db: Any,
+        deployment: Deployment,
+        settings: WorkerSettings,
+        *,
+        name: str,
+        watchdog: Watchdog | None = None,
+        one_by_one: bool = False,
+    ) -> None:
+        """Describe it; nothing is opened or started.
+
+        Args:
+            db: The application's database.
+            deployment: What this process knows.
+            settings: The worker's own.
+            name: Of the worker.
+            watchdog: Told of every commit.
+            one_by_one: Run one call at a time, and read every lane.
+        """
+        self._clock = deployment.clock
+        self._settings = settings
+        self._one_by_one = one_by_one
+        self.bell = Bell()
+        self.holdings = Holdings(self._clock.monotonic)
+        completion = Completion(deployment, Evaluation(deployment, Limits()), Random())
+        beginning = Beginning(deployment, settings.timeout)
+        self.acceptor = Acceptor(
+            db,
+            deployment,
+            completion,
+            beginning,
+            LaneShare(self._clock),
+            name=name,
+            queues=settings.serves,
+            plugins=deployment.registry.publication(),
+            threads=settings.threads,
+            watchdog=watchdog,
+        )
+        longest_step = float("inf") if one_by_one else settings.dead_after / 2
+        watch = Watch(self._clock, settings.dead_after, longest_step)
+        self.rescuer = Rescuer(self.acceptor, deployment.registry, self._clock, watch)
+        self.dispatcher = Dispatcher(
+            db,
+            deployment,
+            settings,
+            self.acceptor,
+            beginning,
+            completion,
+            self.bell,
+            name=name,
+            one_by_one=one_by_one,
+        )
+        self._signal = signal_for(store_database(db))
+        self._unsubscribe: Any = None
+        #: Ended calls whose mail is to be looked at once more.
+        self._check: list[Entry] = []
+        #: (monotonic time, tie-breaker, report): what is owed later.
+        self._later: list[tuple[float, int, Report]] = []
+        self._tie = count()
+        self._board: RunningOnBoard = {}
+        self._mailboxes: frozenset[bytes] = frozenset()
+        self._watched: frozenset[bytes] = frozenset()
+        self._next_beat = self._next_progress = self._next_poll = 0.0
+        self._next_due: int | None = None
+        self._more = True
+        #: Until when a commit that conflicted waits, so that the other one can get done.
+        self._again_at: float | None = None
+        self._random = Random()
+        #: How many calls this worker has brought to their end.
+        self.ended = 0
+
+    # -- opening and closing --------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, and register at first; in the thread that will make the turns."""
+        self.acceptor.open()
+        if self.acceptor.area_oid is None:
+            self.acceptor.register()
+        if self._unsubscribe is None:
+            self._unsubscribe = self._signal.subscribe(self._told)
+        self._next_beat = self._next_poll = self._clock.monotonic()
+        self._more = True
+
+    def close(self) -> None:
+        """Listen no more, and give the connection back."""
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
+        self.acceptor.close()
+
+    def start_anew(self) -> None:
+        """We were taken for dead: drop all that we hold, and register again."""
+        for order in list(self.holdings.running.values()):
+            self.dispatcher.give_up(order)
+        self.bell.drop_reports()
+        self.holdings = Holdings(self._clock.monotonic)
+        self._check, self._later = [], []
+        self._board = {}
+        self.rescuer.forget()
+        self.acceptor.register()
+        self._next_beat = self._next_poll = self._clock.monotonic()
+        self._more = True
+
+    # -- told by others --------------------------------------------------------
+
+    def _told(self, tid: bytes | None, oids: frozenset[bytes]) -> None:
+        """A commit: in the thread of ZEO's client, or in that of who committed here."""
+        if self.acceptor.is_announcing():
+            return
+        running = self.holdings.running
+        if any(oid in running for oid in oids) or not oids.isdisjoint(self._mailboxes):
+            self.bell.mail(tid)
+        # Of a commit in this process only the call is known, not the inbox that it went to.
+        if tid is None or not oids.isdisjoint(self._watched):
+            self.bell.news(tid)
+
+    # -- a turn --------------------------------------------------------
+
+    def turn(self, *, accept: bool = True) -> bool:
+        """Write, accept, begin; whether anything was done.
+
+        Raises:
+            Fenced: We were taken for dead: ``start_anew``.
+            ClientDisconnected: The storage is away; nothing is lost, try again.
+        """
+        now = self._clock.monotonic()
+        news, mail, tid = self.bell.take_news()
+        if tid is not None:
+            self._signal.until_visible(tid)
+        if mail:
+            self._stop_cancelled()
+        self._take_back_owed(now)
+        self.dispatcher.take_overdue(self.holdings)
+        reports = self._ready_reports()
+        work = self._work(reports, accept, news, now)
+        did = False
+        if work is not None:
+            try:
+                done = self.acceptor.round(work)
+            except BaseException:
+                self.bell.put_back(reports)
+                raise
+            self._take_in(work, done, now)
+            did = bool(done.entries or done.accepted or done.notes)
+            if work.board is not None and done.complete:
+                self._rescue()
+        self._look_at_mail()
+        return self._begin() or did
+
+    def _ready_reports(self) -> list[Report]:
+        """Reports that are to be written; what was written already is noted."""
+        ready: list[Report] = []
+        for report in self.bell.take(BATCH):
+            if report.order is not None:
+                self.holdings.ended(report.order)
+            if report.entry is None:
+                ready.append(report)
+            else:
+                self._settled([report.entry])
+        return ready
+
+    def _work(self, reports: list[Report], accept: bool, news: bool, now: float) -> Work | None:
+        """What the next commit is about, if there is anything to look at."""
+        work = Work(reports=reports, drop=self.holdings.done_chunks)
+        self.holdings.done_chunks = []
+        poll = self._one_by_one or now >= self._next_poll
+        due = self._next_due is not None and self._next_due <= to_micros(self._clock.now())
+        helping = self.acceptor.lanes.is_time_to_help()
+        if accept and (news or poll or due or helping or self._more):
+            room = max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin
+            work.limit = max(0, min(BATCH, room))
+            work.everywhere = poll or helping
+        if now >= self._next_beat or (now >= self._next_progress and self._progressed(now)):
+            work.board = self._now_running(now)
+        elif now >= self._next_progress:
+            self._next_progress = now + PROGRESS_SECONDS
+        if news:
+            self._more = True
+        if not (reports or work.limit or work.board is not None):
+            # Dropping alone is worth no commit; it goes with the next one.
+            self.holdings.done_chunks = work.drop
+            return None
+        return work
+
+    def _take_in(self, work: Work, done: Round, now: float) -> None:
+        """Remember what a commit brought."""
+        self._settled(done.entries)
+        self.bell.put_back(done.left)
+        self._again_at = None
+        if not done.complete:
+            self.holdings.done_chunks += work.drop
+            self._again_at = now + AGAIN_SECONDS * self._random.random()
+            return
+        if work.limit:
+            self._more = done.more
+            self._watched = done.watched or self._watched
+            self._next_due = done.next_due
+            if work.everywhere:
+                self._next_poll = now + self._settings.safety_poll
+        if work.board is not None:
+            self._board = work.board
+            self._next_beat = now + BEAT_SECONDS
+            self._next_progress = now + PROGRESS_SECONDS
+            self._mailboxes = self.acceptor.mailboxes(work.board)
+            if work.board:
+                self._stop_cancelled()
+        self.holdings.accept(done.accepted, done.notes)
+        for held in done.notes:
+            self.bell.report(Report(held))
+
+    def _settled(self, entries: list[Entry]) -> None:
+        log.settled(entries, self._clock.monotonic())
+        for entry in entries:
+            held = entry.report.held
+            self.ended += entry.ended
+            if entry.settled is Settled.OWED:
+                self._owe(Report(held), entry.delay_seconds)
+            elif entry.settled is Settled.WAITS:
+                self.holdings.release(held)
+                self._more = True
+            else:
+                self._check.append(entry)
+
+    def _owe(self, report: Report, delay_seconds: float) -> None:
+        at = self._clock.monotonic() + delay_seconds
+        heapq.heappush(self._later, (at, next(self._tie), report))
+
+    def _take_back_owed(self, now: float) -> None:
+        while self._later and self._later[0][0] <= now:
+            self.bell.report(heapq.heappop(self._later)[2])
+
+    def _look_at_mail(self) -> None:
+        """Let go of calls that have ended, unless a callback came at the last moment."""
+        if not self._check:
+            return
+        entries, self._check = self._check, []
+        owed = self.acceptor.still_owed(entries)
+        for report in owed:
+            self.bell.report(report)
+        kept = {report.held.oid for report in owed}
+        for entry in entries:
+            if entry.report.held.oid not in kept:
+                self.holdings.release(entry.report.held)
+
+    # -- beginning --------------------------------------------------------
+
+    def _begin(self) -> bool:
+        """Have calls run, as far as there is room; whether any was looked at."""
+        self.dispatcher.adapt(self.holdings)
+        chosen = self._chosen()
+        if not chosen:
+            return False
+        orders, reports = self.acceptor.begin(chosen)
+        self.dispatcher.hand_out(orders, self.holdings)
+        for report in reports:
+            self.bell.report(report)
+        return True
+
+    def _chosen(self) -> list[Held]:
+        room = self.dispatcher.room(self.holdings)
+        if not room or self.bell.stopping:
+            return []
+        alone = self.holdings.next_alone()
+        if alone is not None:
+            # Should it kill us, this says which one it was.
+            if not self.acceptor.round(Work(mark=alone)).complete:
+                self.holdings.again(alone)
+                return []
+            return [alone]
+        if not self.holdings.others_may_begin():
+            return []
+        counts: dict[str, int] = {}
+        return self.holdings.backlog.take(
+            min(room, BATCH),
+            lambda held: self.dispatcher.may_begin(self.holdings, counts, held),
+        )
+
+    # -- what runs --------------------------------------------------------
+
+    def _stop_cancelled(self) -> None:
+        for oid in self.acceptor.cancelled(self.holdings.running):
+            order = self.holdings.running.get(oid)
+            if order is not None and not order.attempt.is_cancelled:
+                self.dispatcher.ask_to_stop(order)
+
+    def _now_running(self, now: float) -> RunningOnBoard:
+        return {
+            oid: (order.attempt.number, order.started, *progress_of(order.attempt))
+            for oid, order in self.holdings.running.items()
+            if order.begun is not None and now - order.begun >= SHOWN_AFTER_SECONDS
+        }
+
+    def _progressed(self, now: float) -> bool:
+        return self._now_running(now) != self._board
+
+    def _rescue(self) -> None:
+        for adopted in self.rescuer.look():
+            self.holdings.adopt(adopted)
+            for report in adopted.reports:
+                self.bell.report(report)
+            self._more = True
+
+    # -- waiting --------------------------------------------------------
+
+    def seconds_to_wait(self) -> float:
+        """How long nothing is to be done, unless the bell rings."""
+        now = self._clock.monotonic()
+        if self._again_at is not None and self._again_at > now:
+            return self._again_at - now
+        if self._more and self.holdings.waiting_to_begin < AHEAD and not self.bell.stopping:
+            return 0.0
+        times = [self._next_beat, self._next_poll]
+        times += [
+            at
+            for at in (
+                self.dispatcher.next_overdue(self.holdings),
+                self.acceptor.lanes.help_at,
+                self._due_at(now),
+                self._board_at(),
+                self._later[0][0] if self._later else None,
+            )
+            if at is not None
+        ]
+        return max(0.0, min(times) - now)
+
+    def _board_at(self) -> float | None:
+        """When the board may have to be written for what runs."""
+        if self._board:
+            return self._next_progress
+        begun = [o.begun for o in self.holdings.running.values() if o.begun is not None]
+        if not begun:
+            return None
+        return max(self._next_progress, min(begun) + SHOWN_AFTER_SECONDS)
+
+    def _due_at(self, now: float) -> float | None:
+        if self._next_due is None:
+            return None
+        return now + max(0.0, (self._next_due - to_micros(self._clock.now())) / 1_000_000)
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs, waits to begin or is to be written."""
+        return not (
+            self.holdings.running or self.holdings.waiting_to_begin or len(self.bell) or self._check
+        )
+
+    def is_drained(self) -> bool:
+        """Whether nothing runs or is to be written any more."""
+        return not (self.holdings.running or len(self.bell) or self._check)
+
+    def are_more_expected(self) -> bool:
+        """Whether calls that were handed out a moment ago are likely to end within another."""
+        out = len(self.holdings.running) - len(self.bell)
+        return out > 0 and self._clock.monotonic() - self.dispatcher.handed_out_at < YOUNG_SECONDS
+
+    def release(self) -> None:
+        """Write what is ready, and let the others take over what is left at once."""
+        reports = self._ready_reports()
+        work = Work(reports=reports, drop=self.holdings.done_chunks, board={}, released=True)
+        self.holdings.done_chunks = []
+        self._take_in(work, self.acceptor.round(work), self._clock.monotonic())
