@@ -2,7 +2,10 @@
 from __future__ import annotations
 
 import os.path
+import subprocess
+import sys
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -266,3 +269,15 @@ def test_the_embedded_worker_reads_its_section_of_the_file(site):
 
     assert (embedded.threads, embedded.grace, embedded.zodb_uri) == (3, 7.0, "memory://")
     assert (apart.threads, apart.grace) == (8, 30.0)
+
+
+def test_the_reference_of_the_documentation_has_every_key_as_it_is():
+    root = Path(__file__).parents[2]
+    script = [sys.executable, str(root / "scripts" / "settings_reference.py")]
+
+    printed = subprocess.run(
+        script, env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, check=True
+    )
+
+    written = (root / "docs" / "reference" / "settings.rst").read_text(encoding="utf-8")
+    assert printed.stdout.decode() == written, f"run {script[1]}"
