@@ -21,10 +21,8 @@ from ..putting import check_permission
 from ..security import Principal
 from ..states import CallState
 from ..store import Store
-from ..values import restored
 from ..view import Call, Progress
 from .desk import Writing
-
 
 # What expressions read of a call: nothing that changes it, and of a failure no traceback.
 expose("type", "message", "attempt", "when")(Failure)
@@ -36,7 +34,6 @@ expose(
     "kwargs",
     "title",
     "owner",
-    "state",
     "is_final",
     "created",
     "due",
@@ -51,6 +48,16 @@ expose(
     "failure",
     "cancel_requested",
 )(Call)
+
+
+@expose("state")
+class ReadableCall(Call):
+    """A call as expressions see it: its values are of exact types."""
+
+    @property
+    def state(self) -> str:  # type: ignore[override]
+        """Where the call stands, as plain text."""
+        return str(super().state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +108,13 @@ def names_to_act(
     """``call``, ``failure`` where there is one, and ``put``."""
     access = WorkerAccess(writing, owner, writing.claim)
     context = CallContext(access=access, deployment=deployment, store=writing.store, owner=owner)
-    names: dict[str, Any] = {"call": Call(record, context)}
+    names: dict[str, Any] = {"call": ReadableCall(record, context)}
     if record.state == CallState.FAILED and record.failure is not None:
         names["failure"] = Failure.from_plain(record.failure)
     lineage = (record.depth + 1, record.ancestor or record.id)
     manager = CallManager(access, deployment, lineage=lineage)
 
-    def put(plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
+    def put(plugin_name: str, /, *args: Any, **kwargs: Any) -> ReadableCall:
         """Make another call as the same owner, in the same transaction."""
         declaration = deployment.registry.declaration(plugin_name)
         if not declaration.expressions or declaration.permission is None:
@@ -115,11 +122,14 @@ def names_to_act(
                 f"plugin {plugin_name!r} is not open to expressions: that takes a permission and "
                 f"expressions = yes in [plugin:{plugin_name}]"
             )
-        if author is None:
-            return manager.put(plugin_name, *args, **kwargs)
-        values = restored((args, kwargs), writing.store.connection, str)
-        check_permission(deployment.policy, author, declaration.permission, values, writing.root)
-        return manager.options(author=author).put(plugin_name, *args, **kwargs)
+        asking = manager
+        if author is not None:
+            check_permission(
+                deployment.policy, author, declaration.permission, (args, kwargs), writing.root
+            )
+            asking = manager.options(author=author)
+        made = asking.put(plugin_name, *args, **kwargs)
+        return ReadableCall(made._record, made._context)
 
     names["put"] = exposed(put, name="put")
     return names
