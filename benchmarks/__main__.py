@@ -7,7 +7,7 @@ import importlib
 import sys
 
 #: In the order of a call's path.
-NAMES = ("put", "conflicts")
+NAMES = ("request", "put", "conflicts", "latency", "drain", "growth", "expressions")
 
 
 def main(arguments: list[str]) -> int:

@@ -14,6 +14,7 @@ from wsgi_zasync import CallManager, Principal, plugin
 from wsgi_zasync.deployment import Deployment
 from wsgi_zasync.plugins import Registry
 from wsgi_zasync.settings import Quotas
+from wsgi_zasync.store import Store, open_store
 from wsgi_zasync.web.transactions import claim_lane
 
 #: What an application passes typically: 200 bytes.
@@ -49,15 +50,16 @@ class Site:
         self._db = db
         self._manager = TransactionManager(explicit=True)
         self._connection = db.open(self._manager)
-        self._owners = itertools.cycle([Principal(f"owner{n}") for n in range(owners)])
-        self._owner = next(self._owners)
+        self.owners = [Principal(f"owner{n}") for n in range(owners)]
+        self._turns = itertools.cycle(self.owners)
+        self._owner = self.owners[0]
         self.deployment = Deployment(registry=Registry(PLUGINS, installed=False), quotas=QUOTAS)
         self.calls = CallManager(self, self.deployment)
 
     @contextlib.contextmanager
     def request(self) -> Iterator[CallManager]:
         """A transaction, as a request would have it."""
-        self._owner = next(self._owners)
+        self._owner = next(self._turns)
         self._manager.begin()
         try:
             yield self.calls
@@ -65,6 +67,15 @@ class Site:
         except BaseException:
             self._manager.abort()
             raise
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Store]:
+        """The store, in a transaction that is aborted."""
+        self._manager.begin()
+        try:
+            yield open_store(self._connection)
+        finally:
+            self._manager.abort()
 
     def close(self) -> None:
         """Close the connection."""
