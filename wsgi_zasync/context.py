@@ -84,16 +84,19 @@ class PutState:
         #: What is to be told of once it is committed, and to whom.
         self.written: list[Written] = []
         self.signal: Signal | None = None
-        #: The objects that puts have changed: the rest of a transaction is the application's.
+        #: By id, the objects that puts have changed, and the oids of those that they count on
+        #: to stay as they are (BTrees do that): the rest of a transaction is the application's.
         self.changed_by_puts: dict[int, Any] = {}
+        self.counted_on_by_puts: set[bytes] = set()
 
     @contextmanager
     def putting(self, connection: Any) -> Iterator[None]:
         """Note what is changed through the connection within, as changed by a put."""
-        before = len(connection._registered_objects)
+        before, known = len(connection._registered_objects), set(connection._readCurrent)
         yield
         changed = connection._registered_objects[before:]
         self.changed_by_puts.update((id(each), each) for each in changed)
+        self.counted_on_by_puts |= set(connection._readCurrent) - known
 
     @classmethod
     def peek(cls, txn: Any, deployment: Deployment) -> PutState | None:

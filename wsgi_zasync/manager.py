@@ -159,10 +159,9 @@ class CallManager:
         """
         owner = self._owner()
         context = self._context(owner)
-        with context.state().putting(context.store.connection):
-            record = put_call(
-                context, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
-            )
+        record = put_call(
+            context, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
+        )
         return Call(record, context, self._options.author)
 
     # -- an owner's calls -----------------------------------------------------------------

@@ -70,9 +70,11 @@ def put_call(
         return existing
     _check_quota(context, record)
     _set_lineage(context, record, lineage)
-    context.store.add(record, context.lane())
-    if record.unique is not None:
-        context.store.set_unique(record.unique, record)
+    lane = context.lane()
+    with context.state().putting(context.store.connection):
+        context.store.add(record, lane)
+        if record.unique is not None:
+            context.store.set_unique(record.unique, record)
     context.state().puts.append(record)
     context.written(record, "put")
     return record

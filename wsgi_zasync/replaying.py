@@ -27,8 +27,9 @@ class Replay:
         self._deployment = deployment
         # Copies: an abort may take the state of new objects away.
         self._records = [(dict(record.__dict__), record.id) for record in state.puts]
-        #: By id, what the puts have changed.
+        #: By id, what the puts have changed, and the oids of what they count on.
         self.changed = dict(state.changed_by_puts)
+        self.counted_on = frozenset(state.counted_on_by_puts)
 
     def replay(self) -> None:
         """Write the same calls with the same ids in the current transaction.
@@ -45,9 +46,7 @@ class Replay:
             with context.state().putting(connection):
                 self._put_again(context, attributes, call_id)
 
-    def _put_again(
-        self, context: CallContext, attributes: dict[str, Any], call_id: str
-    ) -> None:
+    def _put_again(self, context: CallContext, attributes: dict[str, Any], call_id: str) -> None:
         record = CallRecord()
         record.__dict__.update(attributes)
         digest = record.unique

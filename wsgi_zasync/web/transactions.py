@@ -43,6 +43,10 @@ class Puts(Protocol):
     def changed(self) -> Mapping[int, Any]:
         """By id, the objects that the puts have changed."""
 
+    @property
+    def counted_on(self) -> frozenset[bytes]:
+        """The oids of the objects that the puts count on to stay as they are."""
+
     def replay(self) -> None:
         """Write the same calls, with the same ids, in the current transaction."""
 
@@ -157,7 +161,9 @@ class OwnTransaction:
         for resource in manager.get()._resources:
             if not any(resource is connection for connection in own):
                 return False
-            if resource._readCurrent or resource._savepoint_storage is not None:
+            if resource._savepoint_storage is not None:
+                return False
+            if not puts.counted_on.issuperset(resource._readCurrent):
                 return False
             changed = resource._registered_objects
             if any(id(each) not in puts.changed for each in changed):

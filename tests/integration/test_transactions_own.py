@@ -1,0 +1,783 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Nobody owns the request's transaction, so we do: a call exists if and only if it committed."""
+
+from __future__ import annotations
+
+import io
+import threading
+from wsgiref.handlers import SimpleHandler
+from wsgiref.validate import validator
+
+import pytest
+import transaction
+from BTrees.OOBTree import OOBTree
+from webob import Request
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.POSException import ConflictError
+
+from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
+
+TEXT = [("Content-Type", "text/plain")]
+
+
+class Server:
+    """A WSGI server that keeps what it sent, in order."""
+
+    def __init__(self, application):
+        self.application = application
+        self.sent = []
+
+    def request(self, path="/", method="GET", parts=None, user="ann"):
+        """Run a request; ``parts`` is how many parts the client stays for."""
+        environ = Request.blank(path, method=method).environ
+        environ["REMOTE_USER"] = user
+        body = self.application(environ, self.start_response)
+        try:
+            for number, part in enumerate(body):
+                self.sent.append(part)
+                if number + 1 == parts:
+                    break
+        finally:
+            if hasattr(body, "close"):
+                body.close()
+        return self.sent
+
+    def start_response(self, status, headers, exc_info=None):
+        if exc_info and any(type(each) is bytes and each for each in self.sent):
+            raise exc_info[1]
+        self.sent.append(status)
+        return self.sent.append
+
+    @property
+    def status(self):
+        return self.sent[0]
+
+
+def put(environ, *args):
+    return get_manager(environ).put("echo", *args)
+
+
+def failing_commit(error):
+    """A resource whose vote raises ``error`` as many times as it is asked."""
+
+    class Resource:
+        transaction_manager = None
+        asked = 0
+
+        def sortKey(self):
+            return "~~"
+
+        def tpc_vote(self, txn):
+            Resource.asked += 1
+            raise error
+
+        def abort(self, txn):
+            pass
+
+        tpc_begin = commit = tpc_finish = tpc_abort = abort
+
+    return Resource()
+
+
+# -- commit and abort ----------------------------------------------------------------------
+
+
+def test_a_call_exists_after_the_request(wrap, db, stored_ids):
+    told = []
+
+    def app(environ, start_response):
+        told.append(put(environ).id)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    # When
+    server = Server(wrap(app))
+    server.request()
+
+    # Then
+    assert server.sent == ["200 OK", b"done"]
+    assert stored_ids(db) == told
+
+
+def test_what_the_application_writes_commits_with_its_calls(wrap, db, stored_ids, root_of):
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.root["note"] = "written"
+        put(environ)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    Server(wrap(app)).request()
+
+    assert root_of(db, lambda root: root["note"]) == "written"
+    assert len(stored_ids(db)) == 1
+
+
+def test_an_exception_of_the_application_aborts(wrap, db, stored_ids, root_of):
+    def app(environ, start_response):
+        get_manager(environ).root["note"] = "written"
+        put(environ)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        Server(wrap(app)).request()
+
+    assert stored_ids(db) == []
+    assert root_of(db, lambda root: "note" in root) is False
+
+
+def test_an_exception_after_start_response_aborts_and_sends_nothing(wrap, db, stored_ids):
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        put(environ)
+        raise ZeroDivisionError
+
+    server = Server(wrap(app))
+    with pytest.raises(ZeroDivisionError):
+        server.request()
+
+    assert server.sent == []
+    assert stored_ids(db) == []
+
+
+def test_an_exception_before_the_first_part_aborts(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        yield b""
+        raise ZeroDivisionError
+
+    server = Server(wrap(app))
+    with pytest.raises(ZeroDivisionError):
+        server.request()
+
+    assert server.sent == []
+    assert stored_ids(db) == []
+
+
+@pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "500 Oh", "503 No"])
+def test_a_status_of_an_error_is_a_veto(wrap, db, stored_ids, status):
+    def app(environ, start_response):
+        put(environ)
+        start_response(status, TEXT)
+        return [b"sorry"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == [status, b"sorry"]
+    assert stored_ids(db) == []
+
+
+def test_a_redirection_is_no_veto(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        start_response("302 Found", [("Location", "/x")])
+        return []
+
+    Server(wrap(app)).request()
+
+    assert len(stored_ids(db)) == 1
+
+
+def test_the_veto_can_be_configured(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        start_response("404 Not Found", [*TEXT, ("X-Commit", environ["PATH_INFO"])])
+        return [b"x"]
+
+    def veto(environ, status, headers):
+        return ("X-Commit", "/no") in headers
+
+    Server(wrap(app, veto=veto)).request("/no")
+    assert stored_ids(db) == []
+    Server(wrap(app, veto=veto)).request("/yes")
+    assert len(stored_ids(db)) == 1
+
+
+def test_a_response_without_a_status_aborts(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        return [b"no status"]
+
+    Server(wrap(app)).request()
+
+    assert stored_ids(db) == []
+
+
+def test_a_doomed_transaction_aborts_and_its_response_goes_out(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        get_manager(environ).connection.transaction_manager.doom()
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"fine"]
+    assert stored_ids(db) == []
+
+
+# -- when the commit fails --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (ValueError("disk"), "500 Internal Server Error", b"could not be saved"),
+        (ConflictError(), "503 Service Unavailable", b"try again"),
+        (ClientDisconnected(), "503 Service Unavailable", b"not known"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["list", "generator", "write"])
+def test_a_commit_that_fails_becomes_the_response(
+    wrap, db, stored_ids, caplog, error, status, says, kind
+):
+    closed = []
+
+    class Body(list):
+        def close(self):
+            closed.append(True)
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.connection.transaction_manager.get().join(failing_commit(error))
+        put(environ)
+        write = start_response("200 OK", TEXT)
+        if kind == "write":
+            write(b"all is well")
+            return []
+        return Body([b"all is well"]) if kind == "list" else iter([b"all ", b"is well"])
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status == status
+    assert says in b"".join(server.sent[1:]).lower()
+    assert b"all is well" not in b"".join(server.sent[1:])
+    assert stored_ids(db) == []
+    assert "could not be committed" in caplog.text
+    assert closed == ([True] if kind == "list" else [])
+
+
+def test_a_failed_commit_of_head_has_no_body(wrap, caplog):
+    def app(environ, start_response):
+        get_manager(environ).connection.transaction_manager.get().join(failing_commit(OSError()))
+        start_response("200 OK", TEXT)
+        return []
+
+    server = Server(wrap(app))
+    server.request(method="HEAD")
+
+    assert server.status.startswith("500")
+    assert b"".join(server.sent[1:]) == b""
+
+
+def test_an_application_that_ignores_a_failed_write_does_not_get_through(wrap, db, caplog):
+    def app(environ, start_response):
+        get_manager(environ).connection.transaction_manager.get().join(failing_commit(OSError()))
+        write = start_response("200 OK", TEXT)
+        try:
+            write(b"first")
+        except Exception:
+            pass
+        return [b"second"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("500")
+    assert b"second" not in server.sent
+
+
+# -- conflicts -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def conflicts(db, monkeypatch):
+    """What lets the next commits meet an error after their puts, and counts them."""
+    # Connections take the storage's methods when they are made.
+    db.pool.availableGC()
+    vote = db.storage.tpc_vote
+    left, met = [], []
+
+    def tpc_vote(txn):
+        if left:
+            met.append(left.pop())
+            raise met[-1]
+        return vote(txn)
+
+    monkeypatch.setattr(db.storage, "tpc_vote", tpc_vote)
+    _forget_pooled_connections(db)
+
+    def begin(times, error=ConflictError):
+        left.extend(error() for _ in range(times))
+
+    begin.met = met
+    return begin
+
+
+def _forget_pooled_connections(db):
+    while (connection := db.pool.pop()) is not None:
+        connection._storage.close()
+
+
+@pytest.mark.parametrize("times", [1, 3, 5])
+def test_a_transaction_that_holds_only_puts_is_replayed(wrap, db, stored_ids, conflicts, times):
+    told = []
+
+    def app(environ, start_response):
+        told.extend(put(environ, number).id for number in range(3))
+        get_manager(environ).get(told[0]).on_success("string:fine")
+        conflicts(times)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status == "200 OK"
+    assert len(conflicts.met) == times
+    assert stored_ids(db) == told
+
+
+def test_a_replayed_put_keeps_arguments_and_callbacks(wrap, db, conflicts):
+    told = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        if environ["PATH_INFO"] == "/put":
+            call = calls.put("echo", {"a": [1, 2]}).on_success("string:fine")
+            told.append(call.id)
+            conflicts(1)
+            text = b"put"
+        else:
+            call = calls.get(told[0])
+            text = repr((call.args, [c.text for c in call.callbacks])).encode()
+        start_response("200 OK", TEXT)
+        return [text]
+
+    application = wrap(app)
+    Server(application).request("/put")
+    server = Server(application)
+    server.request("/look")
+
+    assert server.sent[1] == b"(({'a': [1, 2]},), ['string:fine'])"
+
+
+def test_after_five_replays_the_conflict_is_told(wrap, db, stored_ids, conflicts, caplog):
+
+    def app(environ, start_response):
+        put(environ)
+        conflicts(6)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 6
+    assert stored_ids(db) == []
+
+
+def test_a_transaction_with_writes_of_the_application_is_not_replayed(
+    wrap, db, stored_ids, root_of, conflicts, caplog
+):
+    # Given a tree of the application's, of the same class as the store's own
+    with db.transaction() as connection:
+        connection.root.links = OOBTree()
+
+    def app(environ, start_response):
+        get_manager(environ).root["links"]["a"] = 1
+        put(environ)
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 1
+    assert stored_ids(db) == []
+    assert root_of(db, lambda root: len(root["links"])) == 0
+
+
+def test_a_lost_connection_is_not_replayed_since_the_commit_may_have_happened(
+    wrap, db, stored_ids, conflicts, caplog
+):
+    def app(environ, start_response):
+        put(environ)
+        conflicts(3, ClientDisconnected)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 1
+
+
+# -- streams -----------------------------------------------------------------------------------
+
+
+def test_the_commit_comes_before_the_first_part(wrap, db, stored_ids):
+    seen = []
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        yield b""
+        put(environ)
+        yield b""
+        yield b"first"
+        seen.append(len(stored_ids(db)))
+        yield b"second"
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"first", b"second"]
+    assert seen == [1]
+
+
+def test_a_stream_that_fails_later_keeps_its_call(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        yield b"first"
+        raise ZeroDivisionError
+
+    server = Server(wrap(app))
+    with pytest.raises(ZeroDivisionError):
+        server.request()
+
+    assert server.sent == ["200 OK", b"first"]
+    assert len(stored_ids(db)) == 1
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_put_after_the_first_part_is_refused(wrap, db, stored_ids, before):
+    def app(environ, start_response):
+        if before:
+            put(environ)
+        start_response("200 OK", TEXT)
+        yield b"first"
+        with pytest.raises(TransactionOver):
+            put(environ)
+        yield b"second"
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"first", b"second"]
+    assert len(stored_ids(db)) == int(before)
+
+
+def test_a_put_after_the_response_is_refused(wrap, db, stored_ids):
+    kept = []
+
+    def app(environ, start_response):
+        kept.append(environ)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    Server(wrap(app)).request()
+
+    with pytest.raises(TransactionOver):
+        put(kept[0])
+    assert stored_ids(db) == []
+
+
+def test_what_a_stream_shows_can_be_loaded_after_the_commit(wrap, db):
+    with db.transaction() as connection:
+        connection.root.links = OOBTree({"a": "one", "b": "two"})
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        links = calls.root["links"]
+        put(environ)
+        start_response("200 OK", TEXT)
+        yield b"links: "
+        calls_connection = links._p_jar
+        calls_connection.cacheMinimize()
+        yield links["b"].encode()
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"links: ", b"two"]
+
+
+def test_a_client_that_leaves_keeps_the_call_that_its_first_part_committed(wrap, db, stored_ids):
+    closed = []
+
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        try:
+            yield b"first"
+            yield b"second"
+        finally:
+            closed.append(True)
+
+    server = Server(wrap(app))
+    server.request(parts=1)
+
+    assert closed == [True]
+    assert len(stored_ids(db)) == 1
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+
+
+def test_a_body_that_is_never_iterated_over_is_committed_and_closed(wrap, db, stored_ids):
+    closed = []
+
+    class Body:
+        def __iter__(self):
+            return iter([b"never asked for"])
+
+        def close(self):
+            closed.append(True)
+
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        return Body()
+
+    environ = Request.blank("/").environ
+    environ["REMOTE_USER"] = "ann"
+    body = wrap(app)(environ, lambda status, headers: None)
+    body.close()
+    body.close()
+
+    assert closed == [True]
+    assert len(stored_ids(db)) == 1
+
+
+def test_write_commits_before_the_first_part_that_is_not_empty(wrap, db, stored_ids):
+    seen = []
+
+    def app(environ, start_response):
+        write = start_response("200 OK", TEXT)
+        write(b"")
+        put(environ)
+        seen.append(len(stored_ids(db)))
+        write(b"first")
+        seen.append(len(stored_ids(db)))
+        write(b"second")
+        return [b"third"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"first", b"second", b"third"]
+    assert seen == [0, 1]
+
+
+def test_a_put_after_a_write_is_refused(wrap, db, stored_ids):
+    def app(environ, start_response):
+        write = start_response("200 OK", TEXT)
+        write(b"first")
+        with pytest.raises(TransactionOver):
+            put(environ)
+        return []
+
+    Server(wrap(app)).request()
+
+    assert stored_ids(db) == []
+
+
+# -- the rest of PEP 3333 -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Not Modified")],
+)
+@pytest.mark.parametrize("body", [list, lambda: iter(())])
+def test_a_response_without_a_body_commits(wrap, db, stored_ids, method, status, body):
+    def app(environ, start_response):
+        put(environ)
+        start_response(status, [])
+        return body()
+
+    server = Server(wrap(app))
+    server.request(method=method)
+
+    assert server.sent == [status]
+    assert len(stored_ids(db)) == 1
+
+
+def test_start_response_may_be_called_again_with_exc_info_before_the_first_part(
+    wrap, db, stored_ids
+):
+    import sys
+
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("500 Oh", TEXT, sys.exc_info())
+        return [b"error page"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["500 Oh", b"error page"]
+    assert stored_ids(db) == []
+
+
+def test_start_response_with_exc_info_after_the_first_part_is_the_servers(wrap, db, stored_ids):
+    import sys
+
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        yield b"first"
+        try:
+            raise ZeroDivisionError
+        except ZeroDivisionError:
+            start_response("500 Oh", TEXT, sys.exc_info())
+        yield b"error page"
+
+    server = Server(wrap(app))
+    with pytest.raises(ZeroDivisionError):
+        server.request()
+
+    assert server.sent == ["200 OK", b"first"]
+    assert len(stored_ids(db)) == 1
+
+
+def test_start_response_twice_without_exc_info_is_an_error(wrap):
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        start_response("201 Created", TEXT)
+        return []
+
+    with pytest.raises(AssertionError):
+        Server(wrap(app)).request()
+
+
+@pytest.mark.parametrize("kind", ["list", "generator", "write", "late", "unused", "failing"])
+def test_both_sides_are_as_wsgiref_wants_them(wrap, db, kind, caplog):
+    def app(environ, start_response):
+        def late():
+            put(environ)
+            start_response("200 OK", TEXT)
+            yield b"first"
+            yield b"second"
+
+        if kind == "late":
+            return late()
+        if kind != "unused":
+            put(environ)
+        if kind == "failing":
+            manager = get_manager(environ).connection.transaction_manager
+            manager.get().join(failing_commit(OSError()))
+        write = start_response("200 OK", TEXT)
+        if kind == "write":
+            write(b"written")
+        return (part for part in [b"a", b"b"]) if kind == "generator" else [b"a"]
+
+    application = validator(wrap(validator(app)))
+    output = io.BytesIO()
+    environ = Request.blank("/").environ
+    environ |= {"REMOTE_USER": "ann", "SCRIPT_NAME": ""}
+    environ = {key: value for key, value in environ.items() if not key.startswith("wsgi.")}
+    handler = SimpleHandler(io.BytesIO(), output, io.StringIO(), environ, multithread=True)
+    handler.run(application)
+
+    expected = b"500 Internal" if kind == "failing" else b"200 OK"
+    assert expected in output.getvalue().splitlines()[0]
+
+
+def test_an_application_that_uses_no_manager_is_not_touched(wrap, db):
+    body = [b"a", b"b"]
+
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return body
+
+    environ = Request.blank("/").environ
+    assert wrap(app)(environ, lambda status, headers: None) is body
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+
+
+def test_the_servers_own_file_wrapper_reaches_it(wrap, db, stored_ids):
+    from wsgiref.util import FileWrapper
+
+    def app(environ, start_response):
+        put(environ)
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
+
+    environ = Request.blank("/").environ | {"wsgi.file_wrapper": FileWrapper}
+    environ["REMOTE_USER"] = "ann"
+
+    assert type(wrap(app)(environ, lambda *_: None)) is FileWrapper
+    assert len(stored_ids(db)) == 1
+
+
+# -- beside other transactions --------------------------------------------------------------------
+
+
+def test_a_write_by_the_threads_transaction_that_was_not_bound_is_refused(wrap, db, stored_ids):
+    def app(environ, start_response):
+        connection = db.open()
+        try:
+            connection.root()["note"] = "written"
+            with pytest.raises(ConfigurationError, match=r"calls\.bind\(connection\)"):
+                put(environ)
+        finally:
+            transaction.abort()
+            connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    Server(wrap(app)).request()
+
+    assert stored_ids(db) == []
+
+
+def test_no_connection_is_left_open(wrap, db):
+    def app(environ, start_response):
+        get_manager(environ).mine()
+        start_response("200 OK", TEXT)
+        return [b"x"] if environ["PATH_INFO"] == "/list" else iter([b"x"])
+
+    application = wrap(app)
+    Server(application).request("/list")
+    Server(application).request("/generator")
+
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+
+
+def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
+    told, wrong = [], []
+
+    def app(environ, start_response):
+        call = put(environ)
+        start_response("200 OK", TEXT)
+        return [call.id.encode()]
+
+    application = wrap(app)
+
+    def requests():
+        for _ in range(10):
+            server = Server(application)
+            server.request()
+            (told if server.status == "200 OK" else wrong).append(server.sent[1])
+
+    threads = [threading.Thread(target=requests) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert wrong == []
+    assert sorted(stored_ids(db)) == sorted(identifier.decode() for identifier in told)
+    assert len(set(told)) == 60
