@@ -19,9 +19,7 @@ from .errors import ConfigurationError, InvalidArguments
 
 #: The purposes that keys are derived for; no key serves two of them.
 SEALING = "seal"
-COOKIE = "cookie"
 CSRF = "csrf"
-TICKET = "ticket"
 ETAG = "etag"
 
 #: Bytes of a derived key, of AES-GCM's nonce, and of what tells keys apart.

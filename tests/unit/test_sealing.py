@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
 from wsgi_zasync.sealing import (
-    COOKIE,
     CSRF,
     ETAG,
     SEALING,
-    TICKET,
     Keys,
     Sealed,
     Sealer,
@@ -127,17 +125,17 @@ def test_after_a_rotation_the_old_secret_still_opens_and_the_new_one_seals():
 
 
 def test_keys_differ_by_purpose_and_by_secret():
-    purposes = [SEALING, COOKIE, CSRF, TICKET, ETAG]
+    purposes = [SEALING, CSRF, ETAG]
     keys = [key for purpose in purposes for key in Keys([NEW, OLD]).all(purpose)]
 
-    assert len(set(keys)) == 10
+    assert len(set(keys)) == 6
     assert {len(key) for key in keys} == {32}
 
 
 def test_derived_keys_never_change_between_releases():
-    # Cookies, tickets and sealed arguments of running sites depend on it.
-    assert derive_key(NEW, COOKIE) == bytes.fromhex(
-        "de55eef271121983bd3672c7f47ff7123a90ab9f41c7a8115e3fd863da92695c"
+    # Tokens and sealed arguments of running sites depend on it.
+    assert derive_key(NEW, CSRF) == bytes.fromhex(
+        "612533e718741cc6f093213f2fe08835023e747f251783361608a03e265e1415"
     )
 
 
@@ -145,7 +143,7 @@ def test_keys_do_not_show_and_are_derived_once():
     keys = Keys([NEW])
 
     assert repr(keys) == "<Keys of 1 secrets>"
-    assert keys.current(COOKIE) is keys.current(COOKIE)
+    assert keys.current(CSRF) is keys.current(CSRF)
 
 
 def test_no_secret_means_no_keys():
