@@ -136,7 +136,8 @@ def _level(
             run.spend(weight)
             bind(run, item if type(item) in PLAIN else run.admit(item))
             for condition in conditions:
-                if not run.truth(condition(run)):
+                value = condition(run)
+                if value is False or (value is not True and not run.truth(value)):
                     break
             else:
                 inner(run, found)

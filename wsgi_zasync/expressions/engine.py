@@ -20,6 +20,7 @@ from wsgi_zasync.expressions.messages import compile_error
 from wsgi_zasync.expressions.operations import Operations
 from wsgi_zasync.expressions.paths import Not, Path, String
 from wsgi_zasync.expressions.python import PythonCompiler
+from wsgi_zasync.expressions.templates import Template
 
 #: Null bytes and halves of characters.
 _REFUSED = re.compile("[\0\ud800-\udfff]")
@@ -54,6 +55,7 @@ TYPES: dict[str, Callable[..., Any]] = {
     "path": Path,
     "python": Python,
     "string": String,
+    "template": Template,
 }
 
 

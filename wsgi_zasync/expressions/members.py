@@ -72,6 +72,9 @@ DATA_METHODS: dict[type, dict[str, Callable[..., Any]]] = {
     uuid.UUID: {},
 }
 
+#: Texts up to this length cost nothing to look up.
+SHORT = 256
+
 #: Not there, where ``None`` could be.
 MISSING = object()
 
@@ -149,7 +152,8 @@ class Members(Guard):
         """
         kind = type(value)
         if kind is dict:
-            comparing.check_look_up(self, value, key)
+            if type(key) is not str or len(key) > SHORT:
+                comparing.check_look_up(self, value, key)
             found = value.get(key, MISSING)
             if found is MISSING:
                 known = [known for known in value if type(known) is str]

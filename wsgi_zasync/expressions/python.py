@@ -140,6 +140,8 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
         if isinstance(node.slice, ast.Slice):
             return self._slice(node.slice, of, (start, end))
         key = self.expression(node.slice)
+        if isinstance(node.slice, ast.Constant) and type(node.slice.value) is str:
+            return _named_item(of, node.slice.value, text, start, end)
 
         def read(run: Operations) -> Any:
             value, item = of(run), key(run)
@@ -263,6 +265,23 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
         return self.blamed(
             node, lambda run: make_dict(run, [(key(run), value(run)) for key, value in pairs])
         )
+
+
+def _named_item(of: Closure, name: str, text: str, start: int, end: int) -> Closure:
+    """``of['name']``, which most often is an item of a dict of data."""
+
+    def read(run: Operations) -> Any:
+        value = of(run)
+        if type(value) is dict:
+            found = value.get(name, MISSING)
+            if type(found) in PLAIN:
+                return found
+        try:
+            return run.item(value, name)
+        except FAILURES as failure:
+            raise blame(failure, text, start, end) from failure.__cause__
+
+    return read
 
 
 def _nothing(run: Operations) -> None:

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""``template:``: a registered template, rendered with the expression's names.
+
+The registry of the process.  It knows nothing of Chameleon, which is loaded
+only where templates are registered (`wsgi_zasync.expressions.rendering`).
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from wsgi_zasync.errors import ConfigurationError, UndefinedName
+from wsgi_zasync.expressions.messages import did_you_mean
+from wsgi_zasync.expressions.operations import Operations
+
+if TYPE_CHECKING:
+    from wsgi_zasync.expressions.engine import Compilation
+
+#: What a name of a template looks like: no paths, no dots that lead upwards.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+
+#: Renders a template in an evaluation.
+Renderer = Callable[[Operations], str]
+
+
+class Templates:
+    """Renderers by name; filled at start, read by every thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._renderers: dict[str, Renderer] = {}
+
+    def add(self, name: str, renderer: Renderer) -> None:
+        """Register a renderer; the same name again replaces it.
+
+        Raises:
+            ConfigurationError: the name is none for a template.
+        """
+        if not _NAME.fullmatch(name):
+            raise ConfigurationError(
+                f"{name[:60]!r} is no name of a template: letters, digits, '-', '_' and '.'"
+            )
+        with self._lock:
+            self._renderers[name] = renderer
+
+    def get(self, name: str) -> Renderer:
+        """The renderer.
+
+        Raises:
+            UndefinedName: no template of that name is registered.
+        """
+        renderer = self._renderers.get(name)
+        if renderer is None:
+            raise UndefinedName(f"no such template{did_you_mean(name, self._renderers)}")
+        return renderer
+
+
+#: The templates of this process.
+TEMPLATES = Templates()
+
+
+class Template:
+    """``template:NAME`` as an expression type of the engine."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str, expr: str, engine: Compilation) -> None:
+        self._name = expr.strip()
+        if not _NAME.fullmatch(self._name):
+            raise engine.error("no name of a template", engine.offset_of(expr))
+
+    def __call__(self, run: Operations) -> str:
+        """The rendered text."""
+        try:
+            return TEMPLATES.get(self._name)(run)
+        except UndefinedName as failure:
+            if getattr(failure, "line", None) is None:
+                failure.args = (f"template:{self._name}: {failure.args[0]}",)
+            raise
