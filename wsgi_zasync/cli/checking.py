@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""``zasync check``: everything that can be known to be wrong before anything runs.
+
+All that is found is told at once, and no secret is shown.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from transaction.interfaces import TransientError
+
+from ..config_file import ConfigFile
+from ..errors import ConfigurationError
+from ..exposure import exposed_functions
+from ..plugins import Registry
+from ..ports import SecurityPolicy
+from ..settings import MiddlewareSettings, SharedSettings
+from ..zodb_uri import refuse_open_address, refuse_open_zeo
+from .operating import filter_sections, opened, worker_settings
+from .output import counted, shown
+
+
+@dataclass
+class Findings:
+    """What was found to be wrong."""
+
+    #: Of the configuration.
+    wrong: list[str] = field(default_factory=list)
+    #: Of the world: what cannot be reached.
+    unreachable: list[str] = field(default_factory=list)
+
+    @property
+    def exit_code(self) -> int:
+        """2 if the configuration is wrong, 1 if it cannot be tried out, else 0."""
+        return 2 if self.wrong else 1 if self.unreachable else 0
+
+
+def check(path: str) -> int:
+    """Check a file, print what it says, and connect."""
+    file = ConfigFile.load(path)
+    findings = Findings()
+    sections = _read_sections(file, findings)
+    if not sections and not findings.wrong:
+        findings.wrong.append(
+            f"{file.path} has neither [filter:…] use = egg:wsgi_zasync nor a [worker:…] section"
+        )
+    for name, settings in sections.items():
+        print(f"[{shown(name)}]")
+        for key, value in settings.masked().items():
+            print(f"    {key} = {shown(value)}")
+        _check_settings(name, settings, findings)
+    if sections:
+        _check_plugins(next(iter(sections.values())), findings)
+        _print_exposed()
+    if sections and not findings.wrong:
+        _connect(path, findings)
+    for text in findings.wrong + findings.unreachable:
+        print(f"zasync: {shown(text)}", file=sys.stderr)
+    if not findings.exit_code:
+        print("ok")
+    return findings.exit_code
+
+
+def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSettings]:
+    found: dict[str, SharedSettings] = {}
+    for name, (global_conf, local_conf) in filter_sections(file).items():
+        try:
+            found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
+        except ConfigurationError as error:
+            findings.wrong.append(str(error))
+    for name in file.keys:
+        if name.startswith("worker:"):
+            try:
+                found[name] = worker_settings(file, name.partition(":")[2])
+            except ConfigurationError as error:
+                findings.wrong.append(str(error))
+    return found
+
+
+def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:
+    if settings.policy is not None and not isinstance(settings.policy, SecurityPolicy):
+        findings.wrong.append(
+            f"[{name}] policy: {type(settings.policy).__name__} lacks a method of SecurityPolicy "
+            "(principal_now, allows, root_for)"
+        )
+    if settings.insecure_zeo:
+        return
+    try:
+        if settings.zodb_uri is not None:
+            refuse_open_zeo(settings.zodb_uri)
+        if settings.zodb_conf is not None:
+            _refuse_open_servers(settings.zodb_conf)
+    except ConfigurationError as error:
+        findings.wrong.append(f"[{name}] {error}")
+
+
+def _refuse_open_servers(path: Path) -> None:
+    """The same for the ``server`` lines of ZConfig; one with TLS may be anywhere."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    for section in re.findall(r"(?is)<zeoclient.*?</zeoclient", text):
+        if re.search(r"(?i)<ssl", section):
+            continue
+        for server in re.findall(r"(?im)^\s*server\s+(\S+)", section):
+            host = urlsplit(f"//{server}").hostname
+            if host is not None and not server.startswith("/"):
+                refuse_open_address(host)
+
+
+def _check_plugins(settings: SharedSettings, findings: Findings) -> None:
+    try:
+        registry = Registry(settings.plugins, settings.plugin_options)
+    except ConfigurationError as error:
+        findings.wrong.append(str(error))
+        return
+    for name in sorted(registry.names()):
+        try:
+            declaration = registry.declaration(name)
+            declaration.load()
+        except ConfigurationError as error:
+            findings.wrong.append(str(error))
+            continue
+        if declaration.expressions and declaration.permission is None:
+            findings.wrong.append(
+                f"[plugin:{name}] expressions = yes needs a permission as well: without one no "
+                "expression may put calls of it"
+            )
+    print(f"plugins: {' '.join(sorted(registry.names()))}")
+
+
+def _print_exposed() -> None:
+    for name, rule in exposed_functions():
+        needed = f"needs {rule.permission}" if rule.permission else "open to everybody"
+        print(f"exposed function {shown(name)}: {shown(needed)}")
+
+
+def _connect(path: str, findings: Findings) -> None:
+    try:
+        with opened(path) as site:
+            workers = site.look(lambda operation: len(operation.store.areas()))
+            print(f"database: connected, {counted(workers, 'worker')}")
+    except TransientError as error:
+        findings.unreachable.append(f"the database cannot be reached: {error}")
+    except ConfigurationError as error:
+        if "has no calls yet" in str(error):
+            print("database: connected, nothing was put yet")
+        else:
+            findings.unreachable.append(str(error))

@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A site as its operator reaches it: its settings, its database, any owner's call.
+
+Who can run this has the site's configuration and its storage, and no further permission is
+asked for. What is changed says in the transaction's metadata who did it. Each change is a small
+transaction of its own, tried again after a conflict.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hmac
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from heapq import merge
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..call import CallRecord, Place
+from ..config_file import ConfigFile
+from ..context import CallContext
+from ..deployment import Deployment
+from ..errors import CallNotFound, ConfigurationError
+from ..opening import deployment_for, open_database
+from ..security import Principal
+from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
+from ..store import Store, open_store
+from ..view import Call
+from ..web.transactions import calls_connection, claim_lane, in_transaction, reading
+
+_Result = TypeVar("_Result")
+
+#: What ``use`` and the factories say in our filter sections.
+FILTER_USES = ("egg:wsgi_zasync", "egg:wsgi_zasync#main")
+FILTER_FACTORIES = ("wsgi_zasync.paste:filter_app_factory", "wsgi_zasync.paste:filter_factory")
+
+#: Seconds to wait for a ZEO server, where the address does not say.
+CONNECT_SECONDS = 5
+
+
+def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """The sections that wrap an application with our middleware: global and local values."""
+    from paste.deploy.loadwsgi import ConfigLoader
+
+    parser = ConfigLoader(str(file.path)).parser
+    defaults = dict(parser.defaults())
+    found = {}
+    for section in file.keys:
+        if section.partition(":")[0] not in ("filter", "filter-app"):
+            continue
+        values = {key: parser.get(section, key) for key in file.keys[section]}
+        if _is_ours(values):
+            found[section] = (defaults, values)
+    return found
+
+
+def _is_ours(values: dict[str, str]) -> bool:
+    use = values.pop("use", "").replace("-", "_")
+    factories = [
+        values.pop(f"paste.{kind}", "") for kind in ("filter_app_factory", "filter_factory")
+    ]
+    values.pop("next", None)
+    return use in FILTER_USES or any(factory in FILTER_FACTORIES for factory in factories)
+
+
+def worker_settings(file: ConfigFile, section: str = "main") -> WorkerSettings:
+    """The settings of ``[worker:SECTION]``."""
+    global_conf, local_conf = file.worker(section)
+    return WorkerSettings.from_paste(global_conf, **local_conf)
+
+
+def site_settings(path: str | Path) -> SharedSettings:
+    """The settings by which a file's database is reached: a worker's, else a filter's.
+
+    Raises:
+        ConfigurationError: It says of neither where the database is.
+    """
+    file = ConfigFile.load(path)
+    for section in file.keys:
+        if section.startswith("worker:"):
+            return worker_settings(file, section.partition(":")[2])
+    for global_conf, local_conf in filter_sections(file).values():
+        settings = MiddlewareSettings.from_paste(global_conf, **local_conf)
+        if settings.zodb_uri is not None or settings.zodb_conf is not None:
+            return settings
+    raise ConfigurationError(
+        f"{file.path} does not say where the calls are: write zodb_uri or zodb_conf in "
+        "[filter:…] use = egg:wsgi_zasync, or in [worker:main]"
+    )
+
+
+def _impatient(settings: SharedSettings) -> SharedSettings:
+    """The same settings, but a ZEO server that is away is waited for only shortly."""
+    uri = settings.zodb_uri
+    if uri is None or not uri.startswith("zeo:") or "wait_timeout" in uri:
+        return settings
+    joint = "&" if "?" in uri else "?"
+    return settings.evolve(zodb_uri=f"{uri}{joint}wait_timeout={CONNECT_SECONDS}")
+
+
+class OperatorAccess:
+    """``ports.Access`` of one small transaction of the operator's."""
+
+    base_path = ""
+
+    def __init__(self, connection: Any, owner: Principal, site: str) -> None:
+        """Act on a call of ``owner``."""
+        self._connection = connection
+        self._owner = owner
+        self._site = site
+
+    def transaction(self) -> Any:
+        """The transaction of the connection."""
+        return self._connection.transaction_manager.get()
+
+    def application_connection(self) -> Any:
+        """The connection itself."""
+        return self._connection
+
+    def store_connection(self) -> Any:
+        """The connection to the database that holds the calls."""
+        return calls_connection(self._connection)
+
+    def authenticated(self) -> Principal:
+        """The owner of the call."""
+        return self._owner
+
+    def bind(self, connection: Any) -> None:
+        """Refuse: there is no application here.
+
+        Raises:
+            ConfigurationError: Always.
+        """
+        raise ConfigurationError("an operator's command has a transaction of its own")
+
+    def claim_lane(self, store: Store) -> int:
+        """Claim a lane for this process."""
+        token = f"operator-{os.getpid()}-{secrets.token_hex(8)}"
+        return claim_lane(store.connection.db(), self._site, token)
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One transaction: the store, and calls in it."""
+
+    connection: Any
+    store: Store
+    deployment: Deployment
+
+    def records(self) -> Iterator[CallRecord]:
+        """All calls of all owners, newest first."""
+        lanes = [self.store.site.lanes[number] for number in self.store.claimed_lanes()]
+        indexes = [index.newest() for lane in lanes for index in lane.owners.values()]
+        newest = merge(*indexes, key=lambda record: -record.created)
+        return (record for record in newest if not record.forgotten)
+
+    def record(self, call_id: str) -> CallRecord:
+        """The call with this id, whoever owns it.
+
+        Raises:
+            CallNotFound: There is none in this site of the store.
+        """
+        try:
+            place = Place.decoded(call_id.partition("-")[0])
+        except CallNotFound:
+            raise self._missing(call_id) from None
+        for index in self.store.site.lanes[place.lane].owners.values():
+            found = index.at(place.segment, place.position)
+            if found is None or found.forgotten:
+                continue
+            if hmac.compare_digest(found.id.encode(), call_id.encode()):
+                return found
+        raise self._missing(call_id)
+
+    def _missing(self, call_id: str) -> CallNotFound:
+        site = self.store.site.name
+        return CallNotFound(f"there is no call {call_id[:100]!r} in site {site!r} of this store")
+
+    def context(self, record: CallRecord) -> CallContext:
+        """What is needed to act on a call."""
+        source, identifier = record.owner
+        owner = Principal(identifier, source)
+        access = OperatorAccess(self.connection, owner, self.store.site.name)
+        return CallContext(access=access, deployment=self.deployment, store=self.store, owner=owner)
+
+    def call(self, record: CallRecord) -> Call:
+        """The call as a view."""
+        return Call(record, self.context(record))
+
+
+class Site:
+    """An open site."""
+
+    def __init__(self, settings: SharedSettings, database: Any) -> None:
+        """Work on this database; ``opened`` makes one."""
+        self.settings = settings
+        self.database = database
+        self.deployment = deployment_for(settings, None)
+
+    def look(self, work: Callable[[Operation], _Result]) -> _Result:
+        """Read something; what ``work`` returns must be plain data.
+
+        Raises:
+            ConfigurationError: Nothing was ever put there.
+        """
+        return reading(self.database, lambda c: work(self._operation(c, create=False)))
+
+    def change(self, what: str, work: Callable[[Operation], _Result]) -> _Result:
+        """Change something, and commit it.
+
+        Args:
+            what: For the transaction's metadata.
+            work: May be called several times, after conflicts.
+        """
+
+        def changed(connection: Any) -> _Result:
+            transaction = connection.transaction_manager.get()
+            transaction.setUser(getpass.getuser(), "operator")
+            transaction.note(f"zasync {what}")
+            return work(self._operation(connection, create=False))
+
+        return in_transaction(self.database, changed)
+
+    def _operation(self, connection: Any, *, create: bool) -> Operation:
+        store = open_store(calls_connection(connection), self.settings.site, create=create)
+        return Operation(connection, store, self.deployment)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[Site]:
+    """The site of a file, its database open.
+
+    Raises:
+        ConfigurationError: The file, or the database that it names, is not as it should be.
+    """
+    settings = _impatient(site_settings(path))
+    database = open_database(settings)
+    try:
+        yield Site(settings, database)
+    finally:
+        database.close()

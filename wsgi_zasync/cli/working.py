@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""``zasync worker``: one worker in a process of its own, until it is asked to stop."""
+
+from __future__ import annotations
+
+import logging
+from threading import Event
+
+from ..config_file import ConfigFile
+from ..settings import WorkerSettings
+from .logs import log_to_stderr
+from .operating import worker_settings
+from .signals import on_stop
+
+logger = logging.getLogger(__name__)
+
+
+def work(file: str | None, zconfig: str | None, section: str, name: str | None) -> int:
+    """Run calls; SIGINT and SIGTERM let those that run end (``grace``), then it ends."""
+    settings = _settings(file, zconfig, section)
+    if name is not None:
+        settings = settings.evolve(name=name)
+    from ..worker import Worker
+
+    log_to_stderr(settings.log_format)
+    stopping = Event()
+    with on_stop(stopping.set):
+        worker = Worker.from_settings(settings)
+        worker.start()
+        if settings.secret is not None:
+            settings.secret.remove_from_environment()
+        logger.info("worker %s is at work", worker.name)
+        try:
+            stopping.wait()
+            logger.info("worker %s stops: it lets what runs end", worker.name)
+        finally:
+            worker.stop()
+    logger.info("worker %s has stopped", worker.name)
+    return 0
+
+
+def _settings(file: str | None, zconfig: str | None, section: str) -> WorkerSettings:
+    if zconfig is not None:
+        from ..zconfig_file import load_worker_conf
+
+        return load_worker_conf(zconfig)
+    assert file is not None
+    return worker_settings(ConfigFile.load(file), section)
