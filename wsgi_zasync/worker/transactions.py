@@ -150,6 +150,10 @@ class TransactionRunner:
                 raise outcome.error
             if outcome.failure is not None or order.given_up:
                 return outcome
+            if order.attempt.is_cancelled:
+                # It was asked to stop while it ran: the asking is newer than this snapshot, and
+                # half of its effects are not wanted.
+                return Outcome(cancelled=True)
             return self._write(order, writing, outcome, conflicts)
 
     def _write(
