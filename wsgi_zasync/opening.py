@@ -23,12 +23,14 @@ from .zodb_uri import without_password
 
 
 def open_database(settings: SharedSettings) -> Any:
-    """Open the database that ``zodb_uri`` or ``zodb_conf`` names.
+    """Open the database that ``zodb_uri`` or ``zodb_conf`` names, or that ``db`` opens.
 
     Raises:
         ConfigurationError: There is none, or another process has it, or it is named wrongly.
         transaction.interfaces.TransientError: Its server cannot be reached now.
     """
+    if callable(settings.db):
+        return _opened("of db", settings.db)
     if settings.zodb_conf is not None:
         return _opened(str(settings.zodb_conf), lambda: _from_file(str(settings.zodb_conf)))
     if settings.zodb_uri is None:

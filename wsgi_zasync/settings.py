@@ -18,7 +18,7 @@ from .config_file import ConfigFile
 from .errors import ConfigurationError
 from .key_table import Row, key, nested, read_values, rows
 from .site_secrets import SiteSecrets, missing_secret, read_secrets
-from .zodb_uri import may_be_shared, refuse_open_zeo, without_password
+from .zodb_uri import may_be_shared, refuse_open_servers, refuse_open_zeo, without_password
 
 __all__ = ["MiddlewareSettings", "Quotas", "SharedSettings", "WorkerSettings"]
 
@@ -232,6 +232,8 @@ class WorkerSettings(SharedSettings):
             )
         if self.zodb_uri and not self.insecure_zeo:
             refuse_open_zeo(self.zodb_uri)
+        if self.zodb_conf and not self.insecure_zeo:
+            refuse_open_servers(self.zodb_conf)
 
 
 #: The ways to name a database.

@@ -16,6 +16,7 @@ from typing import Any
 from .errors import ConfigurationError
 from .key_table import read_values
 from .settings import MiddlewareSettings, WorkerSettings
+from .zodb_uri import refuse_open_servers
 
 
 def load_worker_conf(path: str | Path) -> WorkerSettings:
@@ -48,7 +49,10 @@ def load_worker_conf(path: str | Path) -> WorkerSettings:
         others=(MiddlewareSettings,),
     )
     try:
-        return WorkerSettings(**read)
+        settings = WorkerSettings(**read)
+        if not settings.insecure_zeo:
+            refuse_open_servers(path)
+        return settings
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
@@ -40,6 +41,22 @@ def refuse_open_zeo(uri: str) -> None:
         host = urlsplit(found).hostname
         if host is not None:
             refuse_open_address(host)
+
+
+def refuse_open_servers(path: Path) -> None:
+    """The same for the ``server`` lines of a ZConfig file; one with TLS may be anywhere.
+
+    Raises:
+        ConfigurationError: With what to do instead.
+    """
+    content = path.read_text(encoding="utf-8", errors="replace")
+    for section in re.findall(r"(?is)<zeoclient\b.*?</zeoclient", content):
+        if re.search(r"(?im)^\s*<ssl\b", section):
+            continue
+        for server in re.findall(r"(?im)^\s*server\s+(\S+)", section):
+            # A path is a unix socket, and a port alone is one of this machine.
+            if not server.startswith("/") and not server.isdigit():
+                refuse_open_address(urlsplit(f"//{server}").hostname or server)
 
 
 def refuse_open_address(host: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 
 from wsgi_zasync.errors import ConfigurationError
+from wsgi_zasync.worker import Worker
 from wsgi_zasync.zconfig_file import load_worker_conf
 
 WORKER = """
@@ -32,6 +33,16 @@ WORKER = """
   <zasync-permissions>
     edit role:editor
   </zasync-permissions>
+</zasync-worker>
+"""
+
+
+PLAIN = """
+<zodb>
+  <mappingstorage>
+  </mappingstorage>
+</zodb>
+<zasync-worker>
 </zasync-worker>
 """
 
@@ -68,6 +79,13 @@ def test_the_databases_are_opened_when_asked_for_the_first_one_being_the_applica
             each.close()
 
 
+def test_a_worker_starts_from_such_a_file(write):
+    worker = Worker.from_settings(load_worker_conf(write(PLAIN)))
+
+    assert worker.run_once() == 0
+    worker.stop()
+
+
 def test_a_worker_without_sections_for_databases_names_one(write, tmp_path):
     (tmp_path / "key").write_text("k" * 40)
     text = "<zasync-worker>\n  zodb-uri zeo://127.0.0.1:8100\n  secret file:key\n</zasync-worker>\n"
@@ -92,6 +110,11 @@ def test_a_worker_without_sections_for_databases_names_one(write, tmp_path):
         ("<zasync-worker>\n  prefix /x\n</zasync-worker>\n", "is a key of MiddlewareSettings"),
         ("<zasync-worker>\n", "unclosed|not closed"),
         (WORKER.replace("serves default slow", "zodb-uri memory://"), "exclude each other"),
+        (
+            "<zodb>\n<zeoclient>\nserver 10.0.0.1:8100\n</zeoclient>\n</zodb>\n"
+            "<zasync-worker>\n</zasync-worker>\n",
+            "ZEO at 10.0.0.1",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_with_the_file(write, text, said):

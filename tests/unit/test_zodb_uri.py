@@ -4,7 +4,12 @@ from __future__ import annotations
 import pytest
 
 from wsgi_zasync.errors import ConfigurationError
-from wsgi_zasync.zodb_uri import may_be_shared, refuse_open_zeo, without_password
+from wsgi_zasync.zodb_uri import (
+    may_be_shared,
+    refuse_open_servers,
+    refuse_open_zeo,
+    without_password,
+)
 
 
 @pytest.mark.parametrize(
@@ -70,3 +75,31 @@ def test_zeo_on_this_machine_only_is_accepted(uri):
 def test_zeo_that_others_reach_is_refused_with_what_to_do(uri):
     with pytest.raises(ConfigurationError, match="insecure_zeo = yes"):
         refuse_open_zeo(uri)
+
+
+SERVERS = """
+<zodb main>
+  <zeoclient>
+    server {server}
+    {more}
+  </zeoclient>
+</zodb>
+"""
+
+
+@pytest.mark.parametrize("server", ["/var/zeo.sock", "8100", "127.0.0.1:8100", "localhost:8100"])
+def test_servers_in_a_zconfig_file_on_this_machine_are_accepted(tmp_path, server):
+    path = tmp_path / "zodb.conf"
+    path.write_text(SERVERS.format(server=server, more="wait no"))
+
+    refuse_open_servers(path)
+
+
+def test_a_server_elsewhere_needs_tls(tmp_path):
+    path = tmp_path / "zodb.conf"
+    path.write_text(SERVERS.format(server="10.0.0.1:8100", more="# no <ssl"))
+    with pytest.raises(ConfigurationError, match="ZEO at 10.0.0.1"):
+        refuse_open_servers(path)
+
+    path.write_text(SERVERS.format(server="10.0.0.1:8100", more="<ssl>\n    </ssl>"))
+    refuse_open_servers(path)

@@ -49,7 +49,8 @@ class Worker:
         """Describe a worker; nothing is opened or started.
 
         Args:
-            db: A ``ZODB.DB``; else ``zodb_uri`` or ``zodb_conf`` say where it is.
+            db: A ``ZODB.DB``, or a function that opens one; else ``zodb_uri`` or ``zodb_conf``
+                say where it is.
             clock: Tells the time.
             settings: The keys of ``WorkerSettings``, as of ``[worker:…]``.
 
@@ -67,7 +68,7 @@ class Worker:
 
     def _describe(self, settings: WorkerSettings, clock: Clock | None) -> None:
         self.settings = settings
-        self._db: Any = settings.db
+        self._db: Any = None if callable(settings.db) else settings.db
         self._opened_here = False
         keys = keys_for(settings, lambda: self._database())
         self._deployment = deployment_for(settings, keys, clock)
