@@ -75,8 +75,9 @@ class Failure:
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> Failure:
         """Read the stored form."""
-        *rest, when = plain
-        return cls(*rest, when=None if when is None else from_micros(when))
+        kind, message, traceback_text, attempt, when = plain
+        moment = None if when is None else from_micros(when)
+        return cls(kind, message, traceback_text, attempt, moment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,7 @@ class CallState(StrEnum):
 
 
 #: The states that nothing follows.
-FINAL = frozenset(
-    {CallState.SUCCEEDED, CallState.FAILED, CallState.CANCELLED, CallState.EXPIRED}
-)
+FINAL = frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.CANCELLED, CallState.EXPIRED})
 
 #: What may follow what. ``running`` goes back to ``waiting`` for a retry.
 TRANSITIONS: dict[CallState, frozenset[CallState]] = {

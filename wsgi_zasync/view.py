@@ -281,7 +281,9 @@ class Call:
         for name in names:
             if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
                 raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
-        storing = Storing(context.store.connection, max_bytes=quotas.max_argument_bytes - record.size)
+        storing = Storing(
+            context.store.connection, max_bytes=quotas.max_argument_bytes - record.size
+        )
         stored = {name: storing.stored(value, name) for name, value in names.items()}
         author = None if self._author is None else self._author.owner
         callback = Callback(on=on, text=text, names=stored, author=author)

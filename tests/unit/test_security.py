@@ -39,9 +39,7 @@ class TestPrincipal:
     def test_is_built_from_positions_and_from_names(self):
         principal = Principal("bob", "members", ("editor",), title="Bob B.")
 
-        assert principal == Principal(
-            id="bob", source="members", roles=("editor",), title="Bob B."
-        )
+        assert principal == Principal(id="bob", source="members", roles=("editor",), title="Bob B.")
         assert principal.owner == ("members", "bob")
 
     def test_is_a_frozen_value(self):
@@ -187,7 +185,9 @@ class TestAccessLists:
         assert self.POLICY.allows(ALICE, "edit", Place(acl=[("Allow", "user:alice", "edit")]))
 
     def test_the_first_entry_that_speaks_wins(self):
-        place = Place(acl=[("Allow", "role:editor", ("view", "edit")), ("Deny", "user:bob", "edit")])
+        place = Place(
+            acl=[("Allow", "role:editor", ("view", "edit")), ("Deny", "user:bob", "edit")]
+        )
 
         assert self.POLICY.allows(Principal("bob"), "edit", place)
 

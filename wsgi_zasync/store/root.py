@@ -203,7 +203,9 @@ class Store:
             raise not_found(repr(call_id))
         place = Place.decoded(call_id.partition("-")[0])
         index = self.site.lanes[place.lane].owners.get(owner_key(owner))
-        record = None if index is None else index.at(place.segment, place.position)
+        record: CallRecord | None = (
+            None if index is None else index.at(place.segment, place.position)
+        )
         if record is None or not self._is_shown(record):
             raise not_found(call_id)
         if not hmac.compare_digest(record.id.encode(), call_id.encode("utf-8", "replace")):
