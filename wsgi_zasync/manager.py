@@ -46,6 +46,8 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
             "there is no call manager in this WSGI environ: wrap the application with "
             "wsgi_zasync.CallManagerMiddleware, or add egg:wsgi_zasync to its pipeline"
         )
+    # A host that copies the environ says in its copy that it owns the transaction.
+    manager._access.seen_in(environ)
     return manager
 
 

@@ -84,6 +84,9 @@ class Access(Protocol):
     def base_path(self) -> str:
         """What links to calls begin with, such as ``/app/_zasync``."""
 
+    def seen_in(self, environ: Mapping[str, Any]) -> None:
+        """The manager was found in this environ, which may be a copy of the request's own."""
+
     def transaction(self) -> Any:
         """The current transaction (``transaction.interfaces.ITransaction``).
 

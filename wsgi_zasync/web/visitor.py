@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -58,6 +58,9 @@ class PollAccess:
         self._connection = connection
         self._principal = principal
         self._surroundings = surroundings
+
+    def seen_in(self, environ: Mapping[str, Any]) -> None:
+        """Nothing: no environ leads to this manager."""
 
     def transaction(self) -> Any:
         """The transaction of the connection."""

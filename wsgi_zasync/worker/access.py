@@ -7,7 +7,7 @@ text, its author too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,9 @@ class WorkerAccess:
     principal: Principal
     claim: Callable[[], int]
     base_path: str = ""
+
+    def seen_in(self, environ: Mapping[str, Any]) -> None:
+        """Nothing: no environ leads to a worker's manager."""
 
     def transaction(self) -> Any:
         """The transaction that records the outcome."""

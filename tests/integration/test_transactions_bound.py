@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The application owns a transaction that no environ tells of, and binds its connection."""
+
+from __future__ import annotations
+
+import pytest
+import transaction
+from ZODB import DB
+from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ConflictError
+
+from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
+
+pytestmark = pytest.mark.timeout(60)
+
+TEXT = [("Content-Type", "text/plain")]
+
+
+@pytest.fixture(params=["thread-local", "explicit"])
+def manager(request):
+    """The application's own transaction manager."""
+    if request.param == "explicit":
+        yield transaction.TransactionManager(explicit=True)
+        return
+    yield transaction.manager
+    transaction.abort()
+
+
+@pytest.fixture
+def site(wrap, db, manager):
+    """An application that runs ``work`` in a transaction of its own, with its own connection."""
+
+    def build(work, attempts=1, **settings):
+        def app(environ, start_response):
+            for attempt in range(attempts):
+                manager.begin()
+                connection = db.open(transaction_manager=manager)
+                calls = get_manager(environ)
+                calls.bind(connection)
+                try:
+                    text = work(calls, connection) or "fine"
+                    manager.commit()
+                    break
+                except BaseException as error:
+                    manager.abort()
+                    if not isinstance(error, ConflictError) or attempt + 1 == attempts:
+                        raise
+                finally:
+                    connection.close()
+            start_response("200 OK", TEXT)
+            return [text.encode()]
+
+        return wrap(app, **settings)
+
+    return build
+
+
+def test_the_call_commits_with_the_bound_connection(site, ask, db, stored_ids, root_of):
+    def work(calls, connection):
+        assert calls.connection is connection
+        connection.root()["note"] = "written"
+        return calls.put("echo").id
+
+    response = ask(site(work))
+
+    assert stored_ids(db) == [response.text]
+    assert root_of(db, lambda root: root["note"]) == "written"
+
+
+def test_the_middleware_needs_no_database_of_its_own(site, ask, db, stored_ids):
+    response = ask(site(lambda calls, connection: calls.put("echo").id, database=None))
+
+    assert stored_ids(db) == [response.text]
+
+
+def test_an_exception_aborts(site, ask, db, stored_ids):
+    def work(calls, connection):
+        calls.put("echo")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        ask(site(work))
+
+    assert stored_ids(db) == []
+
+
+def test_a_doomed_transaction_has_no_call(site, ask, db, stored_ids):
+    def work(calls, connection):
+        calls.put("echo")
+        connection.transaction_manager.doom()
+
+    with pytest.raises(transaction.interfaces.DoomedTransaction):
+        ask(site(work))
+
+    assert stored_ids(db) == []
+
+
+def test_an_abort_of_the_application_has_no_call(site, ask, db, manager, stored_ids):
+    def work(calls, connection):
+        calls.put("echo")
+        manager.abort()
+        manager.begin()
+
+    assert ask(site(work)).status_int == 200
+    assert stored_ids(db) == []
+
+
+def test_a_status_of_an_error_changes_nothing_after_the_applications_commit(
+    wrap, ask, db, manager, stored_ids
+):
+    def app(environ, start_response):
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        calls = get_manager(environ)
+        calls.bind(connection)
+        calls.put("echo")
+        manager.commit()
+        connection.close()
+        start_response("500 Oh", TEXT)
+        return [b"sorry"]
+
+    ask(wrap(app))
+
+    assert len(stored_ids(db)) == 1
+
+
+def test_a_conflict_that_is_retried_leaves_one_call(site, ask, db, stored_ids):
+    told = []
+
+    def work(calls, connection):
+        told.append(calls.put("echo").id)
+        connection.root()["count"] = len(told)
+        if len(told) < 3:
+            with db.transaction() as other:
+                other.root()["count"] = 10
+        return told[-1]
+
+    response = ask(site(work, attempts=3))
+
+    assert len(told) == 3
+    assert stored_ids(db) == [response.text]
+
+
+def test_a_stream_that_fails_after_the_commit_keeps_its_call(wrap, ask, db, manager, stored_ids):
+    def app(environ, start_response):
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        get_manager(environ).bind(connection)
+        get_manager(environ).put("echo")
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        yield b"first"
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        assert ask(wrap(app)).body
+
+    assert len(stored_ids(db)) == 1
+
+
+def test_a_put_in_the_next_transaction_needs_a_new_bind(site, ask, db, manager, stored_ids):
+    def work(calls, connection):
+        calls.put("echo")
+        manager.commit()
+        manager.begin()
+        with pytest.raises(TransactionOver, match=r"calls\.bind\(connection\)"):
+            calls.put("echo")
+        calls.bind(connection)
+        calls.put("echo")
+
+    ask(site(work))
+
+    assert len(stored_ids(db)) == 2
+
+
+def test_a_principal_that_was_set_is_gone_with_the_transaction(site, ask, db, stored_ids):
+    seen = []
+
+    def work(calls, connection):
+        seen.append(calls.principal.id)
+        calls.principal = "bob"
+        calls.put("echo")
+        if len(seen) < 2:
+            raise ConflictError
+
+    ask(site(work, attempts=2))
+
+    assert seen == ["ann", "ann"]
+    assert len(stored_ids(db, "bob")) == 1
+
+
+def test_what_is_no_open_connection_cannot_be_bound(wrap, ask, db):
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        closed = db.open(transaction_manager=transaction.TransactionManager())
+        closed.close()
+        with pytest.raises(ConfigurationError, match="open"):
+            calls.bind(closed)
+        with pytest.raises(ConfigurationError, match="ZODB connection"):
+            calls.bind(db)
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app)).status_int == 200
+
+
+def test_a_connection_without_a_transaction_cannot_be_bound(wrap, ask, db):
+    def app(environ, start_response):
+        connection = db.open(transaction_manager=transaction.TransactionManager(explicit=True))
+        with pytest.raises(TransactionOver):
+            get_manager(environ).bind(connection)
+        connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app)).status_int == 200
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_a_second_connection_to_the_storage_fails_and_never_hangs(site, ask, db, stored_ids, order):
+    def work(calls, connection):
+        second = db.open(transaction_manager=connection.transaction_manager)
+        try:
+            connection.root()["first"] = True
+            if order == "before":
+                second.root()["second"] = True
+            calls.put("echo")
+            second.root()["second"] = True
+            connection.transaction_manager.commit()
+        finally:
+            connection.transaction_manager.abort()
+            second.close()
+            connection.transaction_manager.begin()
+
+    with pytest.raises(ConfigurationError, match="two connections"):
+        ask(site(work))
+
+    assert stored_ids(db) == []
+
+
+def test_the_database_named_zasync_of_a_multi_database_holds_the_calls(
+    wrap, ask, manager, stored_ids, root_of
+):
+    # Given
+    databases = {}
+    main = DB(MappingStorage(), database_name="main", databases=databases)
+    calls_database = DB(MappingStorage(), database_name="zasync", databases=databases)
+
+    def app(environ, start_response):
+        manager.begin()
+        connection = main.open(transaction_manager=manager)
+        calls = get_manager(environ)
+        calls.bind(connection)
+        calls.root["note"] = "written"
+        calls.put("echo")
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    # When
+    ask(wrap(app, database=None))
+
+    # Then
+    assert len(stored_ids(calls_database)) == 1
+    assert root_of(main, lambda root: sorted(root)) == ["note"]
+    main.close()
+    calls_database.close()
+
+
+def test_a_connection_can_be_named_by_its_environ_key(wrap, ask, db, manager, stored_ids):
+    def app(environ, start_response):
+        connection = db.open(transaction_manager=manager)
+        environ |= {"tm.active": True, "tm.manager": manager, "my.connection": connection}
+        manager.begin()
+        assert get_manager(environ).connection is connection
+        get_manager(environ).put("echo")
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    ask(wrap(app, database=None, connection="my.connection"))
+
+    assert len(stored_ids(db)) == 1
