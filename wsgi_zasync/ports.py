@@ -68,7 +68,8 @@ class HostExposure(Protocol):
 
         ``name`` may be ``__getitem__``, ``__len__``, ``__iter__`` or
         ``__contains__`` for those operations, and never another name that
-        begins with an underscore.
+        begins with an underscore.  An empty name asks whether the object may
+        be held at all.
         """
 
 

@@ -144,6 +144,11 @@ def _divider(symbol: str, compute: Callable[[Any, Any], Any], decimals: str) -> 
     def divided(run: Guard, one: Any, other: Any) -> Any:
         kind, other_kind = type(one), type(other)
         if kind in NUMBERS and other_kind in NUMBERS:
+            # Dividing takes longer than the other operations: no big ones from outside.
+            if kind is int:
+                run.integer(one)
+            if other_kind is int:
+                run.integer(other)
             return _computed(symbol, compute, one, other)
         if symbol == "%" and kind is str:
             return percent(run, one, other)

@@ -15,6 +15,7 @@ from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized
 from wsgi_zasync.expressions.cache import TextCache
 from wsgi_zasync.expressions.engine import compile_text
 from wsgi_zasync.expressions.limits import DEFAULT_LIMITS, SYSTEM_CLOCK, Limits
+from wsgi_zasync.expressions.messages import complete
 from wsgi_zasync.expressions.operations import Operations
 from wsgi_zasync.ports import SecurityPolicy
 
@@ -64,11 +65,12 @@ class Expression:
         try:
             run = Operations(names, principal, policy, author, limits, clock)
             return run.leave(self._compiled(run))
-        except (ExpressionError, Unauthorized):
+        except (ExpressionError, Unauthorized) as failure:
+            complete(failure)
             raise
         except (RecursionError, MemoryError):
             raise ResourceLimit("the expression needs too much memory") from None
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             raise ExpressionError(f"cannot be evaluated ({type(failure).__name__})") from failure
 
 
@@ -85,7 +87,8 @@ def compile_expression(text: str, limits: Limits = DEFAULT_LIMITS) -> Expression
     """
     if type(text) is not str:
         return Expression("", compile_text(text, limits))
-    return _CACHE.get(text, limits, lambda: Expression(text, compile_text(text, limits)))
+    key = None if limits is DEFAULT_LIMITS else limits
+    return _CACHE.get(text, key, lambda: Expression(text, compile_text(text, limits)))
 
 
 def check_expressions(table: Mapping[str, str]) -> dict[str, ExpressionError]:

@@ -133,28 +133,29 @@ def formatted(run: Guard, value: Any, spec: str) -> str:
     if not spec:
         return text_of(run, value)
     kind = type(value)
+    run.plain_size(value)
     if kind not in SCALARS:
-        run.plain_size(value)
         raise ExpressionError(f"{kind_name(value)} takes no format")
     if kind is int:
         run.integer(value)
     elif kind is Decimal:
         check_decimal(value)
     is_time = isinstance(value, (datetime.date, datetime.time))
-    run.build_text(run.plain_size(value) * 16 + 8 * len(spec) + run.limits.width)
     if is_time != ("%" in spec[:-1]):
         raise ExpressionError(f"{spec[:40]!r} is no format for {kind_name(value)}")
     try:
-        return format(value, spec)
+        text = format(value, spec)
     except (ValueError, TypeError, ArithmeticError):
         raise ExpressionError(f"{spec[:40]!r} is no format for {kind_name(value)}") from None
+    # Neither the width nor the value lets it be much longer than allowed.
+    run.build_text(len(text))
+    return text
 
 
 def percent(run: Guard, template: str, values: Any) -> str:
     """``template % values``, each part of the template looked at before."""
     run.scan(len(template))
     run.plain_size(values)
-    length = len(template)
     given = iter(values if type(values) is tuple else (values,))
     pieces: list[str] = []
     end = 0
@@ -162,13 +163,10 @@ def percent(run: Guard, template: str, values: Any) -> str:
         pieces.append(_literal(template[end : found.start()]))
         end = found.end()
         pieces.append(_percent_part(run, found, given, values))
-        length += len(pieces[-1])
-        if length > run.limits.text:
-            raise ResourceLimit(f"a text of more than {run.limits.text} characters")
     pieces.append(_literal(template[end:]))
     if type(values) is not dict and next(given, None) is not None:
         raise ExpressionError("%: not all values were used")
-    run.build_text(length)
+    run.build_text(sum(map(len, pieces)))
     return "".join(pieces)
 
 
@@ -204,16 +202,16 @@ def _percent_value(run: Guard, form: str, value: Any) -> str:
     kind = form[-1]
     if kind == "s":
         value = text_of(run, value)
-        run.build_text(len(value) + run.limits.width)
     elif type(value) in NUMBERS | {Decimal}:
         if type(value) in INTEGERS:
             run.integer(value)
         elif type(value) is Decimal:
             check_decimal(value)
-        run.build_text(run.limits.integer_bits)
     elif kind != "c" or type(value) is not str:
         raise ExpressionError(f"%{kind} takes a number, not {kind_name(value)}")
     try:
-        return form % (value,)
+        text = form % (value,)
     except (ValueError, TypeError, ArithmeticError):
         raise ExpressionError(f"%{kind} does not go with {kind_name(value)}") from None
+    run.build_text(len(text))
+    return text

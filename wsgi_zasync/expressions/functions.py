@@ -218,7 +218,8 @@ def _round(run: Operations, value: Any, digits: Any = None) -> Any:
         check_decimal(value)
     elif type(value) not in NUMBERS:
         raise ExpressionError(f"round of {kind_name(value)}")
-    return round(value) if digits is None else round(value, digits)
+    rounded = round(value) if digits is None else round(value, digits)
+    return run.integer(rounded) if type(rounded) is int else rounded
 
 
 def _set(run: Operations, values: Any = ()) -> set[Any]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import CoroutineType
 from typing import Any
 
@@ -24,6 +24,7 @@ from wsgi_zasync.errors import (
     ZasyncError,
 )
 from wsgi_zasync.exposure import (
+    OPERATION_NAMES,
     ExposedCallable,
     Rule,
     checker_of,
@@ -40,9 +41,11 @@ from wsgi_zasync.expressions.values import (
     FUNCTIONS,
     LAZY,
     MACHINERY,
+    NOT_OBJECTS,
     OURS,
     PLAIN,
     SCALARS,
+    SETS,
     SIMPLE,
     ZONES,
     Default,
@@ -110,7 +113,9 @@ class Guard(Budget):
         raise Unauthorized(f"{kind_name(value)} that is not open to expressions")
 
     def _is_open(self, value: Any) -> bool:
-        return checker_of(value) is not None or self._exposes is not None
+        if checker_of(value) is not None:
+            return True
+        return self._exposes is not None and self._host_exposes(value, "")
 
     def read_to_end(self, values: Any) -> list[Any]:
         """A list of what exposed code yields, at most as many as allowed."""
@@ -139,7 +144,10 @@ class Guard(Budget):
         Our declarations come first, then a ``zope.security`` checker, then
         the host's own policy; ``None`` means closed.
         """
-        rules = class_rules(type(value))
+        kind = type(value)
+        if kind in NOT_OBJECTS or (name.startswith("_") and name not in OPERATION_NAMES):
+            return None
+        rules = class_rules(kind)
         rule = rules.get(name)
         if rule is not None or rules:
             return rule
@@ -149,10 +157,6 @@ class Guard(Budget):
         if self._exposes is not None and self._host_exposes(value, name):
             return Rule()
         return None
-
-    def names_of(self, value: Any) -> list[str]:
-        """The names that were declared for an object's class, without the operations."""
-        return [name for name in class_rules(type(value)) if not name.startswith("_")]
 
     def check(self, rule: Rule, value: Any) -> None:
         """Ask the policy for what a rule asks for, of the owner and the author.
@@ -259,12 +263,21 @@ class Guard(Budget):
             raise ResourceLimit(f"more than {self.limits.depth} containers inside one another")
         self.build_items(length(value))
         if kind is dict:
+            self._check_leaving_keys(value)
             return {
-                self.leave(key, depth): item if type(item) in SIMPLE else self.leave(item, depth)
+                key: item if type(item) in SIMPLE else self.leave(item, depth)
                 for key, item in value.items()
             }
+        if kind in SETS:
+            self._check_leaving_keys(value)
         items = [item if type(item) in SIMPLE else self.leave(item, depth) for item in value]
         return items if kind is list or kind is range else kind(items)
+
+    def _check_leaving_keys(self, keys: Iterable[Any]) -> None:
+        """Keys are hashed again in the copy, which must run nobody's ``__hash__``."""
+        for key in keys:
+            if type(key) not in SIMPLE:
+                self.plain_size(key)
 
     def plain_size(self, value: Any, depth: int = 0) -> int:
         """How big plain data is, charged; what is not plain all through is refused.
@@ -312,6 +325,11 @@ def length(value: Any) -> int:
         return len(value)
     except OverflowError as failure:
         raise ResourceLimit("a range that is too long") from failure
+
+
+def is_database_error(failure: BaseException) -> bool:
+    """Whether ZODB raised it: some of its errors are also KeyErrors."""
+    return any(kind.__name__ == "POSError" for kind in type(failure).__mro__)
 
 
 def _is_lazy_tree(kind: type) -> bool:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from wsgi_zasync.errors import ExpressionError, Unauthorized, UndefinedName
-from wsgi_zasync.exposure import ExposedCallable, Rule, is_proxy, unproxied
+from wsgi_zasync.exposure import Rule, class_rules, is_proxy, unproxied
 from wsgi_zasync.expressions import comparing
 from wsgi_zasync.expressions.containers import (
     DICT_METHODS,
@@ -22,8 +22,8 @@ from wsgi_zasync.expressions.containers import (
     SEQUENCE_METHODS,
     SET_METHODS,
 )
-from wsgi_zasync.expressions.guard import Guard, length
-from wsgi_zasync.expressions.messages import did_you_mean
+from wsgi_zasync.expressions.guard import Guard, is_database_error, length
+from wsgi_zasync.expressions.messages import suggest
 from wsgi_zasync.expressions.moments import (
     DATE_METHODS,
     DATETIME_METHODS,
@@ -36,16 +36,12 @@ from wsgi_zasync.expressions.moments import (
 )
 from wsgi_zasync.expressions.texts import BYTES_METHODS, STR_METHODS
 from wsgi_zasync.expressions.values import (
-    DEFAULT,
-    FUNCTIONS,
     INTEGERS,
     METHODS,
     PLAIN,
-    SCALARS,
     SEQUENCES,
     TEXTS,
     Bound,
-    Builtin,
     NoneType,
     kind_name,
 )
@@ -107,25 +103,23 @@ class Members(Guard):
         kind = type(value)
         if hasattr(kind, name):
             return Unauthorized(f"{name!r} of {kind_name(value)} is not open to expressions")
-        known = [*methods, *VALUES.get(kind, ())]
-        if kind is dict:
-            known += [key for key in value if type(key) is str]
-        return UndefinedName(f"no such name{did_you_mean(name, known)}")
+        keys = value if kind is dict else ()
+        return suggest(UndefinedName("no such name"), name, methods, VALUES.get(kind, ()), keys)
 
     def _exposed_attribute(self, value: Any, name: str) -> Any:
-        rule = None
-        if type(value) not in (Builtin, Bound) and not name.startswith("_"):
-            rule = self.rule_for(value, name)
+        rule = self.rule_for(value, name)
         if rule is None:
-            hint = did_you_mean(name, self.names_of(value))
-            raise Unauthorized(f"no such name is open{hint}")
+            raise self._closed(value, name)
         self.check(rule, value)
         return self._read(value, name, rule)
+
+    def _closed(self, value: Any, name: str) -> Unauthorized:
+        return suggest(Unauthorized("no such name is open"), name, class_rules(type(value)))
 
     def _read(self, value: Any, name: str, rule: Rule) -> Any:
         began = self.pause()
         try:
-            found = getattr(value, name)
+            found = getattr(unproxied(value) if is_proxy(value) else value, name)
         except AttributeError as failure:
             if hasattr(type(value), name):
                 raise self.refused(failure, False) from failure
@@ -156,8 +150,7 @@ class Members(Guard):
                 comparing.check_look_up(self, value, key)
             found = value.get(key, MISSING)
             if found is MISSING:
-                known = [known for known in value if type(known) is str]
-                raise UndefinedName(f"no such item{did_you_mean(key, known)}")
+                raise suggest(UndefinedName("no such item"), key, value)
         elif kind in SEQUENCES or kind in TEXTS or kind is range:
             if type(key) not in INTEGERS:
                 raise ExpressionError(f"{kind_name(value)} has numbered items")
@@ -194,29 +187,21 @@ class Members(Guard):
             UndefinedName: there is no such item.
             Unauthorized: it is not open, for anybody or for this owner.
         """
-        rule = None
-        if type(value) not in SCALARS and not isinstance(value, (Builtin, Bound)):
-            rule = self.operation_rule(value, name)
+        rule = self.rule_for(value, name)
         if rule is None:
             raise Unauthorized(f"{kind_name(value)} does not open {_OPERATIONS[name]}")
         self.check(rule, value)
         sent = [self.leave(arg) for arg in args]
         began = self.pause()
         try:
-            found = _OPERATORS[name](value, *sent)
-        except LookupError:
-            raise UndefinedName("no such item") from None
+            found = _OPERATORS[name](unproxied(value) if is_proxy(value) else value, *sent)
         except Exception as failure:
+            if isinstance(failure, LookupError) and not is_database_error(failure):
+                raise UndefinedName("no such item") from None
             raise self.refused(failure, False) from failure
         finally:
             self.resume(began)
         return found if name == "__iter__" else self.admit(found)
-
-    def operation_rule(self, value: Any, name: str) -> Rule | None:
-        """What an object asks for to use one of the operations, if it opens it."""
-        if type(value) in FUNCTIONS or type(value) is ExposedCallable or value is DEFAULT:
-            return None
-        return self.rule_for(value, name)
 
     # -- paths -------------------------------------------------------------
 
@@ -234,13 +219,11 @@ class Members(Guard):
             return self.attribute(value, name)
         if kind in DATA_METHODS:
             return self.attribute(value, name)
-        if type(value) in (Builtin, Bound):
-            raise Unauthorized("no such name is open")
         if name.isidentifier() and self.rule_for(value, name) is not None:
             return self._exposed_attribute(value, name)
-        if self.operation_rule(value, "__getitem__") is not None:
+        if self.rule_for(value, "__getitem__") is not None:
             return self.operation(value, "__getitem__", name)
-        raise Unauthorized(f"no such name is open{did_you_mean(name, self.names_of(value))}")
+        raise self._closed(value, name)
 
 
 _OPERATIONS = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from wsgi_zasync.errors import ExpressionError, ZasyncError
@@ -22,16 +23,30 @@ MOST_NAMES = 200
 E = TypeVar("E", bound=ZasyncError)
 
 
-def did_you_mean(name: Any, known: Iterable[str]) -> str:
-    """``; did you mean 'name'?`` if one of the known names is similar."""
-    if type(name) is not str or len(name) > PART_LENGTH:
-        return ""
-    candidates = [one for one, _ in zip(known, range(MOST_NAMES), strict=False)]
-    candidates = [one for one in candidates if len(one) <= PART_LENGTH and one[:1] != "_"]
-    similar = difflib.get_close_matches(name, candidates, n=1, cutoff=0.7)
-    if not similar:
-        return ""
-    return f"; did you mean {similar[0]!r}?" if similar[0] != name else f"; there is [{name!r}]"
+def suggest(error: E, name: Any, *known: Iterable[Any]) -> E:
+    """Remember where a similar name could be, for when the error reaches somebody.
+
+    Looking for one takes longer than most expressions, and ``|`` drops errors.
+    """
+    error.suggestion = (name, known)  # type: ignore[attr-defined]
+    return error
+
+
+def complete(error: E) -> E:
+    """Add ``did you mean 'name'?`` to an error, if one of the known names is similar."""
+    name, known = error.__dict__.pop("suggestion", (None, ()))
+    if type(name) is str and len(name) <= PART_LENGTH:
+        candidates = list(islice(filter(_is_candidate, chain(*known)), MOST_NAMES))
+        if name in candidates:
+            error.args = (f"{error.args[0]}; there is [{name!r}]",)
+        else:
+            for similar in difflib.get_close_matches(name, candidates, n=1, cutoff=0.7):
+                error.args = (f"{error.args[0]}; did you mean {similar!r}?",)
+    return error
+
+
+def _is_candidate(name: Any) -> bool:
+    return type(name) is str and len(name) <= PART_LENGTH and name[:1] != "_"
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from wsgi_zasync.expressions import comparing
 from wsgi_zasync.expressions.guard import length
 from wsgi_zasync.expressions.limits import SYSTEM_CLOCK, Limits
 from wsgi_zasync.expressions.members import DATA_METHODS, MISSING, Members
-from wsgi_zasync.expressions.messages import did_you_mean
+from wsgi_zasync.expressions.messages import suggest
 from wsgi_zasync.expressions.values import (
     CONTAINERS,
     DEFAULT,
@@ -66,8 +66,7 @@ class Operations(Members):
         if value is MISSING:
             if name in BASE_NAMES:
                 return BASE_NAMES[name]
-            known = [known for known in (*self.names, *BASE_NAMES) if type(known) is str]
-            raise UndefinedName(f"no such name{did_you_mean(name, known)}")
+            raise suggest(UndefinedName("no such name"), name, self.names, BASE_NAMES)
         return value if type(value) in PLAIN else self.admit(value)
 
     # -- calls -------------------------------------------------------------
@@ -162,7 +161,7 @@ class Operations(Members):
         kind = type(value)
         if kind in PLAIN or kind in SCALARS:
             return bool(value)
-        if kind is Builtin or kind is Bound or self.operation_rule(value, "__len__") is None:
+        if self.rule_for(value, "__len__") is None:
             return True
         return self.length(value) > 0
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 
+#: Steps that an alternative costs that was not there.
+MISS = 20
+
 _FAILURES = (ExpressionError, Unauthorized)
 
 
@@ -160,6 +163,7 @@ class Path:
             try:
                 value = part(run)
             except UndefinedName:
+                run.spend(MISS)
                 continue
             return value if self._name == "nocall" else part.finish(run, value)
         if last is not None:
@@ -174,6 +178,7 @@ class Path:
             try:
                 part(run)
             except UndefinedName:
+                run.spend(MISS)
                 continue
             return True
         return self._last is not None and self._last.exists(run)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsgi_zasync.errors import ConfigurationError, UndefinedName
-from wsgi_zasync.expressions.messages import did_you_mean
+from wsgi_zasync.expressions.messages import suggest
 from wsgi_zasync.expressions.operations import Operations
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Templates:
         """
         renderer = self._renderers.get(name)
         if renderer is None:
-            raise UndefinedName(f"no such template{did_you_mean(name, self._renderers)}")
+            raise suggest(UndefinedName("no such template"), name, self._renderers)
         return renderer
 
 

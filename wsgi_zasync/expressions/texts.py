@@ -22,9 +22,7 @@ ENCODINGS = frozenset(
      "cp1252", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"}
 )  # fmt: skip
 
-ERROR_MODES = frozenset(
-    {"strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace", "surrogateescape"}
-)
+ERROR_MODES = frozenset({"strict", "ignore", "replace", "backslashreplace", "xmlcharrefreplace"})
 
 
 def _like(text: Text, *others: Any) -> None:
@@ -49,7 +47,8 @@ def _changing(name: str, growth: int = 1) -> Callable[..., Any]:
     """A method without arguments that gives a text of about the same length."""
 
     def change(run: Guard, text: Text) -> Text:
-        run.build_text(len(text) * growth)
+        run.build_text(len(text))
+        run.build(len(text) * (growth - 1))
         return getattr(type(text), name)(text)
 
     return change
@@ -149,8 +148,9 @@ def _splitting(name: str, backwards: bool = False) -> Callable[..., Any]:
 
 
 def _splitlines(run: Guard, text: Text, keepends: Any = False) -> list[Any]:
-    run.build_items(len(text) + 1)
-    found: list[Any] = text.splitlines(bool(keepends is True))
+    run.build_text(len(text))
+    found: list[Any] = text.splitlines(keepends is True)
+    run.build_items(len(found))
     return found
 
 

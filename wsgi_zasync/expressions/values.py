@@ -112,6 +112,9 @@ class Bound:
 #: Callables that an expression may hold but that never leave it.
 OURS = frozenset({Builtin, Bound, Default})
 
+#: What has no members that anybody could declare.
+NOT_OBJECTS = OURS | FUNCTIONS | MACHINERY | SCALARS | CONTAINERS | {range, ExposedCallable}
+
 #: What a path calls when it ends there.
 CALLABLE = FUNCTIONS | {Builtin, Bound, ExposedCallable}
 
