@@ -164,7 +164,7 @@ class _Process:
         # Loaded by name: a web process whose worker is elsewhere never loads Twisted.
         module = importlib.import_module(f"{__package__}.worker")
         settings = self._settings.for_embedded_worker(self._database.get())
-        self._worker = module.Worker.from_settings(settings)
+        self._worker = module.Worker.from_settings(settings, self.deployment.clock)
         self._worker.start()
 
     def stop(self) -> None:
