@@ -97,6 +97,9 @@ class PlainAccess:
         self.principal = Principal(principal) if isinstance(principal, str) else principal
         self.base_path = base_path
 
+    def seen_in(self, environ: Mapping[str, Any]) -> None:
+        """Nothing: no environ leads to this manager."""
+
     def transaction(self) -> Any:
         """The transaction that the connection is in."""
         return self._connection.transaction_manager.get()

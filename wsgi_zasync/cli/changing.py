@@ -38,11 +38,12 @@ def _changed(site: Site, action: str, call_id: str) -> str:
 
 
 def _cancel(operation: Operation, call_id: str) -> str:
-    call = operation.call(operation.record(call_id))
+    record = operation.record(call_id)
+    call = operation.call(record)
     if call.is_final:
         return f"was {call.state} already"
     call.cancel()
-    return "cancelled" if call.is_final else "asked to stop"
+    return "cancelled" if record.is_final else "asked to stop"
 
 
 def _retry(operation: Operation, call_id: str) -> str:

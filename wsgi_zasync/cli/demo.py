@@ -148,7 +148,8 @@ def _own_copy(original: Path, directory: Path, port: int) -> Path:
     changes = {"http_port": str(port), "data": str(directory).replace("%", "%%")}
     changed = text
     for name, value in changes.items():
-        changed = re.sub(rf"(?m)^{name} = .*$", lambda _, v=f"{name} = {value}": v, changed)
+        line = f"{name} = {value}".replace("\\", r"\\")
+        changed = re.sub(rf"(?m)^{name} = .*$", line, changed)
     same_place = directory == SOURCE / "var"
     if same_place and re.search(rf"(?m)^http_port = {port}$", text):
         return original

@@ -112,6 +112,9 @@ class OperatorAccess:
         self._owner = owner
         self._site = site
 
+    def seen_in(self, environ: Mapping[str, Any]) -> None:
+        """Nothing: no environ leads to this manager."""
+
     def transaction(self) -> Any:
         """The transaction of the connection."""
         return self._connection.transaction_manager.get()
@@ -168,7 +171,7 @@ class Operation:
         except CallNotFound:
             raise self._missing(call_id) from None
         for index in self.store.site.lanes[place.lane].owners.values():
-            found = index.at(place.segment, place.position)
+            found: CallRecord | None = index.at(place.segment, place.position)
             if found is None or found.forgotten:
                 continue
             if hmac.compare_digest(found.id.encode(), call_id.encode()):
