@@ -40,8 +40,10 @@ logger = logging.getLogger(__name__)
 #: Calls in one accept, and completions in one commit.
 BATCH = 100
 
-#: Conflicts after which an outcome commits without its callbacks.
+#: Conflicts after which an outcome commits without its callbacks, and those after which the
+#: callbacks, which followed alone, are recorded as failed.
 PATIENCE = 3
+LAST_PATIENCE = 20
 
 RunningOnBoard = dict[bytes, tuple[int, int, float | None, str]]
 
@@ -245,6 +247,8 @@ class Acceptor:
                 held.callbacks_error = f"{shown(_named(error))} (its effects were undone)"
             else:
                 logger.error("call %s cannot be ended: %s", held.call_id, shown(_named(error)))
+        elif held.conflicts >= LAST_PATIENCE:
+            held.callbacks_error = f"{shown(_named(error))} ({held.conflicts} times)"
         elif held.conflicts >= PATIENCE:
             held.callbacks_later = True
 
@@ -279,8 +283,9 @@ class Acceptor:
             now,
         )
         if accepted.chunk is not None:
-            records = (*accepted.calls, *accepted.notes)
-            held = hold(records, accepted.chunk)
+            # Lanes are read one after the other; what was asked for first begins first.
+            calls = sorted(accepted.calls, key=lambda record: record.created)
+            held = hold([*calls, *accepted.notes], accepted.chunk)
             done.accepted = held[: len(accepted.calls)]
             done.notes = held[len(accepted.calls) :]
         done.more = len(accepted.calls) + len(accepted.notes) >= work.limit

@@ -49,6 +49,21 @@ class Writing:
         return self.connection.root()
 
 
+def serialise(writing: Writing) -> None:
+    """Have ZODB serialise what was changed so far, as a commit would.
+
+    Asked of the connections and not of the transaction: a savepoint of the transaction that
+    fails would end it, and an earlier savepoint could not be gone back to.
+
+    Raises:
+        Exception: Whatever an object that cannot be stored raises.
+    """
+    connections = {id(c): c for c in writing.connection.connections.values()}
+    for connection in connections.values():
+        if not connection._needs_to_join:
+            connection.savepoint()
+
+
 class Desk:
     """A connection with an explicit transaction manager."""
 

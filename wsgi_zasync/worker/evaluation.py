@@ -25,7 +25,7 @@ from ..states import CallState
 from ..store.index import owner_key
 from ..values import Storing, masked, restored
 from .access import names_to_act
-from .desk import Writing
+from .desk import Writing, serialise
 from .redaction import shown, text_of
 
 #: Bytes of a callback's value that are kept.
@@ -102,7 +102,7 @@ class Evaluation:
                 limits=self._limits,
                 clock=clock,
             )
-            writing.transaction.savepoint()
+            serialise(writing)
             return callback.done(_kept(value))
         except Exception as exc:
             if (again := _transient_behind(exc)) is not None:

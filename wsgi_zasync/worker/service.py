@@ -395,10 +395,8 @@ class Service:
         return now + max(0.0, (self._next_due - to_micros(self._clock.now())) / 1_000_000)
 
     def is_idle(self) -> bool:
-        """Whether nothing runs, waits to begin or is to be written."""
-        return not (
-            self.holdings.running or self.holdings.waiting_to_begin or len(self.bell) or self._check
-        )
+        """Whether nothing runs, is to be accepted, waits to begin or is to be written."""
+        return not (self._more or self.holdings.waiting_to_begin) and self.is_drained()
 
     def is_drained(self) -> bool:
         """Whether nothing runs or is to be written any more."""

@@ -25,7 +25,7 @@ from ..store.accepted import WorkerArea
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
-from .desk import Desk, Writing
+from .desk import Desk, Writing, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
 from .running import call_blocking, outcome_of
@@ -164,7 +164,7 @@ class TransactionRunner:
         try:
             # What the plugin changed is serialised here, so that an effect that cannot be
             # stored is the plugin's failure and not its callbacks'.
-            writing.transaction.savepoint()
+            serialise(writing)
         except TransientError:
             raise
         except Exception as exc:  # noqa: BLE001 - anything may be wrong with a plugin's objects

@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Callback expressions, in the transaction that records the outcome."""
+
+from __future__ import annotations
+
+import pytest
+from persistent import Persistent
+from ZODB.POSException import ConflictError
+
+from wsgi_zasync import CallState, Principal, SecurityPolicy, Unauthorized, expose, plugin
+from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
+from wsgi_zasync.worker import Worker
+
+
+class Shelf(Persistent):
+    """An object of an application's."""
+
+    def __init__(self):
+        self.items = ()
+
+    def add(self, item):
+        self.items = (*self.items, item)
+        return len(self.items)
+
+    def spoil(self):
+        self.bad = lambda: None
+        return "spoilt"
+
+
+expose(add="edit", spoil="edit")(Shelf)
+
+
+class Policy(DefaultPolicy):
+    """A policy that notes whom it was asked about, and fails when told to."""
+
+    def __init__(self, *tables):
+        super().__init__(*tables)
+        self.asked = []
+        self.error = None
+        self.refuse_after = None
+
+    def allows(self, principal, permission, object):
+        if self.error is not None:
+            raise self.error
+        self.asked.append(principal.id)
+        return super().allows(principal, permission, object)
+
+
+@pytest.fixture
+def site():
+    found = Site()
+    yield found
+    found.worker.stop()
+    found.db.close()
+
+
+class Site:
+    """Shelves of ann, bob and cleo, who may edit; dan may not."""
+
+    def __init__(self):
+        self.db = memory_db()
+        self.clock = FakeClock()
+        editors = {name: ["editor"] for name in ("ann", "bob", "cleo")}
+        self.policy = Policy(editors, {"edit": "role:editor", "ask": "role:editor"})
+        self.plugins = {
+            "echo": plugin("echo")(lambda attempt, value=None: value),
+            "fail": plugin("fail")(self._fail),
+            "write": plugin("write", runs="transaction")(self._write),
+            "open": plugin("open", expressions=True, permission="ask")(lambda attempt, v=0: v),
+            "closed": plugin("closed", permission="ask")(lambda attempt: 1),
+            "unguarded": plugin("unguarded", expressions=True)(lambda attempt: 1),
+        }
+        self.deployment = deployment_of(self.plugins, clock=self.clock, policy=self.policy)
+        self.worker = Worker(
+            self.db, plugins=self.plugins, clock=self.clock, policy=self.policy
+        )
+        with self.calls("ann") as calls:
+            calls.root["shelf"] = Shelf()
+            calls.connection.add(calls.root["shelf"])
+
+    @staticmethod
+    def _fail(attempt):
+        raise ValueError("no luck")
+
+    @staticmethod
+    def _write(attempt, value):
+        attempt.root["written"] = (*attempt.root.get("written", ()), value)
+        return value
+
+    def calls(self, user="ann", **more):
+        return calls_of(self.db, user, self.deployment, **more)
+
+    def put(self, *args, user="ann", on="on_success", text, **names):
+        with self.calls(user) as calls:
+            call = calls.put(*args)
+            given = {k: calls.root[v] if v == "shelf" else v for k, v in names.items()}
+            getattr(call, on)(text, **given)
+            return call.id
+
+    def callbacks(self, call, user="ann"):
+        with self.calls(user) as calls:
+            return calls.get(call).callbacks
+
+    def items(self):
+        with self.calls() as calls:
+            return calls.root["shelf"].items
+
+
+def test_a_callback_writes_as_its_owner_in_the_commit_of_the_outcome(site):
+    call = site.put("echo", 7, text="python: shelf.add(result)", shelf="shelf")
+
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call)
+    assert (callback.state, callback.value, callback.error) == ("done", 1, None)
+    assert site.items() == (7,)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("string:${user/id} has ${result} from ${call/plugin}", "ann has 7 from echo"),
+        ("call/state", "succeeded"),
+        ("call/args", (7,)),
+        ("python: now.year", 2026),
+        ("result", 7),
+        ("name", "news"),
+        ("root", None),
+        ("not: result", False),
+    ],
+)
+def test_a_callback_sees_its_call(site, text, value):
+    call = site.put("echo", 7, text=text, name="news")
+
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call)
+    assert (callback.value, callback.error) == (value, None)
+
+
+def test_a_callback_of_a_failure_sees_the_failure_and_no_traceback(site):
+    call = site.put("fail", on="on_failure", text="string:${failure/type}: ${failure/message}")
+    other = site.put("fail", on="on_failure", text="failure/traceback_text")
+
+    site.worker.run_once()
+
+    assert site.callbacks(call)[0].value == "ValueError: no luck"
+    assert "Unauthorized" in site.callbacks(other)[0].error
+
+
+def test_only_the_callbacks_of_the_end_are_evaluated(site):
+    with site.calls() as calls:
+        call = calls.put("fail")
+        call.on_success("string:s").on_failure("string:f").on_cancel("string:c").on_any("string:a")
+
+    site.worker.run_once()
+
+    assert [c.value for c in site.callbacks(call.id)] == [None, "f", None, "a"]
+    assert [c.state for c in site.callbacks(call.id)] == ["pending", "done", "pending", "done"]
+
+
+def test_who_may_not_may_not_by_a_callback_either(site):
+    call = site.put("echo", 7, user="dan", text="python: shelf.add(result)", shelf="shelf")
+
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call, "dan")
+    assert callback.error.startswith("Unauthorized")
+    assert site.items() == ()
+    with site.calls("dan") as calls:
+        assert calls.get(call).state == CallState.SUCCEEDED
+        assert calls.get(call).callbacks_failed == 1
+
+
+def test_a_callback_that_fails_is_rolled_back_alone(site):
+    with site.calls() as calls:
+        shelf = calls.root["shelf"]
+        call = calls.put("write", 1)
+        call.on_success("python: shelf.add('first')", shelf=shelf)
+        call.on_success("python: [shelf.add('undone'), missing]", shelf=shelf)
+        call.on_success("python: shelf.add('last')", shelf=shelf)
+
+    site.worker.run_once()
+
+    assert [c.state for c in site.callbacks(call.id)] == ["done", "failed", "done"]
+    assert site.items() == ("first", "last")
+    with site.calls() as calls:
+        assert calls.root["written"] == (1,)
+
+
+@pytest.mark.parametrize("name", ["echo", "write"])
+def test_what_a_callback_leaves_unstorable_fails_inside_its_savepoint(site, name):
+    with site.calls() as calls:
+        shelf = calls.root["shelf"]
+        call = calls.put(name, 1)
+        call.on_success("python: shelf.spoil()", shelf=shelf)
+        call.on_success("python: shelf.add(2)", shelf=shelf)
+
+    site.worker.run_once()
+
+    assert [c.state for c in site.callbacks(call.id)] == ["failed", "done"]
+    assert site.items() == (2,)
+
+
+def test_one_of_a_hundred_that_cannot_be_stored_spoils_nothing(site):
+    # Given a hundred ended calls of one owner, one with an effect that cannot be stored
+    with site.calls() as calls:
+        shelf = calls.root["shelf"]
+        ids = []
+        for n in range(100):
+            text = "python: shelf.spoil()" if n == 50 else "python: shelf.add(result)"
+            ids.append(calls.put("echo", n).on_success(text, shelf=shelf).id)
+
+    site.worker.run_once()
+
+    # Then all the others are whole
+    with site.calls() as calls:
+        assert calls.count("succeeded") == 100
+        assert [calls.get(i).callbacks_failed for i in ids] == [int(n == 50) for n in range(100)]
+    assert sorted(site.items()) == [n for n in range(100) if n != 50]
+
+
+def test_owners_never_share_a_user_or_an_effect(site):
+    # Given three owners interleaved, each second callback failing at another depth
+    ids = []
+    for n in range(12):
+        user = ("ann", "bob", "cleo")[n % 3]
+        text = "string:${user/id}" if n % 2 else "python: [shelf.add(user.id), nowhere]"
+        ids.append((user, n, site.put("echo", n, user=user, text=text, shelf="shelf")))
+
+    site.worker.run_once()
+
+    # Then each is evaluated as its own
+    for user, n, call in ids:
+        [callback] = site.callbacks(call, user)
+        assert callback.value == (user if n % 2 else None)
+    assert site.items() == ()
+
+
+def test_a_policy_that_fails_delays_a_callback_and_keeps_the_outcome(site):
+    call = site.put("echo", 7, text="python: shelf.add(result)", shelf="shelf")
+
+    site.policy.error = ConnectionError("directory is down")
+    site.worker.run_once()
+    with site.calls() as calls:
+        assert calls.get(call).state == CallState.SUCCEEDED
+    assert [c.state for c in site.callbacks(call)] == ["pending"]
+    site.policy.error = None
+    site.clock.advance(10)
+    site.worker.run_once()
+
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+    assert site.items() == (7,)
+
+
+def test_what_is_owed_survives_its_worker(site):
+    call = site.put("echo", 7, text="python: shelf.add(result)", shelf="shelf")
+    site.policy.error = ConnectionError("directory is down")
+    site.worker.run_once()
+    site.policy.error = None
+
+    other = Worker(site.db, plugins=site.plugins, clock=site.clock, policy=site.policy)
+    other.run_once()
+    other.stop()
+
+    assert site.items() == (7,)
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+
+
+def test_a_demotion_that_commits_meanwhile_is_seen(site):
+    # Given a policy that reads an ACL, which somebody else changes during the evaluation
+    with site.calls() as calls:
+        calls.root["shelf"].__acl__ = [("Allow", "user:ann", "edit")]
+    demoted = []
+    inner = site.policy.allows
+
+    def allows(principal, permission, object):
+        answer = inner(principal, permission, object)
+        if not demoted:
+            demoted.append(True)
+            with site.calls("bob") as calls:
+                calls.root["shelf"].__acl__ = [("Deny", "user:ann", "edit")]
+        return answer
+
+    site.policy.allows = allows
+    call = site.put("echo", 7, text="python: shelf.add(result)", shelf="shelf")
+
+    site.worker.run_once()
+
+    assert demoted
+    assert site.items() == ()
+    assert site.callbacks(call)[0].error.startswith("Unauthorized")
+
+
+def test_callbacks_that_always_conflict_do_not_hold_the_outcome_back(site):
+    conflicts = []
+
+    def clash():
+        conflicts.append(1)
+        raise ConflictError("somebody was faster")
+
+    site.worker.stop()
+    site.worker = Worker(
+        site.db,
+        plugins=site.plugins,
+        clock=site.clock,
+        policy=site.policy,
+        exposed={"clash": expose()(clash)},
+    )
+    call = site.put("echo", 7, text="python: clash()")
+
+    site.worker.run_once()
+
+    with site.calls() as calls:
+        assert calls.get(call).state == CallState.SUCCEEDED
+    assert site.callbacks(call)[0].state == "failed"
+    assert "ConflictError" in site.callbacks(call)[0].error
+    assert len(conflicts) > 3
+
+
+# -- put from a callback ---------------------------------------------------------------------------
+
+
+def test_a_callback_makes_another_call_as_the_same_owner(site):
+    call = site.put("echo", 7, text="python: put('open', result).id")
+
+    site.worker.run_once()
+
+    made = site.callbacks(call)[0].value
+    with site.calls() as calls:
+        assert calls.get(made).result == 7
+        assert calls.get(made).owner == Principal("ann")
+        record = calls.get(made)._record
+        assert (record.depth, record.ancestor) == (1, call)
+
+
+@pytest.mark.parametrize(
+    ("user", "name"), [("ann", "closed"), ("ann", "unguarded"), ("dan", "open"), ("ann", "nosuch")]
+)
+def test_a_callback_puts_only_what_is_open_to_it(site, user, name):
+    call = site.put("echo", 7, user=user, text=f"python: put('{name}')")
+
+    site.worker.run_once()
+
+    assert site.callbacks(call, user)[0].state == "failed"
+    with site.calls(user) as calls:
+        assert calls.count() == 1
+
+
+def test_a_call_that_was_put_by_a_callback_that_fails_does_not_exist(site):
+    call = site.put("echo", 7, text="python: [put('open', 1), nowhere]")
+
+    site.worker.run_once()
+
+    assert site.callbacks(call)[0].state == "failed"
+    with site.calls() as calls:
+        assert calls.count() == 1
+
+
+def test_text_of_an_author_may_do_no_more_than_the_author(site):
+    with site.calls("ann") as calls:
+        by_dan = calls.options(author=Principal("dan")).put("echo", 1)
+        by_dan.on_success("python: shelf.add('trojan')", shelf=calls.root["shelf"])
+        putting = calls.options(author=Principal("dan")).put("echo", 1)
+        putting.on_success("python: put('open', 1)")
+
+    site.worker.run_once()
+
+    assert site.callbacks(by_dan.id)[0].error.startswith("Unauthorized")
+    assert site.callbacks(putting.id)[0].state == "failed"
+    assert site.items() == ()
+
+
+# -- late ones -------------------------------------------------------------------------------------
+
+
+def test_a_callback_declared_later_is_evaluated(site):
+    with site.calls() as calls:
+        call = calls.put("echo", 7).id
+    with site.calls() as calls:
+        calls.get(call).on_success("python: shelf.add(result)", shelf=calls.root["shelf"])
+
+    site.worker.run_once()
+
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+    assert site.items() == (7,)
+
+
+@pytest.mark.parametrize("name", ["echo", "write"])
+def test_a_callback_declared_just_before_the_end_commits_is_evaluated_once(site, name):
+    # Given a callback that commits after the completing transaction has begun
+    with site.calls() as calls:
+        call = calls.put(name, 7).id
+    late = []
+
+    def declare_late(*_):
+        if not late:
+            late.append(True)
+            with site.calls() as calls:
+                calls.get(call).on_success("python: shelf.add(result)", shelf=calls.root["shelf"])
+
+    original = Policy.principal_now
+
+    def principal_now(self, principal, root):
+        declare_late()
+        return original(self, principal, root)
+
+    site.policy.principal_now = principal_now.__get__(site.policy)
+    site.worker.run_once()
+
+    assert late
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+    assert site.items() == (7,)
+
+
+def test_failed_callbacks_can_be_asked_for_again(site):
+    call = site.put("echo", 7, user="dan", text="python: shelf.add(result)", shelf="shelf")
+    site.worker.run_once()
+    assert site.callbacks(call, "dan")[0].state == "failed"
+
+    site.policy._roles["dan"] = ["editor"]
+    with site.calls("dan") as calls:
+        assert calls.get(call).retry_callbacks() == 1
+    site.worker.run_once()
+
+    assert site.callbacks(call, "dan")[0].state == "done"
+    assert site.items() == (7,)
+
+
+def test_the_policies_fit_the_protocol(site):
+    assert isinstance(site.policy, SecurityPolicy)
+    assert issubclass(Unauthorized, Exception)

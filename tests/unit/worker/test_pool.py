@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: ZPL-2.1
+from __future__ import annotations
+
+import threading
+
+from wsgi_zasync.worker.pool import Pool
+
+
+def make(size=2):
+    opened, closed = [], []
+    pool = Pool("test", size, lambda n: opened.append(n) or n, closed.append)
+    return pool, opened, closed
+
+
+def test_each_thread_owns_one_thing_which_it_closes_itself():
+    pool, opened, closed = make(size=2)
+    ran = threading.Barrier(3)
+
+    for _ in range(2):
+        pool.submit(lambda slot: ran.wait(5))
+    ran.wait(5)
+    pool.stop(5)
+
+    assert sorted(opened) == sorted(closed) == [0, 1]
+
+
+def test_no_more_run_at_a_time_than_the_pool_has_threads():
+    pool, opened, _ = make(size=1)
+    done = threading.Event()
+
+    for _ in range(20):
+        pool.submit(lambda slot: None)
+    pool.submit(lambda slot: done.set())
+
+    assert done.wait(5)
+    assert opened == [0]
+    pool.stop(5)
+
+
+def test_a_thread_that_was_given_up_is_replaced_and_ends_by_itself():
+    # Given a pool of one thread, which hangs
+    pool, _opened, closed = make(size=1)
+    begun, release, done = threading.Event(), threading.Event(), threading.Event()
+    slots = []
+
+    def hang(slot):
+        slots.append(slot)
+        begun.set()
+        release.wait(5)
+
+    pool.submit(hang)
+    assert begun.wait(5)
+
+    # When it is given up
+    pool.submit(lambda slot: done.set())
+    pool.abandon(slots[0])
+
+    # Then another thread does what waits, and the old one closes what it owned
+    assert done.wait(5)
+    assert pool.abandoned == 1
+    release.set()
+    pool.stop(5)
+    for _ in range(500):
+        if len(closed) == 2:
+            break
+        done.clear()
+        done.wait(0.01)
+    assert closed == [0, 0]
