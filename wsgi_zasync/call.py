@@ -126,6 +126,8 @@ class CallRecord(Persistent):
 
     version = RECORD_VERSION
     site = "main"
+    #: The mailbox of its index segment: a worker goes there without reading the owner's index.
+    mailbox: Any = None
     seed: bytes = b""
     place: tuple[int, int, int] = (0, 0, 0)
     #: (source, id), compared exactly.

@@ -54,6 +54,7 @@ class OwnerIndex(Persistent):
             self.segments[number] = tail
         tail.calls += (record,)
         tail.bytes_put += record.size
+        record.mailbox = tail.mailbox
         return number, len(tail.calls) - 1
 
     def at(self, segment: int, position: int) -> CallRecord | None:

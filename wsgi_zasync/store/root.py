@@ -271,11 +271,9 @@ class Store:
         return Mail() if mailbox is None else mailbox.of(record.place[2])
 
     def mailbox(self, record: CallRecord) -> Mailbox | None:
-        """The mailbox that the call shares; None once its segment was dropped."""
-        lane, segment, _ = record.place
-        index = self.site.lanes[lane].owners.get(owner_key(record.owner))
-        found = None if index is None else index.segments.get(segment)
-        return None if found is None else found.mailbox
+        """The mailbox that the call shares; None once it was forgotten."""
+        mailbox: Mailbox | None = record.mailbox
+        return mailbox
 
     def write_mail(self, record: CallRecord, mail: Mail) -> None:
         """Replace what the web wants of the call.
