@@ -8,6 +8,7 @@ all threads of a process, and each process that is forked from it.
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import secrets
 import threading
@@ -30,6 +31,8 @@ from .web.identity import TrustedHeader, identify
 from .web.poll import PollApplication
 from .web.response import Environ, Exchange, StartResponse, default_veto
 from .web.waiting import WaitingGate
+
+logger = logging.getLogger(__name__)
 
 Application = Callable[..., Iterable[bytes]]
 
@@ -125,6 +128,16 @@ def _lazy_database(settings: MiddlewareSettings) -> LazyDatabase:
     if settings.zodb_uri is None and settings.zodb_conf is None:
         return LazyDatabase()
     return LazyDatabase(opener=partial(open_database, settings))
+
+
+def _consumed(body: Iterable[bytes]) -> list[bytes]:
+    """All of a body, which is closed then."""
+    try:
+        return list(body)
+    finally:
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
 
 
 class _Process:
@@ -231,13 +244,13 @@ class _Process:
         environ[ENVIRON_KEY] = CallManager(access, self.deployment, serve=serve)
         puts = partial(replayable, access, self.deployment)
         exchange = Exchange(environ, begin, access, puts, lambda *_: not served)
-        body = exchange.run(app)
         try:
-            parts.extend(body)
-        finally:
-            close = getattr(body, "close", None)
-            if close is not None:
-                close()
+            parts.extend(_consumed(exchange.run(app)))
+        except Exception:
+            if served:
+                raise
+            # It may well not know what to do with an address that is not its own.
+            logger.exception("the application failed at an address of ours")
         if not served or not begun:
             answered: Iterable[bytes] = not_found()(environ, start_response)
             return answered

@@ -56,9 +56,8 @@ def answer(
 def empty(status: int, headers: Mapping[str, str] | None = None) -> Response:
     """An answer without a body."""
     response = Response(status=status)
-    del response.headers["Content-Type"]
-    if status in (204, 304):
-        response.headers.pop("Content-Length", None)
+    for name in ("Content-Type", "Content-Length"):
+        response.headers.pop(name, None)
     response.headers.update(HEADERS)
     response.headers.update(headers or {})
     return response
