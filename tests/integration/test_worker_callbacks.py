@@ -72,9 +72,7 @@ class Site:
             "unguarded": plugin("unguarded", expressions=True)(lambda attempt: 1),
         }
         self.deployment = deployment_of(self.plugins, clock=self.clock, policy=self.policy)
-        self.worker = Worker(
-            self.db, plugins=self.plugins, clock=self.clock, policy=self.policy
-        )
+        self.worker = Worker(self.db, plugins=self.plugins, clock=self.clock, policy=self.policy)
         with self.calls("ann") as calls:
             calls.root["shelf"] = Shelf()
             calls.connection.add(calls.root["shelf"])

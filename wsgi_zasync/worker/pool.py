@@ -28,6 +28,8 @@ class Slot(Generic[T]):
         self.owned = owned
         #: Whether the pool has given this thread up.
         self.abandoned = False
+        #: What is run now, as it was named to ``submit``.
+        self.runs: object = None
 
 
 class Pool(Generic[T]):
@@ -52,7 +54,7 @@ class Pool(Generic[T]):
         self._name = name
         self._enter, self._leave = enter, leave
         self._changed = threading.Condition()
-        self._waiting: deque[Callable[[Slot[T]], None]] = deque()
+        self._waiting: deque[tuple[object, Callable[[Slot[T]], None]]] = deque()
         self._threads: dict[int, threading.Thread] = {}
         self._idle = 0
         self._stopping = False
@@ -60,18 +62,23 @@ class Pool(Generic[T]):
         #: How many threads were given up since the pool was made.
         self.abandoned = 0
 
-    def submit(self, run: Callable[[Slot[T]], None]) -> None:
-        """Run this in one of the threads, as soon as one has time. It must not raise."""
+    def submit(self, run: Callable[[Slot[T]], None], name: object = None) -> None:
+        """Run this in one of the threads, as soon as one has time. It must not raise.
+
+        Args:
+            run: What to run.
+            name: What ``abandon`` knows it by.
+        """
         with self._changed:
-            self._waiting.append(run)
+            self._waiting.append((name, run))
             if self._idle < len(self._waiting) and len(self._threads) < self.size:
                 self._start_thread()
             self._changed.notify()
 
-    def abandon(self, slot: Slot[T]) -> None:
-        """Give a slot's thread up, and let another take its place."""
+    def abandon(self, slot: Slot[T], name: object) -> None:
+        """Give a slot's thread up if that is what it runs, and let another take its place."""
         with self._changed:
-            if slot.abandoned:
+            if slot.abandoned or slot.runs is not name:
                 return
             slot.abandoned = True
             self.abandoned += 1
@@ -119,12 +126,14 @@ class Pool(Generic[T]):
 
     def _next(self, slot: Slot[T]) -> Callable[[Slot[T]], None] | None:
         with self._changed:
+            slot.runs = None
             self._idle += 1
             try:
-                while not self._waiting:
-                    if self._stopping or slot.abandoned:
-                        return None
+                while not (self._waiting or self._stopping or slot.abandoned):
                     self._changed.wait()
-                return None if slot.abandoned else self._waiting.popleft()
             finally:
                 self._idle -= 1
+            if slot.abandoned or not self._waiting:
+                return None
+            slot.runs, run = self._waiting.popleft()
+            return run

@@ -70,12 +70,12 @@ class ThreadRunner:
     def begin(self, order: Order) -> None:
         """Run it as soon as a thread has time."""
         order.interrupt = lambda: cancel(order.attempt)
-        self._pool.submit(lambda slot: self._run(order, slot))
+        self._pool.submit(lambda slot: self._run(order, slot), order)
 
     def _run(self, order: Order, slot: Slot[None]) -> None:
         if order.given_up:
             return
-        order.interrupt = lambda: self._pool.abandon(slot) if order.given_up else None
+        order.interrupt = lambda: self._pool.abandon(slot, order) if order.given_up else None
         order.begun = self._clock.monotonic()
         if persistent_objects((order.args, order.kwargs)):
             outcome = self._call_with_objects(order)

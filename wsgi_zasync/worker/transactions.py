@@ -86,7 +86,7 @@ class TransactionRunner:
     def begin(self, order: Order) -> None:
         """Run it as soon as a thread has time."""
         order.interrupt = lambda: cancel(order.attempt)
-        self._pool.submit(lambda slot: self._run(order, slot))
+        self._pool.submit(lambda slot: self._run(order, slot), order)
 
     def stop(self) -> None:
         """Wait for nothing any more."""
@@ -122,7 +122,7 @@ class TransactionRunner:
     def _interrupt(self, order: Order, slot: Slot[Desk]) -> None:
         cancel(order.attempt)
         if order.given_up:
-            self._pool.abandon(slot)
+            self._pool.abandon(slot, order)
 
     def _give_up_after(self, order: Order, conflicts: int, error: TransientError) -> Outcome | None:
         """Wait a moment before the next try; or the failure, if there is to be none."""

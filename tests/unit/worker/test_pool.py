@@ -48,12 +48,13 @@ def test_a_thread_that_was_given_up_is_replaced_and_ends_by_itself():
         begun.set()
         release.wait(5)
 
-    pool.submit(hang)
+    pool.submit(hang, "hangs")
     assert begun.wait(5)
 
     # When it is given up
     pool.submit(lambda slot: done.set())
-    pool.abandon(slots[0])
+    pool.abandon(slots[0], "something else")
+    pool.abandon(slots[0], "hangs")
 
     # Then another thread does what waits, and the old one closes what it owned
     assert done.wait(5)

@@ -1,0 +1,336 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What becomes of calls whose worker dies, is stopped, or comes back from the dead."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from wsgi_zasync import CallState, RetryPolicy, plugin
+from wsgi_zasync.opening import deployment_for, keys_for
+from wsgi_zasync.settings import WorkerSettings
+from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
+from wsgi_zasync.worker.service import Service
+
+
+class Site:
+    def __init__(self):
+        self.db = memory_db()
+        self.clock = FakeClock()
+        self.plugins = {}
+        self.services = []
+
+    def add(self, name, function, **declared):
+        self.plugins[name] = plugin(name, **declared)(function)
+
+    def calls(self, user="ann"):
+        return calls_of(self.db, user, deployment_of(self.plugins, clock=self.clock))
+
+    def put(self, *args):
+        with self.calls() as calls:
+            return calls.put(*args).id
+
+    def state(self, call):
+        with self.calls() as calls:
+            found = calls.get(call)
+            return found.state
+
+    def service(self, name):
+        settings = WorkerSettings.from_kwargs(db=self.db, plugins=self.plugins)
+        deployment = deployment_for(settings, keys_for(settings, lambda: self.db), clock=self.clock)
+        service = Service(self.db, deployment, settings, name=name, one_by_one=True)
+        self.services.append(service)
+        service.open()
+        return service
+
+    def work(self, service, turns=30):
+        """Let a worker go on until it has nothing to do."""
+        for _ in range(turns):
+            did = service.turn()
+            if service.holdings.running:
+                service.bell.wait(0.05)
+            elif not did and service.is_idle():
+                break
+
+    def let_die(self, service):
+        """Make the others see that a worker is dead; it is told nothing."""
+        others = [s for s in self.services if s is not service]
+        for _ in range(5):
+            for other in others:
+                self.work(other)
+            self.clock.advance(5.1)
+        for other in others:
+            self.work(other)
+
+    def close(self):
+        for service in self.services:
+            service.dispatcher.stop(1)
+            service.close()
+        self.db.close()
+
+
+@pytest.fixture
+def site():
+    site = Site()
+    yield site
+    site.close()
+
+
+def accept_only(service):
+    """Accept what is there and die before anything runs."""
+    service.dispatcher.room = lambda holdings: 0
+    service.turn()
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
+def test_what_a_dead_worker_had_accepted_is_run_by_another(site, runs):
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n), runs=runs)
+    calls = [site.put("note", n) for n in range(3)]
+    first, second = site.service("first"), site.service("second")
+    accept_only(first)
+    site.work(second)
+    assert ran == []
+
+    site.let_die(first)
+
+    assert sorted(ran) == [0, 1, 2]
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
+
+
+def test_a_worker_that_lives_keeps_its_calls(site):
+    ran = []
+    site.add("note", lambda attempt: ran.append(1))
+    site.put("note")
+    first, second = site.service("first"), site.service("second")
+    accept_only(first)
+
+    for _ in range(10):
+        site.clock.advance(5.1)
+        first.turn()
+        site.work(second)
+
+    assert ran == []
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+def test_a_worker_that_comes_back_commits_nothing(site, runs):
+    # Given a worker that is at a call, and stops
+    begun, go_on = threading.Event(), threading.Event()
+    ran = []
+
+    def slow(attempt):
+        ran.append(attempt.call_id)
+        if len(ran) == 1:
+            begun.set()
+            go_on.wait(10)
+        if runs == "transaction":
+            attempt.root["n"] = attempt.root.get("n", 0) + 1
+        return len(ran)
+
+    site.add("slow", slow, runs=runs)
+    call = site.put("slow")
+    first, second = site.service("first"), site.service("second")
+    first.turn()
+    assert begun.wait(5)
+
+    # When it is taken over, the call is run by the other, and the first one goes on
+    site.let_die(first)
+    assert site.state(call) == CallState.SUCCEEDED
+    go_on.set()
+    # The thread that ran it reports, or finds the fence taken
+    for _ in range(200):
+        first.bell.wait(0.05)
+        if len(first.bell) or first.bell.take_fenced():
+            break
+    fenced = False
+    try:
+        first.turn()
+    except Exception as exc:
+        fenced = type(exc).__name__ in ("Fenced", "ReadConflictError")
+    if runs == "thread":
+        assert fenced
+
+    # Then nothing of the first one was committed
+    with site.calls() as calls:
+        assert calls.get(call).result == 2
+        assert calls.root.get("n", 1) == 1
+    assert second.ended == 1
+
+    # And it begins anew, and works
+    first.start_anew()
+    other = site.put("slow")
+    site.work(first)
+    site.work(second)
+    assert site.state(other) == CallState.SUCCEEDED
+
+
+def test_what_a_worker_gives_back_is_no_interruption(site):
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n))
+    for n in range(3):
+        site.put("note", n)
+    for name in ("a", "b", "c", "d"):
+        service = site.service(name)
+        accept_only(service)
+        service.release()
+
+    last = site.service("last")
+    site.work(last)
+
+    assert sorted(ran) == [0, 1, 2]
+
+
+def test_a_call_that_kills_its_workers_fails_and_its_neighbours_do_not_suffer(site):
+    # Given ten calls of which one kills whoever runs it
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n))
+    calls = [site.put("note", n) for n in range(10)]
+    deadly = 4
+
+    class Killed(Exception):
+        pass
+
+    def stop_before_deadly(service):
+        inner = service.dispatcher.hand_out
+
+        def hand_out(orders, holdings):
+            orders = list(orders)
+            if any(order.args == (deadly,) for order in orders):
+                raise Killed
+            inner(orders, holdings)
+
+        service.dispatcher.hand_out = hand_out
+
+    # When worker after worker takes over
+    deaths = 0
+    for n in range(8):
+        service = site.service(f"w{n}")
+        stop_before_deadly(service)
+        try:
+            for _ in range(6):
+                site.work(service, 60)
+                site.clock.advance(5.1)
+        except Killed:
+            deaths += 1
+            service.turn = lambda **_: False
+            site.services.remove(service)
+            service.close()
+            continue
+        break
+
+    # Then it has killed three, has failed, and all the others have ended well
+    states = [site.state(call) for call in calls]
+    assert deaths == 3
+    assert states.count(CallState.SUCCEEDED) == 9
+    assert states[deadly] == CallState.FAILED
+    with site.calls() as found:
+        assert found.get(calls[deadly]).failure.type == "Interrupted"
+
+
+def test_a_call_that_must_not_be_repeated_fails_when_it_is_interrupted(site):
+    ran = []
+    once = RetryPolicy(attempts=1, interruptions=1)
+    site.add("pay", lambda attempt: ran.append(1), retry=once)
+    call = site.put("pay")
+    first, _second = site.service("first"), site.service("second")
+    accept_only(first)
+
+    site.let_die(first)
+
+    assert ran == []
+    with site.calls() as calls:
+        assert calls.get(call).failure.type == "Interrupted"
+
+
+def test_a_call_in_two_chunks_of_a_dead_worker_runs_once(site):
+    # Given a call that was retried while its neighbour still runs, so that both chunks have it
+    ran = []
+
+    def flaky(attempt, n):
+        ran.append(n)
+        if n == 0 and attempt.number == 1:
+            raise ConnectionError
+        return n
+
+    site.add("flaky", flaky, retry=RetryPolicy(attempts=5, delay_seconds=1, jitter=0))
+    calls = [site.put("flaky", n) for n in range(2)]
+    first, _second = site.service("first"), site.service("second")
+    for _ in range(10):
+        first.turn()
+        first.bell.wait(0.02)
+        if ran == [0] and not first.holdings.running:
+            break
+        if ran and ran[0] == 1:
+            break
+    site.let_die(first)
+
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
+    assert ran.count(0) <= 2 + 1
+
+
+def test_progress_and_running_are_on_the_board(site):
+    go_on, begun = threading.Event(), threading.Event()
+
+    def slow(attempt):
+        attempt.progress(0.25, "a quarter")
+        begun.set()
+        go_on.wait(10)
+
+    site.add("slow", slow)
+    call = site.put("slow")
+    service = site.service("first")
+    service.turn()
+    assert begun.wait(5)
+    site.clock.advance(2.5)
+    service.turn()
+
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert (found.state, found.attempts) == (CallState.RUNNING, 1)
+        assert tuple(found.progress) == (0.25, "a quarter")
+    go_on.set()
+    site.work(service)
+    assert site.state(call) == CallState.SUCCEEDED
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
+def test_a_running_call_that_is_cancelled_stops_and_is_cancelled(site, runs):
+    begun, stopped = threading.Event(), threading.Event()
+    wait = threading.Event()
+
+    def slow(attempt):
+        if runs == "transaction":
+            attempt.root["effect"] = True
+        begun.set()
+        while not attempt.is_cancelled:
+            wait.wait(0.005)
+        stopped.set()
+        return "too late"
+
+    def slow_deferred(attempt):
+        from twisted.internet.defer import Deferred
+
+        begun.set()
+        return Deferred(lambda _: stopped.set())
+
+    site.add("slow", slow_deferred if runs == "reactor" else slow, runs=runs)
+    call = site.put("slow")
+    service = site.service("first")
+    service.turn()
+    assert begun.wait(5)
+    site.clock.advance(2.5)
+    service.turn()
+    with site.calls() as calls:
+        calls.cancel(call)
+        assert calls.get(call).cancel_requested
+    assert site.state(call) == CallState.RUNNING
+
+    service.turn()
+    assert stopped.wait(5)
+    site.work(service)
+
+    assert site.state(call) == CallState.CANCELLED
+    with site.calls() as calls:
+        assert "effect" not in calls.root
