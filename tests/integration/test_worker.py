@@ -360,7 +360,7 @@ def test_what_a_plugin_raises_is_a_failure(site, runs):
     state, failure, attempts = site.of(call, "state", "failure", "attempts")
     assert (state, failure.type, failure.attempt, attempts) == ("failed", "KeyError", 1, 1)
     with site.calls() as calls, pytest.raises(CallFailed):
-        calls.get(call).result  # noqa: B018 - it raises
+        calls.get(call).result
 
 
 @pytest.mark.parametrize("runs", ["thread", "reactor", "transaction"])

@@ -38,14 +38,15 @@ class Bell:
         """There may be calls to accept, visible from the transaction ``tid`` on."""
         with self._changed:
             self._news = True
-            self._tid = tid if self._tid is None or (tid is not None and tid > self._tid) else tid
+            # One of this process is visible already, and takes no other's place.
+            self._tid = max(tid or b"", self._tid or b"") or None
             self._changed.notify()
 
     def mail(self, tid: bytes | None) -> None:
         """Something that we run may be wanted to stop."""
         with self._changed:
             self._mail = True
-            self._tid = tid or self._tid
+            self._tid = max(tid or b"", self._tid or b"") or None
             self._changed.notify()
 
     def stop(self) -> None:
