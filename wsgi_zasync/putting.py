@@ -66,10 +66,12 @@ def put_call(
     _check_permission(context, now, declaration, (args, kwargs), root)
     _set_options(context, record, options)
     existing = _existing(context, record, options)
-    if existing is not None:
+    if existing is not None and options.on_duplicate != "replace":
         return existing
-    _check_quota(context, record)
+    _check_quota(context, record, replaced=0 if existing is None else 1)
     _set_lineage(context, record, lineage)
+    if existing is not None:
+        cancel_record(context, existing)
     lane = context.lane()
     with context.state().putting(context.store.connection):
         context.store.add(record, lane)
@@ -177,9 +179,6 @@ def _existing(context: CallContext, record: CallRecord, options: PutOptions) -> 
         return None
     if options.on_duplicate == "raise":
         raise DuplicateCall(f"call {found.id} has this unique key and is not final", found.id)
-    if options.on_duplicate == "replace":
-        cancel_record(context, found)
-        return None
     return found
 
 
@@ -201,13 +200,13 @@ def cancel_record(context: CallContext, record: CallRecord) -> None:
     context.written(record, "cancelled")
 
 
-def _check_quota(context: CallContext, record: CallRecord) -> None:
+def _check_quota(context: CallContext, record: CallRecord, replaced: int = 0) -> None:
     quotas, headroom = context.deployment.quotas, context.deployment.headroom
     if headroom.spend(record.owner, record.size):
         return
     tally = context.store.tally(record.owner)
     rooms = {
-        "max_open_calls": quotas.max_open_calls - tally.open,
+        "max_open_calls": quotas.max_open_calls - tally.open + replaced,
         "max_stored_calls": quotas.max_stored_calls - tally.stored,
         "max_owner_bytes": quotas.max_owner_bytes - tally.bytes,
     }
