@@ -1,0 +1,400 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The middleware around applications: lazy, fork-safe, and quiet where it is not asked."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+from contextlib import closing
+
+import pytest
+from webob import Request
+from ZODB import DB
+from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
+
+from wsgi_zasync import (
+    CallManager,
+    CallManagerMiddleware,
+    ConfigurationError,
+    NotAuthenticated,
+    get_manager,
+)
+from wsgi_zasync.settings import MiddlewareSettings
+
+TEXT = [("Content-Type", "text/plain")]
+SECRET = "env:ZASYNC_TEST_SECRET"
+
+
+def echo(attempt, value=None):
+    return value
+
+
+@pytest.fixture
+def db():
+    database = DB(MappingStorage())
+    yield database
+    database.close()
+
+
+def putting(environ, start_response):
+    """Put a call, and answer with its id."""
+    identifier = get_manager(environ).put("echo", 1).id
+    start_response("200 OK", TEXT)
+    return [identifier.encode()]
+
+
+def quiet(environ, start_response):
+    """Use no manager."""
+    start_response("200 OK", TEXT)
+    return [b"quiet"]
+
+
+def ask(application, path="/", user="ann", **options):
+    request = Request.blank(path, **options)
+    if user is not None:
+        request.environ["REMOTE_USER"] = user
+    return request.get_response(application)
+
+
+# -- the manager in the environ -----------------------------------------------------------
+
+
+def test_each_request_has_a_manager_of_its_own(db):
+    managers = []
+
+    def app(environ, start_response):
+        managers.append(get_manager(environ))
+        return quiet(environ, start_response)
+
+    application = CallManagerMiddleware(app, db)
+    ask(application)
+    ask(application)
+
+    assert [type(manager) for manager in managers] == [CallManager, CallManager]
+    assert managers[0] is not managers[1]
+
+
+@pytest.mark.parametrize("forged", ["a parameter of uwsgi", None, object(), {}])
+def test_what_is_no_manager_is_refused(forged):
+    with pytest.raises(ConfigurationError, match="CallManagerMiddleware"):
+        get_manager({"wsgi_zasync.manager": forged})
+
+
+def test_what_a_server_has_put_in_its_place_is_replaced(db):
+    application = CallManagerMiddleware(putting, db, plugins={"echo": echo})
+
+    response = ask(application, environ={"wsgi_zasync.manager": "forged", "REMOTE_USER": "ann"})
+
+    assert response.status_int == 200
+
+
+def test_two_middlewares_give_the_inner_one(db):
+    outer_db = DB(MappingStorage())
+    inner = CallManagerMiddleware(putting, db, plugins={"echo": echo})
+    identifier = ask(CallManagerMiddleware(inner, outer_db, plugins={"echo": echo})).text
+
+    assert ask(inner, f"/_zasync/calls/{identifier}").status_int == 200
+    outer_db.close()
+
+
+# -- lazy ---------------------------------------------------------------------------------
+
+
+def test_no_database_is_opened_before_a_manager_is_used():
+    opened = []
+
+    def opener():
+        opened.append(DB(MappingStorage()))
+        return opened[-1]
+
+    application = CallManagerMiddleware(
+        lambda environ, start_response: (putting if environ["PATH_INFO"] == "/put" else quiet)(
+            environ, start_response
+        ),
+        opener,
+        plugins={"echo": echo},
+    )
+
+    ask(application)
+    assert opened == []
+    ask(application, "/put")
+    assert len(opened) == 1
+    opened[0].close()
+
+
+def test_a_database_is_opened_by_its_uri(tmp_path):
+    application = CallManagerMiddleware(
+        putting, zodb_uri=f"file://{tmp_path}/Data.fs", plugins={"echo": echo}
+    )
+    identifier = ask(application).text
+
+    assert ask(application, f"/_zasync/calls/{identifier}").status_int == 200
+    application.stop()
+    with closing(FileStorage(str(tmp_path / "Data.fs"))) as storage:
+        assert len(storage) > 0
+
+
+def test_a_database_is_opened_by_its_zconfig_file(tmp_path):
+    (tmp_path / "zodb.conf").write_text(
+        f"<zodb>\n<filestorage>\npath {tmp_path}/Data.fs\n</filestorage>\n</zodb>\n"
+    )
+    application = CallManagerMiddleware(
+        putting, zodb_conf=str(tmp_path / "zodb.conf"), plugins={"echo": echo}
+    )
+
+    assert ask(application).status_int == 200
+    application.stop()
+
+
+def test_a_file_that_another_process_has_open_is_named(tmp_path):
+    path = tmp_path / "Data.fs"
+    with closing(FileStorage(str(path))):
+        application = CallManagerMiddleware(putting, zodb_uri=f"file://{path}")
+        with pytest.raises(ConfigurationError, match="another process"):
+            ask(application)
+
+
+def test_a_uri_that_is_none_is_named():
+    application = CallManagerMiddleware(putting, zodb_uri="nothing://x", secret="s" * 32)
+
+    with pytest.raises(ConfigurationError, match="nothing://x"):
+        ask(application)
+
+
+# -- configuration --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"prefixx": "/x"}, "prefix"),
+        ({"prefix": "no slash"}, "prefix"),
+        ({"worker": "inside"}, "worker"),
+        ({"db": "Data.fs"}, "ZODB.DB"),
+        ({"db": 1, "zodb_uri": "file://x"}, "exclude"),
+        ({"zodb_uri": "zeo://127.0.0.1:8100"}, "secret"),
+        ({"identity": "nowhere:identify"}, "nowhere"),
+        ({"anonymous": "session"}, "not available"),
+        ({"waiters": -1}, "waiters"),
+        ({"connection": 7}, "connection"),
+    ],
+)
+def test_a_wrong_key_is_an_error_that_names_it(settings, says):
+    with pytest.raises(ConfigurationError, match=says):
+        CallManagerMiddleware(quiet, **settings)
+
+
+def test_a_header_from_nobody_is_an_error(db):
+    application = CallManagerMiddleware(putting, db, identity_header="X-User")
+
+    with pytest.raises(ConfigurationError, match="trusted_proxies"):
+        ask(application)
+
+
+def test_settings_that_are_read_already_are_taken(db):
+    settings = MiddlewareSettings.from_kwargs(db=db, plugins={"echo": echo})
+
+    assert ask(CallManagerMiddleware.from_settings(putting, settings)).status_int == 200
+
+
+def test_an_exception_of_identity_is_the_requests(db):
+    def identity(environ):
+        raise ConnectionError("the directory is down")
+
+    application = CallManagerMiddleware(putting, db, plugins={"echo": echo}, identity=identity)
+
+    with pytest.raises(ConnectionError):
+        ask(application)
+    with pytest.raises(ConnectionError):
+        ask(application, "/_zasync/calls")
+
+
+def test_a_put_of_nobody_is_refused(db):
+    def app(environ, start_response):
+        with pytest.raises(NotAuthenticated, match="log in"):
+            get_manager(environ).put("echo")
+        return quiet(environ, start_response)
+
+    assert ask(CallManagerMiddleware(app, db, plugins={"echo": echo}), user=None).status_int == 200
+
+
+# -- addresses of ours, where the application authenticates inside --------------------------------
+
+
+def serving(user):
+    """An application that knows its user by itself, and serves our addresses."""
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = user
+        if environ["PATH_INFO"].startswith("/_zasync"):
+            return calls.serve(environ, start_response)
+        return putting(environ, start_response)
+
+    return app
+
+
+def test_an_application_that_authenticates_inside_serves_our_addresses(db):
+    application = CallManagerMiddleware(serving("carol"), db, plugins={"echo": echo})
+    identifier = ask(application, user=None).text
+
+    response = ask(application, f"/_zasync/calls/{identifier}", user=None)
+
+    assert response.json["owner"]["id"] == "carol"
+
+
+def test_an_application_mounts_our_addresses_where_it_likes(db):
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = "carol"
+        if environ["PATH_INFO"].startswith("/mine"):
+            inner = dict(environ, SCRIPT_NAME="/mine", PATH_INFO=environ["PATH_INFO"][5:])
+            return calls.serve(inner, start_response)
+        return putting(environ, start_response)
+
+    application = CallManagerMiddleware(app, db, plugins={"echo": echo})
+    identifier = ask(application, user=None).text
+
+    response = ask(application, f"/mine/calls/{identifier}", user=None)
+
+    assert response.json["links"]["self"] == f"/mine/calls/{identifier}"
+
+
+def test_our_own_identity_wins_over_the_application(db):
+    application = CallManagerMiddleware(serving("carol"), db, plugins={"echo": echo})
+    identifier = ask(application, user=None).text
+
+    assert ask(application, f"/_zasync/calls/{identifier}", user="ann").status_int == 404
+
+
+def test_nothing_else_that_the_application_says_there_is_passed_on(db):
+    def app(environ, start_response):
+        get_manager(environ).principal = "carol"
+        get_manager(environ).put("echo")
+        start_response("200 OK", [*TEXT, ("Set-Cookie", "a=b")])
+        return [b"a page of the application"]
+
+    application = CallManagerMiddleware(app, db, plugins={"echo": echo})
+    response = ask(application, "/_zasync/calls/x", user=None)
+
+    assert response.status_int == 404
+    assert b"application" not in response.body
+    assert "Set-Cookie" not in response.headers
+    # and what it did there is not committed
+    assert ask(application, "/_zasync/calls", user="carol").json["calls"] == []
+
+
+def test_an_application_that_fails_there_is_not_found_either(db, caplog):
+    def app(environ, start_response):
+        raise ZeroDivisionError
+
+    assert ask(CallManagerMiddleware(app, db), "/_zasync/calls/x", user=None).status_int == 404
+    assert "failed at an address of ours" in caplog.text
+
+
+def test_an_application_behind_a_configured_identity_is_not_asked(db):
+    asked = []
+
+    def app(environ, start_response):
+        asked.append(environ["PATH_INFO"])
+        return quiet(environ, start_response)
+
+    application = CallManagerMiddleware(app, db, identity=lambda environ: None)
+
+    assert ask(application, "/_zasync/calls/x").status_int == 404
+    assert asked == []
+
+
+# -- processes and threads ----------------------------------------------------------------------
+
+
+def test_a_forked_process_opens_its_own_database(tmp_path):
+    # Given a parent that has served a request, in a database that each process can open
+    def opener():
+        return DB(MappingStorage())
+
+    application = CallManagerMiddleware(putting, opener, plugins={"echo": echo})
+    first = ask(application).text
+    process = application._process
+    reader, writer = os.pipe()
+
+    # When
+    pid = os.fork()
+    if pid == 0:
+        try:
+            identifier = ask(application).text
+            told = (
+                identifier,
+                application._process is process,
+                ask(application, f"/_zasync/calls/{identifier}").status_int,
+                ask(application, f"/_zasync/calls/{first}").status_int,
+            )
+            os.write(writer, pickle.dumps(told))
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        identifier, is_same, own, parents = pickle.loads(pipe.read())
+    os.waitpid(pid, 0)
+
+    # Then
+    assert identifier != first
+    assert is_same is False
+    assert (own, parents) == (200, 404)
+    assert ask(application, f"/_zasync/calls/{first}").status_int == 200
+    application.stop()
+
+
+def test_one_process_is_begun_by_many_threads_at_once(db):
+    application = CallManagerMiddleware(putting, db, plugins={"echo": echo})
+    together = threading.Barrier(8)
+    found = []
+
+    def first_request():
+        together.wait()
+        ask(application)
+        found.append(application._process)
+
+    threads = [threading.Thread(target=first_request) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(found) == 8
+    assert len(set(map(id, found))) == 1
+
+
+# -- the embedded worker ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [True, False])
+def test_an_embedded_worker_runs_what_was_put(tmp_path, start):
+    application = CallManagerMiddleware(
+        putting,
+        zodb_uri=f"file://{tmp_path}/Data.fs",
+        worker="embedded",
+        plugins={"echo": echo},
+    )
+    try:
+        if start:
+            application.start()
+        identifier = ask(application).text
+        response = ask(application, f"/_zasync/calls/{identifier}?wait=20")
+    finally:
+        application.stop()
+
+    assert response.json["state"] == "succeeded"
+    assert response.json["result"] == 1
+
+
+def test_starting_again_changes_nothing(db):
+    application = CallManagerMiddleware(quiet, db)
+    application.start()
+    process = application._process
+    application.start()
+
+    assert application._process is process
+    application.stop()
