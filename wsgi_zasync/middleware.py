@@ -74,10 +74,15 @@ class CallManagerMiddleware:
             raise ConfigurationError(
                 "anonymous = session is not available yet: write anonymous = no"
             )
+        TrustedHeader.of(settings.identity_header, settings.trusted_proxies)
         self.settings = settings
         self._app = app
         self._clock = clock or SystemClock()
         self._database = _lazy_database(settings)
+        if settings.worker == "embedded" and not self._database.is_configured:
+            raise ConfigurationError(
+                "worker = embedded needs a database of its own: give zodb_uri, zodb_conf or db"
+            )
         if settings.db is not None and settings.secret is None and not callable(settings.db):
             # What several processes share needs one secret: better told now than in a request.
             secrets_for(None, settings.db.storage)

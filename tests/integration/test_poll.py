@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 import pytest
 from webob import Request
 from ZODB import DB
 from ZODB.MappingStorage import MappingStorage
 
-from wsgi_zasync import Principal, get_manager
+from wsgi_zasync import Principal, Unauthorized, get_manager
+from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.web.csrf import make_token
 from wsgi_zasync.worker import Worker
 
@@ -399,6 +401,31 @@ def test_the_same_id_of_another_source_is_another_owner(db, wrap, ask):
     who[0] = Principal("ann", source="members")
 
     assert site.get(identifier).status_int == 404
+
+
+class Directory(DefaultPolicy):
+    """A policy that knows who is gone."""
+
+    gone: ClassVar = set()
+
+    def principal_now(self, principal, root):
+        if principal.id in self.gone:
+            raise Unauthorized(f"{principal.id} is gone")
+        return super().principal_now(principal, root)
+
+
+@pytest.mark.parametrize("tail", ["", "/result", "?wait=1"])
+def test_who_is_gone_sees_nothing_any_more(db, wrap, ask, tail, monkeypatch):
+    site = Site(db, wrap, ask, policy=Directory())
+    identifier = site.put()
+    assert site.get(identifier).status_int == 200
+
+    monkeypatch.setattr(Directory, "gone", {"ann"})
+
+    unknown = site.get("a-aaaaaaaaaaaaaaaa", tail)
+    assert everything(site.get(identifier, tail)) == everything(unknown)
+    assert site.get(identifier, method="DELETE", headers=MEANT).status_int == 404
+    assert site.ask("/_zasync/calls").status_int == 404
 
 
 # -- changing -------------------------------------------------------------------------------------

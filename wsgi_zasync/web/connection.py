@@ -131,9 +131,7 @@ class WSGIAccess:
         host = self._host()
         if host is not None:
             return owners.current(host)
-        if not self.own.is_open:
-            self._refuse_threads_connection()
-        return self.own.begin(self._surroundings.make_store).get()
+        return self.own.begin().get()
 
     def _host(self) -> Any | None:
         """The manager of whoever owns the transaction, or None if we do."""
@@ -194,7 +192,7 @@ class WSGIAccess:
         """
         txn, host = self.transaction(), self._host()
         if host is None:
-            return self.own.connection()
+            return self.own.connection(self._prepare)
         connection = self._known(txn, _APPLICATION)
         if connection is None:
             connection = self._hosts_connection(txn, host)
@@ -211,7 +209,7 @@ class WSGIAccess:
         """
         txn, host = self.transaction(), self._host()
         if host is None:
-            return calls_connection(self.own.connection())
+            return calls_connection(self.own.connection(self._prepare))
         connection = self._known(txn, _STORE)
         if connection is None:
             connection = self._hosts_store_connection(txn, host)
@@ -291,9 +289,13 @@ class WSGIAccess:
                 return found
         return None
 
+    def _prepare(self) -> None:
+        """Before our connection is opened: see that it is the right one, and find a store."""
+        self._refuse_threads_connection()
+        self._surroundings.make_store()
+
     def _refuse_threads_connection(self) -> None:
         """Raise if the application writes by the thread's transaction and did not say so."""
-        # Unlike get(), this makes no transaction where there is none.
         txn = owners.threads_transaction()
         if txn is None:
             return

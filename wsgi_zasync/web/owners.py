@@ -75,6 +75,7 @@ def is_current(manager: Any, txn: Any) -> bool:
 
 def threads_transaction() -> Any | None:
     """The transaction that this thread's ``transaction.manager`` is in, or None."""
+    # Unlike get(), this makes no transaction where there is none.
     return transaction.manager.manager._txn
 
 

@@ -105,6 +105,8 @@ class PollApplication:
         poll = _Poll(request, visitor, gate, self._deployment.clock, self._keys)
         try:
             return poll.answered(segments)
+        except Unauthorized:
+            return not_found()
         except TransientError:
             return problem(
                 503,
@@ -254,7 +256,7 @@ class _Poll:
             return not_found()
         except (CallNotFinal, CallIsFinal):
             return problem(409, "Not now", "The call is not in a state in which that can be done.")
-        except (Unauthorized, QuotaExceeded) as exc:
+        except QuotaExceeded as exc:
             return problem(403, "Not allowed", _says(exc))
         return empty(204) if seen is None else answer(seen.body, headers=_come_again(seen))
 

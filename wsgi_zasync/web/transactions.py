@@ -77,11 +77,8 @@ class OwnTransaction:
         """Whether a connection is open in it."""
         return self._connection is not None
 
-    def begin(self, before: Callable[[], None] | None = None) -> TransactionManager:
-        """Its manager; the transaction begins at the first time.
-
-        Args:
-            before: Called before the snapshot is taken.
+    def begin(self) -> TransactionManager:
+        """Its manager; the transaction begins at the first time, and no snapshot is taken yet.
 
         Raises:
             TransactionOver: It has ended, or the response has begun to go out.
@@ -92,16 +89,19 @@ class OwnTransaction:
                 "before the first part of the response is returned"
             )
         if self._manager is None:
-            if before is not None:
-                before()
             self._manager = TransactionManager(explicit=True)
             self._manager.begin()
         return self._manager
 
-    def connection(self) -> Any:
-        """The connection of this transaction, opened at first need."""
+    def connection(self, before: Callable[[], None] = lambda: None) -> Any:
+        """The connection of this transaction, opened at first need.
+
+        Args:
+            before: Called before it is opened, and so before the snapshot is taken.
+        """
         manager = self.begin()
         if self._connection is None:
+            before()
             self._connection = self._database().open(transaction_manager=manager)
         return self._connection
 

@@ -110,7 +110,11 @@ class Visitor:
         self._keys = keys
 
     def look(self, call_id: str) -> Seen | None:
-        """The call as it is now, or None if this user has none of that id."""
+        """The call as it is now, or None if this user has none of that id.
+
+        Raises:
+            Unauthorized: The policy says that the user is gone.
+        """
 
         def look(connection: Any) -> Seen | None:
             try:
@@ -189,5 +193,7 @@ class Visitor:
         return self._surroundings.any_database()
 
     def _manager(self, connection: Any) -> CallManager:
+        # Whoever was disabled sees nothing any more, whatever cookie is still good.
+        self._deployment.policy.principal_now(self.principal, connection.root())
         access = PollAccess(connection, self.principal, self._base_path, self._surroundings)
         return CallManager(access, self._deployment)
