@@ -13,13 +13,16 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import BuiltinFunctionType, FunctionType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from wsgi_zasync.errors import ConfigurationError
 
 T = TypeVar("T")
+
+#: Classes, functions and modules, of which nothing is ever shown.
+_MACHINERY = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 #: So many classes are remembered with the rules that hold for them.
 MOST_RESOLVED = 4_096
@@ -128,6 +131,8 @@ class _Exposer:
 
     def __call__(self, target: T) -> T:
         if isinstance(target, type):
+            if issubclass(target, _MACHINERY):
+                raise ConfigurationError(f"{target.__name__} is never open to expressions")
             _DECLARATIONS.add_class(target, self._class_rules(target))
             return target
         if type(target) in (FunctionType, BuiltinFunctionType):

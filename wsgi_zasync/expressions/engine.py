@@ -25,6 +25,8 @@ from wsgi_zasync.expressions.templates import Template
 #: Null bytes and halves of characters.
 _REFUSED = re.compile("[\0\ud800-\udfff]")
 
+_REFUSAL = "a character that no expression has"
+
 _PREFIX = re.compile(r"([a-zA-Z][a-zA-Z0-9_]*):")
 
 
@@ -90,8 +92,10 @@ class Compilation(ExpressionEngine):
     def compile_type(self, kind: str, literal: str, span: tuple[int, int]) -> Any:
         """A literal inside ``python:`` as an expression of one type."""
         place = self.text.find(literal, *span)
-        check_characters(literal, self.text)
-        with self.at(literal, place if place >= 0 else span[0]):
+        place = place if place >= 0 else span[0]
+        if _REFUSED.search(literal):
+            raise self.error(_REFUSAL, place)
+        with self.at(literal, place):
             self._depth += 1
             if self._depth > self.limits.nesting:
                 raise self.error(f"nested deeper than {self.limits.nesting}", 0, ResourceLimit)
@@ -126,13 +130,6 @@ class Compilation(ExpressionEngine):
         return compile_error(reason, self.text, offset, kind)
 
 
-def check_characters(text: str, whole: str) -> None:
-    """Refuse null bytes and halves of characters."""
-    found = _REFUSED.search(text)
-    if found:
-        raise compile_error("a character that no expression has", whole, found.start())
-
-
 def compile_text(text: Any, limits: Limits) -> Callable[[Operations], Any]:
     """Compile one text of exactly the type ``str``.
 
@@ -147,7 +144,9 @@ def compile_text(text: Any, limits: Limits) -> Callable[[Operations], Any]:
             f"longer than {limits.source} characters", text[: limits.source],
             limits.source, ResourceLimit,
         )  # fmt: skip
-    check_characters(text, text)
+    refused = _REFUSED.search(text)
+    if refused:
+        raise compile_error(_REFUSAL, text, refused.start())
     if not text.strip():
         raise compile_error("there is no expression", text, 0)
     try:

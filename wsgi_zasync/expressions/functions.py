@@ -164,8 +164,8 @@ def _list(run: Operations, values: Any = ()) -> list[Any]:
     return run.listed(values)
 
 
-def _map(run: Operations, function: Any, *values: Any) -> list[Any]:
-    rows = zip(*(run.listed(one) for one in values), strict=False)
+def _map(run: Operations, function: Any, first: Any, *others: Any) -> list[Any]:
+    rows = zip(*(run.listed(one) for one in (first, *others)), strict=False)
     return [run.call(function, row, {}) for row in rows]
 
 

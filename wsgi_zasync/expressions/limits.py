@@ -17,6 +17,9 @@ from wsgi_zasync.errors import ResourceLimit
 #: The clock is read once in this many steps.
 LOOK_EVERY = 2_000
 
+#: How many items are copied in the time of one step.
+ITEMS_PER_STEP = 4
+
 #: How many units of size are worked through in the time of one step.
 SIZE_PER_STEP = 128
 
@@ -69,7 +72,7 @@ class Budget:
         self._clock = clock
         self._steps_left = limits.steps
         self._size_left = limits.size
-        self._look_at = limits.steps - LOOK_EVERY
+        self._look_at = max(limits.steps - LOOK_EVERY, 0)
         # The clock starts when it is first looked at: short evaluations never do.
         self._deadline: float | None = None
 
@@ -109,6 +112,7 @@ class Budget:
         if count > self.limits.items:
             raise ResourceLimit(f"more than {self.limits.items} items")
         self.build(8 * count)
+        self.spend(count // ITEMS_PER_STEP)
 
     def integer(self, value: int) -> int:
         """The integer, if it is not too long."""
@@ -120,13 +124,13 @@ class Budget:
         """Say that an integer is or would become too long."""
         raise ResourceLimit(f"an integer of more than {self.limits.integer_bits} bits")
 
-    def pause(self) -> float:
-        """When exposed code begins, whose time is not counted."""
-        return 0.0 if self._deadline is None else self._clock.monotonic()
+    def pause(self) -> float | None:
+        """When exposed code begins, whose time is not counted; ``None`` if no time is yet."""
+        return None if self._deadline is None else self._clock.monotonic()
 
-    def resume(self, began: float) -> None:
+    def resume(self, began: float | None) -> None:
         """Exposed code has ended that began at `pause`."""
-        if self._deadline is not None and began:
+        if self._deadline is not None and began is not None:
             self._deadline += self._clock.monotonic() - began
 
     def _look(self, left: int) -> None:
