@@ -18,7 +18,7 @@ from .deployment import Deployment
 from .ports import Access
 from .security import Principal
 from .store import Store
-from .store.claims import claim
+from .store.claims import LanePool, claim
 from .store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,9 @@ class CallContext:
                 # Another transaction beside this one cannot claim in a store that is not there.
                 state.lane = claim(self.store.site, "maker")
             else:
-                state.lane = self.deployment.lanes.take(lambda: self.access.claim_lane(self.store))
+                state.pool = self.deployment.lanes.of(self.store.connection.db())
+                state.lane = state.pool.take(lambda: self.access.claim_lane(self.store))
+                self.store.own_lanes = state.pool.claimed()
         return state.lane
 
     def written(self, record: CallRecord, action: str) -> None:
@@ -79,6 +81,8 @@ class PutState:
         self.principal: Principal | None = None
         #: The lane that this transaction puts into.
         self.lane: int | None = None
+        #: Where it goes back to.
+        self.pool: LanePool | None = None
         #: The records of the puts, in order, for a replay after a conflict.
         self.puts: list[CallRecord] = []
         #: What is to be told of once it is committed, and to whom.
@@ -121,8 +125,8 @@ class PutState:
     def _ended(self, committed: bool) -> None:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
-        if lane is not None:
-            self._deployment.lanes.give_back(lane)
+        if lane is not None and self.pool is not None:
+            self.pool.give_back(lane)
         written, self.written = self.written, []
         if not committed or self.signal is None:
             return

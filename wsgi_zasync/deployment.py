@@ -18,7 +18,7 @@ from .ports import SecurityPolicy
 from .sealing import Sealer
 from .security import DefaultPolicy
 from .settings import Quotas
-from .store.claims import LanePool
+from .store.claims import LanePools
 
 
 class Headroom:
@@ -74,7 +74,7 @@ class Deployment:
     site: str = "main"
     #: Names that every callback expression sees, beside those of its call.
     exposed: Mapping[str, Any] = field(default_factory=dict)
-    lanes: LanePool = field(default_factory=LanePool)
+    lanes: LanePools = field(default_factory=LanePools)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headroom", Headroom(self.clock))

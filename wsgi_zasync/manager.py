@@ -258,10 +258,11 @@ class CallManager:
 
     def _context(self, owner: Principal) -> CallContext:
         connection = self._access.store_connection()
+        lanes = self._deployment.lanes.of(connection.db())
         return CallContext(
             access=self._access,
             deployment=self._deployment,
-            store=open_store(connection, self._deployment.site),
+            store=open_store(connection, self._deployment.site, own_lanes=lanes.claimed()),
             owner=owner,
         )
 

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from .root import Accepted, Running, Store, open_store
+from .accepting import Accepted
+from .root import Running, Store, open_store
 from .tallies import Tally
 
 __all__ = ["Accepted", "Running", "Store", "Tally", "open_store"]

@@ -14,6 +14,8 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
 
 from ..call import LANES
 from .root import Site
@@ -35,16 +37,19 @@ def claim(site: Site, token: str) -> int:
 
 
 class LanePool:
-    """The lanes that this process has claimed in one site, each used by one transaction a time."""
+    """Lanes that this process has claimed in one site, each used by one transaction at a time."""
 
     #: More lanes than this are not claimed by one process; transactions share them then.
     MAX_LANES = 8
 
     def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
-        self._pid = os.getpid()
         self._free: list[int] = []
         self._all: list[int] = []
+        self._pid = os.getpid()
 
     def take(self, claim_one: Callable[[], int]) -> int:
         """A lane that no other transaction of this process uses now.
@@ -52,8 +57,8 @@ class LanePool:
         Args:
             claim_one: Claims one more, in a transaction of its own.
         """
+        self._forget_after_fork()
         with self._lock:
-            self._forget_after_fork()
             if self._free:
                 return self._free.pop()
             if len(self._all) >= self.MAX_LANES:
@@ -66,12 +71,32 @@ class LanePool:
 
     def give_back(self, lane: int) -> None:
         """The transaction that took the lane is over."""
+        self._forget_after_fork()
         with self._lock:
-            self._forget_after_fork()
             if lane in self._all and lane not in self._free:
                 self._free.append(lane)
 
+    def claimed(self) -> tuple[int, ...]:
+        """The lanes that this process has claimed.
+
+        A transaction that was open before a claim does not see it in the store; its own puts
+        are there all the same.
+        """
+        self._forget_after_fork()
+        return tuple(self._all)
+
     def _forget_after_fork(self) -> None:
+        # Before the lock is touched: another thread of the parent may have held it in the fork.
         if self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._free, self._all = [], []
+            self._begin()
+
+
+class LanePools:
+    """The pools of this process, one for each database: a claim in one is none in another."""
+
+    def __init__(self) -> None:
+        self._pools: WeakKeyDictionary[Any, LanePool] = WeakKeyDictionary()
+
+    def of(self, database: Any) -> LanePool:
+        """The pool of a ``ZODB.DB``, made at first need."""
+        return self._pools.setdefault(database, LanePool())

@@ -26,11 +26,17 @@ def owner_key(owner: tuple[str, str]) -> str:
 class IndexSegment(Persistent):
     """Up to SEGMENT_SIZE calls of one owner in one lane, and their mailbox."""
 
-    def __init__(self, bytes_before: int) -> None:
+    #: The shortest ``keep`` of its calls, of those that have one of their own.
+    shortest_keep: float | None = None
+
+    def __init__(self, bytes_before: int, first_created: int) -> None:
         #: None where a call was forgotten after the segment was full.
         self.calls: tuple[CallRecord | None, ...] = ()
         #: Bytes that all calls up to here counted for when they were put.
         self.bytes_put = bytes_before
+        #: When the first and the last of its calls were put, in microseconds.
+        self.first_created = first_created
+        self.last_created = first_created
         self.mailbox = Mailbox()
 
 
@@ -42,20 +48,34 @@ class OwnerIndex(Persistent):
         self.segments: IOBTree = IOBTree()
 
     def append(self, record: CallRecord) -> tuple[int, int]:
-        """Add a call at the end; returns its segment and position."""
+        """Add a call at the end; returns its segment and position.
+
+        The calls here are in the order of their ``created``, each later than the one before:
+        a call put in the same microsecond, or while the clock went back, counts as put one
+        microsecond after its predecessor. What lists calls in parts relies on it.
+        """
         if self.segments:
             number = self.segments.maxKey()
             tail = self.segments[number]
+            if record.created <= tail.last_created:
+                record.created = tail.last_created + 1
             if len(tail.calls) >= SEGMENT_SIZE:
                 number += 1
-                tail = self.segments[number] = IndexSegment(tail.bytes_put)
+                tail = self.segments[number] = IndexSegment(tail.bytes_put, record.created)
         else:
-            number, tail = 0, IndexSegment(0)
+            number, tail = 0, IndexSegment(0, record.created)
             self.segments[number] = tail
         tail.calls += (record,)
         tail.bytes_put += record.size
+        tail.last_created = record.created
+        if record.keep is not None and record.keep < (tail.shortest_keep or record.keep + 1):
+            tail.shortest_keep = record.keep
         record.mailbox = tail.mailbox
         return number, len(tail.calls) - 1
+
+    def count_more(self, size: int) -> None:
+        """Count bytes that a call put in this very transaction has got since."""
+        self.segments[self.segments.maxKey()].bytes_put += size
 
     def at(self, segment: int, position: int) -> CallRecord | None:
         """The call at a place, or None."""
@@ -87,8 +107,7 @@ class OwnerIndex(Persistent):
         """
         for number in reversed(self.segments.keys()):
             segment = self.segments[number]
-            first = next((call for call in segment.calls if call is not None), None)
-            if first is None or (before is not None and first.created > before):
+            if before is not None and segment.first_created > before:
                 continue
             yield from (call for call in reversed(segment.calls) if call is not None)
 
@@ -108,6 +127,14 @@ class OwnerIndex(Persistent):
             return
         calls = list(found.calls)
         calls[position] = None
-        found.calls = tuple(None if c is None or c.forgotten else c for c in calls)
-        if not any(found.calls):
+        found.calls = tuple(calls)
+        self.tidy(segment)
+
+    def tidy(self, segment: int) -> None:
+        """Drop from a full segment what was erased while it was the last one."""
+        found = self.segments[segment]
+        left = tuple(None if call is None or call.forgotten else call for call in found.calls)
+        if not any(call is not None for call in left):
             del self.segments[segment]
+        elif left != found.calls:
+            found.calls = left

@@ -110,4 +110,9 @@ class Lane(Persistent):
 
     def last_written(self) -> bytes:
         """The serial of the newest entry; lanes long unused have the smallest."""
-        return max((inbox.tail._p_serial for inbox in self.inboxes.values()), default=b"")
+        serials = []
+        for inbox in self.inboxes.values():
+            # A ghost has no serial of its own yet.
+            inbox.tail._p_activate()
+            serials.append(inbox.tail._p_serial)
+        return max(serials, default=b"")

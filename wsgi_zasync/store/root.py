@@ -18,13 +18,12 @@ from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
-from transaction.interfaces import TransientError
-from ZODB.POSException import StorageError
 
 from ..call import LANES, CallRecord, Place, not_found
-from ..errors import ConfigurationError
+from ..errors import CallNotFound, ConfigurationError
 from . import tallies
 from .accepted import Publication, WorkerArea
+from .accepting import Accepted, accept
 from .index import OwnerIndex, owner_key
 from .lanes import Lane
 from .mailbox import Mail, Mailbox
@@ -82,26 +81,24 @@ class Running:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """What one accept brought."""
-
-    #: Calls to run now; with the notes after them, they are in the area's chunk ``chunk``.
-    calls: tuple[CallRecord, ...]
-    chunk: int | None
-    #: Final calls that need a look: pending callbacks, late mail.
-    notes: tuple[CallRecord, ...]
-    #: Put aside, because no plugin of their name is known here.
-    parked: tuple[CallRecord, ...] = ()
-    #: Records that cannot be loaded, with the reason; they stay where they are, unread.
-    broken: tuple[tuple[bytes, str], ...] = ()
-
-
-def open_store(connection: Any, site: str = "main", *, create: bool = True) -> Store:
+def open_store(
+    connection: Any,
+    site: str = "main",
+    *,
+    create: bool = True,
+    own_lanes: Iterable[int] = (),
+) -> Store:
     """The store of the connection's database.
 
     Its structure is made in this transaction if it is not there. Two transactions that both
     make it conflict, once in the life of a database.
+
+    Args:
+        connection: An open ZODB connection.
+        site: The part of the store.
+        create: Whether to make what is not there.
+        own_lanes: The lanes that this process has claimed: this transaction may be older than
+            the claim of the lane that it puts into.
 
     Raises:
         ConfigurationError: A newer version of this package wrote it; or it is missing and
@@ -121,16 +118,22 @@ def open_store(connection: Any, site: str = "main", *, create: bool = True) -> S
             "at most: upgrade this process"
         )
     if site not in found.sites:
+        if not create:
+            raise ConfigurationError(
+                f"this database has no calls of the site {site!r} yet: nothing was ever put there"
+            )
         found.sites[site] = Site(site)
-    return Store(connection, found.sites[site])
+    return Store(connection, found.sites[site], own_lanes)
 
 
 class Store:
     """The calls of one site, seen through one connection; never kept over transactions."""
 
-    def __init__(self, connection: Any, site: Site) -> None:
+    def __init__(self, connection: Any, site: Site, own_lanes: Iterable[int] = ()) -> None:
         self.connection = connection
         self.site = site
+        #: Lanes that may have calls although this transaction does not see their claims.
+        self.own_lanes = tuple(own_lanes)
 
     # -- putting ------------------------------------------------------------------------
 
@@ -201,7 +204,11 @@ class Store:
         """
         if not isinstance(call_id, str):
             raise not_found(repr(call_id))
-        place = Place.decoded(call_id.partition("-")[0])
+        try:
+            place = Place.decoded(call_id.partition("-")[0])
+        except CallNotFound:
+            # One text for all: it names the whole of what was asked for.
+            raise not_found(call_id) from None
         index = self.site.lanes[place.lane].owners.get(owner_key(owner))
         record: CallRecord | None = (
             None if index is None else index.at(place.segment, place.position)
@@ -231,7 +238,7 @@ class Store:
         """How many calls the owner has."""
         key = owner_key(owner)
         indexes = list(self._indexes(owner))
-        trees = [self.site.lanes[number].tallies for number in self.site.claims]
+        trees = [self.site.lanes[number].tallies for number in self._used_lanes()]
         for area in self.site.workers.values():
             trees += [area.tallies, *area.thread_tallies]
         return tallies.summed(
@@ -242,16 +249,24 @@ class Store:
 
     def _indexes(self, owner: tuple[str, str]) -> Iterator[OwnerIndex]:
         key = owner_key(owner)
-        for number in self.site.claims:
+        for number in self._used_lanes():
             index = self.site.lanes[number].owners.get(key)
             if index is not None:
                 yield index
 
+    def _used_lanes(self) -> list[int]:
+        return sorted({*self.site.claims, *self.own_lanes})
+
     def _is_shown(self, record: CallRecord) -> bool:
         if record.forgotten:
             return False
-        gone = self.site.gone.get(owner_key(record.owner)) if self.site.gone else None
+        gone = self.gone_since(record.owner)
         return gone is None or record.created > gone
+
+    def gone_since(self, owner: tuple[str, str]) -> int | None:
+        """Until when (microseconds) the owner's earlier calls are hidden; None: nothing is."""
+        since: int | None = self.site.gone.get(owner_key(owner)) if self.site.gone else None
+        return since
 
     def running(self, record: CallRecord) -> Running | None:
         """What the workers' boards say of a call: None if it does not run (or not for long)."""
@@ -303,6 +318,8 @@ class Store:
         mailbox = self.mailbox(record)
         if mailbox is not None:
             mailbox.clear(position)
+        if not record.ancestor and self.site.descendants:
+            self.site.descendants.pop(record.id, None)
         record.erase()
         index = self.site.lanes[lane].owners.get(key)
         if index is not None:
@@ -349,56 +366,7 @@ class Store:
         themselves, but for calls with a ``unique`` key: a put that returns such a call as its
         own reads it, and must conflict with this.
         """
-        calls = area.take_due(now, limit)
-        calls += self.unpark(plugins, limit - len(calls))
-        for inbox in self._inboxes(lanes, queues):
-            if len(calls) >= limit:
-                break
-            if inbox.cursor.waiting():
-                calls += inbox.cursor.take(limit - len(calls))
-        if len(calls) > 1:
-            self.connection.prefetch(calls)
-        known = frozenset(plugins)
-        run: dict[bytes, CallRecord] = {}
-        notes: dict[bytes, CallRecord] = {}
-        parked: list[CallRecord] = []
-        broken: list[tuple[bytes, str]] = []
-        for record in calls:
-            try:
-                record._p_activate()
-            except (TransientError, StorageError):
-                raise
-            except Exception as exc:  # noqa: BLE001 - one unreadable record must not stop others
-                broken.append((record._p_oid, f"{type(exc).__name__}: {exc}"))
-                continue
-            if record.forgotten:
-                continue
-            if record.is_final:
-                notes[record._p_oid] = record
-            elif record.due is not None and record.due > now:
-                area.wait(record, record.due)
-            elif record.plugin not in known:
-                self.park(record)
-                parked.append(record)
-            else:
-                run[record._p_oid] = record
-                if record.unique is not None:
-                    record._p_changed = True
-        chunk = area.keep([*run.values(), *notes.values()])
-        return Accepted(
-            tuple(run.values()), chunk, tuple(notes.values()), tuple(parked), tuple(broken)
-        )
-
-    def _inboxes(self, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:
-        """The inboxes in the order of their priority, lanes in the order given."""
-        found = [self.site.lanes[number] for number in lanes]
-        names = list(queues)
-        for priority in range(3):
-            for lane in found:
-                for queue in names:
-                    inbox = lane.inboxes.get((queue, priority))
-                    if inbox is not None:
-                        yield inbox
+        return accept(self, area, lanes, queues, plugins, limit, now)
 
     def claimed_lanes(self) -> list[int]:
         """The lanes that anything was ever put in."""

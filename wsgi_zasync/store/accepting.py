@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Accepting: what one worker takes in one transaction, from where, and what becomes of each.
+
+Every entry that is taken ends in exactly one place that is written in the same transaction: the
+worker's chunk, its waiting calls, or what is put aside. So none is lost, and none is in two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from transaction.interfaces import TransientError
+from ZODB.POSException import StorageError
+
+from ..call import CallRecord
+from .accepted import WorkerArea
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What one accept brought."""
+
+    #: Calls to run now; with the notes after them, they are in the area's chunk ``chunk``.
+    calls: tuple[CallRecord, ...]
+    chunk: int | None
+    #: Final calls that need a look: pending callbacks, late mail.
+    notes: tuple[CallRecord, ...]
+    #: Put aside, because no plugin of their name is known here.
+    parked: tuple[CallRecord, ...] = ()
+    #: Records that cannot be loaded, with the reason; they are put aside under no plugin.
+    broken: tuple[tuple[bytes, str], ...] = ()
+
+
+def accept(
+    store: Any,
+    area: WorkerArea,
+    lanes: Iterable[int],
+    queues: Iterable[str],
+    plugins: Iterable[str],
+    limit: int,
+    now: int,
+) -> Accepted:
+    """Take up to ``limit`` entries; see ``Store.accept``."""
+    known = frozenset(plugins)
+    run: dict[bytes, CallRecord] = {}
+    notes: dict[bytes, CallRecord] = {}
+    parked: list[CallRecord] = []
+    broken: list[tuple[bytes, str]] = []
+    for record in _taken(store, area, lanes, queues, known, limit, now):
+        reason = _why_unreadable(record)
+        if reason is not None:
+            broken.append((record._p_oid, reason))
+            # No plugin has an empty name, so nobody takes it up from there by itself.
+            store.site.parked[("", record._p_oid.hex())] = record
+        elif record.forgotten:
+            continue
+        elif record.is_final:
+            notes[record._p_oid] = record
+        elif record.due is not None and record.due > now:
+            area.wait(record, record.due)
+        elif record.plugin not in known:
+            store.park(record)
+            parked.append(record)
+        else:
+            run[record._p_oid] = record
+            if record.unique is not None:
+                record._p_changed = True
+    chunk = area.keep([*run.values(), *notes.values()])
+    return Accepted(tuple(run.values()), chunk, tuple(notes.values()), tuple(parked), tuple(broken))
+
+
+def _taken(
+    store: Any,
+    area: WorkerArea,
+    lanes: Iterable[int],
+    queues: Iterable[str],
+    plugins: Iterable[str],
+    limit: int,
+    now: int,
+) -> list[CallRecord]:
+    calls = area.take_due(now, limit)
+    calls += store.unpark(plugins, limit - len(calls))
+    for inbox in _inboxes(store.site, lanes, queues):
+        if len(calls) >= limit:
+            break
+        if inbox.cursor.waiting():
+            calls += inbox.cursor.take(limit - len(calls))
+    if len(calls) > 1:
+        store.connection.prefetch(calls)
+    return calls
+
+
+def _why_unreadable(record: CallRecord) -> str | None:
+    try:
+        record._p_activate()
+    except (TransientError, StorageError) as exc:
+        # The storage is away. But a record that is not there is the record's own trouble.
+        if not isinstance(exc, KeyError):
+            raise
+        return f"{type(exc).__name__}: {exc}"
+    except Exception as exc:  # noqa: BLE001 - one unreadable record must not stop others
+        return f"{type(exc).__name__}: {exc}"
+    return None
+
+
+def _inboxes(site: Any, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:
+    """The inboxes in the order of their priority, lanes in the order given."""
+    found = [site.lanes[number] for number in lanes]
+    names = list(queues)
+    for priority in range(3):
+        for lane in found:
+            for queue in names:
+                inbox = lane.inboxes.get((queue, priority))
+                if inbox is not None:
+                    yield inbox
