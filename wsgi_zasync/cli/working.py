@@ -26,7 +26,7 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
     stopping = Event()
     with on_stop(stopping.set):
         worker = Worker.from_settings(settings)
-        worker.start()
+        worker.start(watchdog=True)
         if settings.secret is not None:
             settings.secret.remove_from_environment()
         logger.info("worker %s is at work", worker.name)

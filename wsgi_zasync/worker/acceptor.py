@@ -107,7 +107,7 @@ class Acceptor:
         self._completion = completion
         self._beginning = beginning
         self.lanes = lanes
-        self._name = name
+        self.name = name
         self.queues = queues
         self._plugins = plugins
         self._threads = threads
@@ -175,7 +175,7 @@ class Acceptor:
         """Begin anew with an empty area."""
         with self.desk.transaction() as transaction:
             store = self.desk.open_store()
-            area = store.register_worker(self._name, self._plugins, self.queues, self._threads)
+            area = store.register_worker(self.name, self._plugins, self.queues, self._threads)
             area.board.host = os.uname().nodename
             area.board.pid = os.getpid()
             store.connection.add(area)
@@ -188,7 +188,7 @@ class Acceptor:
         desk = Desk(self._db, self._deployment.site)
         try:
             with desk.transaction() as transaction:
-                lane = claim(desk.open_store().site, f"{self._name}/{os.getpid()}")
+                lane = claim(desk.open_store().site, f"{self.name}/{os.getpid()}")
                 self.commit(transaction)
                 return lane
         finally:

@@ -64,8 +64,16 @@ class Watch:
         self._seen.clear()
         self._last = None
 
-    def look(self, areas: Iterable[WorkerArea], own_key: str) -> dict[str, bytes]:
-        """The keys of the areas whose workers are dead, and the boards' serials."""
+    def look(
+        self, areas: Iterable[WorkerArea], own_key: str, predecessor: str | None = None
+    ) -> dict[str, bytes]:
+        """The keys of the areas whose workers are dead, and the boards' serials.
+
+        Args:
+            areas: All that are registered.
+            own_key: Of our own area.
+            predecessor: The name of a worker that is dead because we took its place.
+        """
         now = self._clock.monotonic()
         step = 0.0 if self._last is None else min(now - self._last, self._longest_step)
         self._last = now
@@ -82,7 +90,8 @@ class Watch:
             else:
                 seen.unchanged_seconds += step
             self._seen[area.key] = seen
-            if board.released or seen.unchanged_seconds >= self._dead_after:
+            still = seen.unchanged_seconds >= self._dead_after
+            if still or board.released or area.name == predecessor:
                 dead[area.key] = seen.serial
         return dead
 
@@ -109,6 +118,8 @@ class Rescuer:
         self._clock = clock
         self._watch = watch
         self._random = Random()
+        #: Only once: two processes that were given one name must not fight for ever.
+        self._predecessor: str | None = acceptor.name
 
     def look(self) -> list[Adopted]:
         """Take over from all that are dead; call it after a commit of our own.
@@ -118,7 +129,9 @@ class Rescuer:
         """
         with self._acceptor.desk.transaction() as transaction:
             writing = self._acceptor.writing(transaction)
-            dead = self._watch.look(writing.store.areas(), writing.area.key)
+            areas = writing.store.areas()
+            dead = self._watch.look(areas, writing.area.key, self._predecessor)
+            self._predecessor = None
         return [
             self._adopted(numbers)
             for key, serial in dead.items()

@@ -32,8 +32,10 @@ from .lanes import LaneShare
 from .rescuer import Rescuer, Watch
 from .watchdog import Watchdog
 
-#: Seconds between two signs of life on our board.
+#: Seconds between two signs of life on our board, at most; and how many of them fit into the
+#: time after which a worker is dead.
 BEAT_SECONDS = 5.0
+BEATS_BEFORE_DEATH = 3
 
 #: Seconds between two looks at progress, if anything runs long enough to be on the board.
 PROGRESS_SECONDS = 2.0
@@ -117,6 +119,7 @@ class Service:
         self._board: RunningOnBoard = {}
         self._mailboxes: frozenset[bytes] = frozenset()
         self._watched: frozenset[bytes] = frozenset()
+        self._beat_seconds = min(BEAT_SECONDS, settings.dead_after / BEATS_BEFORE_DEATH)
         self._next_beat = self._next_progress = self._next_poll = 0.0
         self._next_due: int | None = None
         self._more = True
@@ -256,7 +259,7 @@ class Service:
                 self._next_poll = now + self._settings.safety_poll
         if work.board is not None:
             self._board = work.board
-            self._next_beat = now + BEAT_SECONDS
+            self._next_beat = now + self._beat_seconds
             self._next_progress = now + PROGRESS_SECONDS
             self._mailboxes = self.acceptor.mailboxes(work.board)
             if work.board:

@@ -11,7 +11,7 @@ from wsgi_zasync.worker.rescuer import Watch
 
 def area(key="w1", serial=b"1", released=False):
     board = SimpleNamespace(_p_serial=serial, released=released, _p_activate=lambda: None)
-    return SimpleNamespace(key=key, board=board)
+    return SimpleNamespace(key=key, name=f"name of {key}", board=board)
 
 
 def watch(clock, longest_step=7.5):
@@ -67,3 +67,9 @@ def test_who_has_stopped_in_good_order_is_taken_over_at_once():
 
 def test_nobody_takes_over_from_himself():
     assert watch(FakeClock()).look([area("me", released=True)], "me") == {}
+
+
+def test_who_took_the_place_of_a_worker_takes_over_from_it_at_once():
+    found = watch(FakeClock()).look([area(), area("w2")], "me", "name of w1")
+
+    assert found == {"w1": b"1"}

@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Workers, producers and the ZEO server are killed at random moments; nothing is lost or doubled.
+
+The short run is part of ``make test``; the long one is ``make chaos``. Both report their counts.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from actors import open_db, prepare
+
+from wsgi_zasync.store import open_store
+
+ACTORS = Path(__file__).with_name("actors.py")
+ROOT = Path(__file__).parents[2]
+
+
+class Arena:
+    """A ZEO server, producers and workers in processes of their own."""
+
+    def __init__(self, directory, *, calls, dead_after, seed):
+        self.directory = directory
+        self.socket = str(directory / "zeo.sock")
+        self.calls = calls
+        self.dead_after = dead_after
+        self.random = random.Random(seed)
+        self.processes = {}
+        self.kills = Counter()
+        self.log = open(directory / "log", "ab")  # noqa: SIM115 - closed by close()
+        self.start("zeo")
+        db = open_db(self.socket)
+        prepare(db, self.producers)
+        self.db = db
+
+    producers = ("p0", "p1")
+    workers = ("w0", "w1", "w2")
+
+    def start(self, name):
+        """Start a process, or start it again."""
+        if name == "zeo":
+            Path(self.socket).unlink(missing_ok=True)
+            file = str(self.directory / "Data.fs")
+            command = ["-m", "ZEO.runzeo", "-a", self.socket, "-f", file]
+        elif name in self.producers:
+            share = self.calls // len(self.producers)
+            command = [str(ACTORS), "producer", self.socket, name, str(share)]
+        else:
+            named = "named" if name == "w0" else "anonymous"
+            command = [str(ACTORS), "worker", self.socket, name, str(self.dead_after), named]
+        environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, *command], stdout=self.log, stderr=self.log, env=environ
+        )
+
+    def kill(self, name):
+        """Kill a process at once, and start it again."""
+        process = self.processes[name]
+        if process.poll() is not None and name in self.producers:
+            return
+        process.kill()
+        process.wait()
+        kind = "server" if name == "zeo" else "producer" if name in self.producers else "worker"
+        self.kills[kind] += 1
+        self.start(name)
+
+    def look(self):
+        """How many calls are put and how many have ended."""
+        with self.db.transaction() as connection:
+            store = open_store(connection)
+            tallies = [store.tally(("", name)) for name in self.producers]
+            put = sum(len(tree) for tree in connection.root()["ledger"].values())
+            return put, put - sum(tally.open for tally in tallies)
+
+    def is_done(self):
+        try:
+            put, ended = self.look()
+        except Exception:  # the server may be away
+            return False
+        return put == ended == self.calls
+
+    def wait_until_done(self, seconds):
+        until = time.monotonic() + seconds
+        pause = threading.Event()
+        while not self.is_done():
+            assert time.monotonic() < until, f"stuck at {self.look()} of {self.calls}"
+            pause.wait(0.2)
+
+    def close(self):
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+        self.db.close()
+        self.log.close()
+
+    def counts(self):
+        """Everything that can be wrong, counted."""
+        with self.db.transaction() as connection:
+            root = connection.root()
+            effects = {k: n for tree in root["effects"] for k, n in tree.items()}
+            ledger = {i for tree in root["ledger"].values() for i in tree.values()}
+            store = open_store(connection)
+            records = [r for name in self.producers for r in store.oldest(("", name))]
+            states = Counter(record.state for record in records)
+            ids = {record.id for record in records}
+            return {
+                "calls": len(records),
+                "entered": len(ledger),
+                "lost": len(ledger - ids),
+                "appeared": len(ids - ledger),
+                "without effect": len(ids - set(effects)),
+                "effects doubled": sum(n != 1 for n in effects.values()),
+                "callbacks not done": sum(
+                    callback.state != "done" for r in records for callback in r.all_callbacks()
+                ),
+                **{f"state {state}": count for state, count in states.items()},
+            }
+
+
+def run(directory, capsys, *, calls, workers, producers, servers, dead_after, pause, seed=7):
+    began = time.monotonic()
+    arena = Arena(directory, calls=calls, dead_after=dead_after, seed=seed)
+    try:
+        for name in (*arena.producers, *arena.workers):
+            arena.start(name)
+        kills = (
+            [arena.random.choice(arena.workers) for _ in range(workers)]
+            + [arena.random.choice(arena.producers) for _ in range(producers)]
+            + ["zeo"] * servers
+        )
+        arena.random.shuffle(kills)
+        moment = threading.Event()
+        for name in kills:
+            moment.wait(arena.random.uniform(0.2, 1.0) * pause)
+            arena.kill(name)
+        arena.wait_until_done(120)
+        counts = arena.counts()
+    finally:
+        arena.close()
+    with capsys.disabled():
+        print(f"\n{dict(arena.kills)} in {time.monotonic() - began:.0f} s: {counts}")
+    assert counts["calls"] == counts["entered"] == counts["state succeeded"] == calls
+    wrong = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
+    assert {name: counts[name] for name in wrong} == dict.fromkeys(wrong, 0)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_or_doubled_when_processes_are_killed(tmp_path, capsys):
+    run(tmp_path, capsys, calls=400, workers=8, producers=3, servers=1, dead_after=3.0, pause=1.2)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3000)
+def test_nothing_is_lost_or_doubled_under_a_hundred_kills(tmp_path, capsys):
+    run(
+        tmp_path,
+        capsys,
+        calls=5000,
+        workers=100,
+        producers=50,
+        servers=10,
+        dead_after=15.0,
+        pause=1.5,
+    )
