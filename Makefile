@@ -11,13 +11,16 @@ DECLARED = pyproject.toml setup.py
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format coverage chaos bench docs system-deps clean
+.PHONY: help demo demo-zeo test lint format coverage chaos bench docs system-deps clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
-demo: $(VENV)/.installed  ## serve the demo application on http://127.0.0.1:8080 (Ctrl-C ends it)
-	$(RUN) -m wsgi_zasync demo $(ARGS)
+demo: $(VENV)/.installed  ## serve the demo application on http://127.0.0.1:8080, or PORT=
+	@$(RUN) -m wsgi_zasync demo $(if $(PORT),--port $(PORT)) $(ARGS)
+
+demo-zeo: $(VENV)/.installed  ## the same as three processes: ZEO server, web and worker
+	@$(RUN) -m wsgi_zasync demo --processes $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.installed-test system-deps  ## run all tests but the long chaos runs
 	$(RUN) -m pytest -m "not chaos" $(ARGS)

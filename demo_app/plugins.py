@@ -55,7 +55,7 @@ def report(attempt: Any, shelf: Shelf) -> dict[str, Any] | None:
     ``[plugin:shelf.report]``), so that one can watch it and cancel it.
     """
     links = shelf.newest()
-    pause = float(attempt.settings.get("seconds", "8")) / max(1, len(links))
+    pause = float(attempt.settings.get("seconds", "6")) / max(1, len(links))
     sites: Counter[str] = Counter()
     words: Counter[str] = Counter()
     for number, link in enumerate(links or [None]):

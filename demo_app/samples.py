@@ -16,7 +16,7 @@ from webob import Request, Response
 _PAGES = Path(__file__).parent / "samples"
 
 #: Seconds that the slow page takes.
-SLOW_SECONDS = 4.0
+SLOW_SECONDS = 3.0
 
 #: Name to what it is for; the order is that of the page.
 SAMPLES = {
@@ -24,7 +24,7 @@ SAMPLES = {
     "tides": "One with a title in many scripts",
     "markup": "One whose title looks like markup",
     "moved": "One that redirects",
-    "slow": "One that takes four seconds",
+    "slow": "One that takes three seconds",
     "missing": "One that is not there",
 }
 

@@ -7,13 +7,14 @@ the right order: the worker before its database.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 
 from ..clock import SystemClock
 from ..errors import ConfigurationError
@@ -49,7 +50,7 @@ def zeo_process(directory: Path) -> Iterator[None]:
     path.unlink(missing_ok=True)
     kept_secret(directory / SECRET)
     command = ["-m", "ZEO.runzeo", "-a", str(path), "-f", str(directory / STORAGE)]
-    with _process("ZEO server", command, directory) as process:
+    with _process("ZEO server", command) as process:
         clock = SystemClock()
         until = clock.monotonic() + BEGIN_SECONDS
         while not _answers(path):
@@ -65,31 +66,41 @@ def zeo_process(directory: Path) -> Iterator[None]:
 @contextmanager
 def worker_process(file: Path) -> Iterator[None]:
     """A worker on ``[worker:main]`` of a file."""
-    with _process("worker", ["-m", "wsgi_zasync", "worker", str(file)], file.parent):
+    with _process("worker", ["-m", "wsgi_zasync", "worker", str(file)]):
         yield
 
 
 @contextmanager
-def _process(what: str, arguments: list[str], directory: Path) -> Iterator[subprocess.Popen[bytes]]:
-    # Whatever it makes is this user's alone.
+def _process(what: str, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         start_new_session=True,
+        # Whatever it makes is this user's alone.
         umask=0o077,
         stdin=subprocess.DEVNULL,
-        cwd=directory,
-        env=None,
+        # It finds the same modules as this process, the demo's among them.
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     print(f"  {what}: process {process.pid}", flush=True)
+    ending = Event()
+    Thread(target=_watch, args=(what, process, ending), daemon=True).start()
     try:
         yield process
     finally:
+        ending.set()
         process.terminate()
         try:
             process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _watch(what: str, process: subprocess.Popen[bytes], ending: Event) -> None:
+    """Say when a process ends that should not."""
+    code = process.wait()
+    if not ending.is_set():
+        print(f"  {what}: process {process.pid} has ended with code {code}", flush=True)
 
 
 def _answers(path: Path) -> bool:
