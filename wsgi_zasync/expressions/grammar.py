@@ -63,9 +63,12 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
     try:
         tree = ast.parse(source, "<expression>", "eval")
     except SyntaxError as failure:
-        column = (failure.offset or 1) - 1 if failure.lineno in (None, 0, 1) else 0
+        # At the end of the text Python says 0.
+        column = (failure.offset or len(source) + 1) - 1
         raise engine.error(failure.msg, offset + column) from None
-    except (ValueError, MemoryError, RecursionError, OverflowError):
+    except (MemoryError, RecursionError):
+        raise too_deep(engine, offset) from None
+    except (ValueError, OverflowError):
         raise engine.error("this is no expression", offset) from None
     return tree.body
 

@@ -38,7 +38,7 @@ BASE_NAMES: dict[str, Any] = {"nothing": None, "default": DEFAULT}
 class Operations(Members):
     """One evaluation: the names, what is left of the budget, whose rights count."""
 
-    __slots__ = ("local", "names")
+    __slots__ = ("local", "names", "rendering")
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class Operations(Members):
     ) -> None:
         super().__init__(principal, policy, author, limits, clock)
         self.names = names if type(names) is dict else dict(names)
+        #: How many templates are being rendered, inside one another.
+        self.rendering = 0
         #: The loop variables of comprehensions, by the number that the compiler gave.
         self.local: dict[int, Any] = {}
 

@@ -43,6 +43,9 @@ from wsgi_zasync.expressions.values import DEFAULT, NoneType
 #: Where a template keeps the evaluation; no ``tal:define`` can set such a name.
 _RUN = "__zasync_run"
 
+#: So many templates may be rendered inside one another.
+MOST_NESTED = 8
+
 #: What Chameleon may hold itself.
 _BARE = frozenset({str, int, float, bool, NoneType})
 
@@ -221,8 +224,11 @@ class GuardedTemplate(PageTemplate):
             "repeat": Repeats(),
             "target_language": None,
         }
+        if run.rendering >= MOST_NESTED:
+            raise ResourceLimit(f"more than {MOST_NESTED} templates inside one another")
         output = _Output(run)
         places: dict[str, Any] = {}
+        run.rendering += 1
         try:
             self._render(output, Scope(names), places, target_language=None)
         except (ExpressionError, Unauthorized) as failure:
@@ -230,10 +236,15 @@ class GuardedTemplate(PageTemplate):
         except Exception as failure:
             error = ExpressionError(f"cannot be rendered ({type(failure).__name__})")
             raise self._placed(error, places) from failure
+        finally:
+            run.rendering -= 1
         return "".join(output)
 
     def _placed(self, failure: ZasyncError, places: dict[str, Any]) -> ZasyncError:
-        """The error with the template's name and the line in it, and nothing else."""
+        """The error with the innermost template's name and line in front of its text."""
+        if getattr(failure, "template", None):
+            return failure
+        failure.template = self.filename  # type: ignore[attr-defined]
         found = places.get("__error__")
         line, column = (found[0][1], found[0][2] + 1) if found else (None, None)
         where = f"template:{self.filename}" + (f", line {line}" if line else "")
@@ -242,8 +253,13 @@ class GuardedTemplate(PageTemplate):
         return failure
 
 
-def _untranslated(msgid: Any, default: Any = None, **_: Any) -> str:
-    return str(msgid if default is None else default)
+def _untranslated(
+    msgid: Any, default: Any = None, mapping: dict[str, str] | None = None, **_: Any
+) -> str:
+    """The text itself: templates of callbacks are in one language."""
+    text = str(msgid if default is None else default)
+    known = mapping or {}
+    return re.sub(r"\$\{(\w+)\}", lambda found: known.get(found[1], found[0]), text)
 
 
 def _check_node(node: Any, structure: bool) -> None:
