@@ -271,6 +271,8 @@ class _Process:
     ) -> Iterable[bytes]:
         """``calls.serve``: our addresses, for the user that the application has set."""
         principal = manager.principal
+        if principal is not None:
+            access.learn_database()
         path = self._path_under_prefix(environ)
         if path is None:
             path, base_path = environ.get("PATH_INFO", ""), mounted_at(environ)

@@ -11,6 +11,8 @@ from ZODB import DB
 from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import get_manager
+from wsgi_zasync.store import open_store
+from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.web import poll as poll_module
 from wsgi_zasync.worker import Worker
 
@@ -58,8 +60,8 @@ class Site:
             def __init__(self, signal):
                 self.signal = signal
 
-            def watch(self, oid):
-                watch = self.signal.watch(oid)
+            def watch(self, *oids):
+                watch = self.signal.watch(*oids)
                 wait = watch.wait
 
                 def telling_wait(seconds):
@@ -191,6 +193,31 @@ def test_a_poll_with_the_etag_waits_for_a_change(site):
 
     assert response.status_int == 304
     assert made.answers[0].json["state"] == "succeeded"
+
+
+def test_a_poll_with_the_etag_is_told_of_progress(site, db):
+    # Given a worker that has just begun the call
+    made = site()
+    identifier = made.put()
+    with db.transaction() as connection:
+        store = open_store(connection)
+        area = store.register_worker("w1", {}, ("default",))
+        record = store.find(("", "ann"), identifier)
+        area.board.running = {record._p_oid: (1, 1, 0.25, "begun")}
+    seen = made.get(identifier)
+    assert seen.json["progress"] == {"fraction": 0.25, "message": "begun"}
+    made.wait(identifier, "?wait=20", headers={"If-None-Match": seen.headers["ETag"]})
+
+    # When its progress is told
+    with db.transaction() as connection:
+        (area,) = open_store(connection).areas()
+        area.board.running = {record._p_oid: (1, 1, 0.5, "half")}
+        oid = area.board._p_oid
+    signal_for(db).announce([oid])
+    made.join()
+
+    # Then
+    assert made.answers[0].json["progress"] == {"fraction": 0.5, "message": "half"}
 
 
 def test_above_the_limit_the_answer_is_immediate(site):

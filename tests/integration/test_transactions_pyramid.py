@@ -11,6 +11,7 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
 from wsgi_zasync.middleware import CallManagerMiddleware
+from wsgi_zasync.web.waiting import WaitingGate
 
 with warnings.catch_warnings():
     # pyramid 2.1 imports pkg_resources.
@@ -408,3 +409,46 @@ def test_serve_answers_for_the_user_whom_the_application_has_set(site, ask):
     assert response.status_int == 200
     assert response.json["id"] == identifier
     assert response.json["links"]["self"] == f"/_zasync/calls/{identifier}"
+
+
+def test_serve_finds_pyramids_database_before_anybody_has_put(site):
+    def view(request):
+        calls = get_manager(request.environ)
+        calls.principal = "carol"
+        return request.get_response(calls.serve)
+
+    response = Request.blank("/_zasync/calls").get_response(site(view).application)
+
+    assert response.json == {"calls": [], "next": None}
+
+
+@pytest.mark.parametrize("exempt", [True, False])
+def test_a_request_with_pyramids_transaction_is_not_kept_waiting(site, monkeypatch, exempt):
+    waited = []
+
+    class Gate(WaitingGate):
+        def entered(self, owner):
+            waited.append(owner)
+            return super().entered(owner)
+
+    monkeypatch.setattr("wsgi_zasync.middleware.WaitingGate", Gate)
+
+    def view(request):
+        calls = get_manager(request.environ)
+        calls.principal = "carol"
+        if request.path.startswith("/_zasync"):
+            return request.get_response(calls.serve)
+        return Response(calls.put("echo").id)
+
+    options = {"tm.activate_hook": wants_a_transaction} if exempt else {}
+    made = site(view, options=options)
+    identifier = Request.blank("/").get_response(made.application).text
+    path = f"/_zasync/calls/{identifier}?wait=0.01"
+    response = Request.blank(path).get_response(made.application)
+
+    assert response.json["state"] == "waiting"
+    assert waited == ([("", "carol")] if exempt else [])
+
+
+def wants_a_transaction(request):
+    return not request.path_info.startswith("/_zasync")

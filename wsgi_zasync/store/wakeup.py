@@ -84,9 +84,9 @@ class Signal:
             except Exception:  # one subscriber's fault must not keep the others from being told
                 logger.exception("a subscriber to commits failed")
 
-    def watch(self, oid: bytes) -> Watch:
-        """Watch one object: begin before reading it, so that no change falls in between."""
-        return Watch(self, oid)
+    def watch(self, *oids: bytes) -> Watch:
+        """Watch objects: begin before reading them, so that no change falls in between."""
+        return Watch(self, frozenset(oids))
 
     def until_visible(self, tid: bytes | None) -> None:
         """Return when a connection opened now sees the transaction, or after a second."""
@@ -102,9 +102,9 @@ class Signal:
 class Watch:
     """Waits in a web thread, which holds neither connection nor transaction meanwhile."""
 
-    def __init__(self, signal: Signal, oid: bytes) -> None:
+    def __init__(self, signal: Signal, watched: frozenset[bytes]) -> None:
         self._signal = signal
-        self._oid = oid
+        self._watched = watched
         self._written = threading.Event()
         self._tid: bytes | None = None
         self._unsubscribe: Callable[[], None] | None = None
@@ -123,12 +123,12 @@ class Watch:
             self._unsubscribe()
 
     def _told(self, tid: bytes | None, oids: frozenset[bytes]) -> None:
-        if self._oid in oids:
+        if not self._watched.isdisjoint(oids):
             self._tid = tid
             self._written.set()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait for the object to be written; whether it was."""
+        """Wait for one of the objects to be written; whether one was."""
         if not self._written.wait(timeout_seconds):
             return False
         self._written.clear()

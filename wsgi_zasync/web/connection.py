@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from transaction import ThreadTransactionManager
 from ZODB.Connection import Connection
 
 from ..errors import ConfigurationError, TransactionOver
@@ -214,7 +215,6 @@ class WSGIAccess:
         if connection is None:
             connection = self._hosts_store_connection(txn, host)
             txn.set_data(_STORE, connection)
-            self._surroundings.seen_database = connection.db()
             owners.watch(txn)
         owners.refuse_two_connections(txn)
         return connection
@@ -241,8 +241,9 @@ class WSGIAccess:
         """The connection to the calls in the host's transaction."""
         told = self._told_connection(txn)
         if not self._surroundings.database.is_configured:
-            found = told or owners.only_connection(txn)
-            return calls_connection(found or self._open_for(txn, host, None))
+            found = told or owners.only_connection(txn) or self._open_for(txn, host, None)
+            self._surroundings.seen_database = found.db()
+            return calls_connection(found)
         database = self._calls_database()
         found = owners.find_connection(txn, database, told)
         return found or self._open_for(txn, host, database)
@@ -270,7 +271,9 @@ class WSGIAccess:
                 "calls.bind(connection), name its environ key as connection = KEY, or give "
                 "CallManagerMiddleware a db or a zodb_uri"
             )
-        connection = database.open(transaction_manager=host)
+        # The thread's own manager: it may be another thread that closes the connection.
+        manager = host.manager if isinstance(host, ThreadTransactionManager) else host
+        connection = database.open(transaction_manager=manager)
         self._opened.append((txn, connection))
         return connection
 
@@ -306,6 +309,19 @@ class WSGIAccess:
                 "storage with something to commit: call calls.bind(connection), so that the call "
                 "lives and dies with it"
             )
+
+    def learn_database(self) -> None:
+        """Find out where the host's calls are, if nothing is configured and nobody has put any.
+
+        Raises:
+            ConfigurationError: It cannot be found out.
+        """
+        surroundings = self._surroundings
+        if surroundings.database.is_configured or surroundings.seen_database is not None:
+            return
+        surroundings.seen_database = owners.pyramids_database(self._environs)
+        if surroundings.seen_database is None and self._host() is not None:
+            self.store_connection()
 
     # -- lanes ---------------------------------------------------------------------------
 

@@ -84,17 +84,28 @@ def pyramids_connection(environs: Iterable[Mapping[str, Any]]) -> Connection | N
 
     Asked before it is looked for: so that the application, when it asks later, gets the same.
     """
-    zodbconn = sys.modules.get("pyramid_zodbconn")
+    request = _pyramids_request(environs)
+    if request is None:
+        return None
+    connection: Connection = sys.modules["pyramid_zodbconn"].get_connection(request)
+    return connection
+
+
+def pyramids_database(environs: Iterable[Mapping[str, Any]]) -> Any | None:
+    """The database that pyramid_zodbconn has for this request, without opening a connection."""
+    request = _pyramids_request(environs)
+    return None if request is None else request.registry._zodb_databases[""]
+
+
+def _pyramids_request(environs: Iterable[Mapping[str, Any]]) -> Any | None:
+    """Pyramid's request with one of these environs, if it has databases."""
     threadlocal = sys.modules.get("pyramid.threadlocal")
-    if zodbconn is None or threadlocal is None:
+    if threadlocal is None or "pyramid_zodbconn" not in sys.modules:
         return None
     request = threadlocal.get_current_request()
     if request is None or not any(request.environ is environ for environ in environs):
         return None
-    if not getattr(request.registry, "_zodb_databases", None):
-        return None
-    connection: Connection = zodbconn.get_connection(request)
-    return connection
+    return request if getattr(request.registry, "_zodb_databases", None) else None
 
 
 def open_connections(txn: Any) -> list[Connection]:

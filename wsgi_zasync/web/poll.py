@@ -224,7 +224,7 @@ class _Poll:
             if not is_in:
                 return seen
             until = self._clock.monotonic() + min(seconds, self._gate.longest_seconds)
-            with signal_for(self._visitor.calls_database()).watch(seen.oid) as watch:
+            with signal_for(self._visitor.calls_database()).watch(*seen.oids) as watch:
                 latest = self._visitor.look(call_id)
                 while latest is not None and not self._is_news(latest):
                     left = until - self._clock.monotonic()

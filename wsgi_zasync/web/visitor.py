@@ -34,7 +34,9 @@ LONGEST_RETRY_AFTER = 60
 class Seen:
     """What one look at a call showed; plain, so that it outlives the connection."""
 
-    oid: bytes
+    #: The objects that it was read from: the call's record, what its owner wrote since, and the
+    #: boards of the workers.
+    oids: frozenset[bytes]
     state: CallState
     shown: dict[str, Any]
     body: bytes
@@ -175,7 +177,7 @@ class Visitor:
         shown = call.to_dict()
         body = encoded(shown)
         return Seen(
-            oid=call._record._p_oid,
+            oids=_read_from(call),
             state=call.state,
             shown=shown,
             body=body,
@@ -197,3 +199,9 @@ class Visitor:
         self._deployment.policy.principal_now(self.principal, connection.root())
         access = PollAccess(connection, self.principal, self._base_path, self._surroundings)
         return CallManager(access, self._deployment)
+
+
+def _read_from(call: Call) -> frozenset[bytes]:
+    record, store = call._record, call._context.store
+    objects = [record, store.mailbox(record), *(area.board for area in store.areas())]
+    return frozenset(found._p_oid for found in objects if found is not None)
