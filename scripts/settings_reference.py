@@ -25,7 +25,38 @@ the nearest known one. Durations are seconds, or a number with ``s``, ``m``, ``h
 ``zodb_uri``, ``zodb_conf``, ``secret``, ``policy``, ``site`` and ``insecure_zeo`` may stand in
 ``[DEFAULT]`` for both sides. ``[plugins]``, ``[plugin:NAME]``, ``[roles]``, ``[permissions]``
 and ``[schedule]`` are sections that both sides read. An embedded worker reads what
-``[worker:main]`` says of running, too.
+``[worker:main]`` says of running, too. ``zasync check FILE`` reads a file as both sides would,
+and says what is wrong with it.
+
+.. code-block:: ini
+
+    [app:site]
+    use = egg:my_site
+
+    [filter:zasync]
+    use = egg:wsgi_zasync
+    zodb_uri = file://%(here)s/var/Data.fs
+    worker = embedded
+
+    [pipeline:main]
+    pipeline = zasync site
+
+    [plugins]
+    report.render = my_site.reports:render
+
+    [plugin:report.render]
+    permission = view reports
+    timeout = 5m
+
+    [roles]
+    alice = editor
+    members:bob = editor
+
+    [permissions]
+    view reports = role:editor user:carol
+
+In ``[roles]`` and after ``user:`` a bare id is one of the default source; an id of another one
+is written ``source:id``. ``[schedule]`` is read and checked, and not yet acted upon.
 """
 
 

@@ -133,7 +133,7 @@ class CallManager:
 
         Args:
             options: timeout, begin_after, expires, priority, unique, on_duplicate, queue, retry,
-                keep, title, author (see DESIGN of the documentation's reference).
+                keep, title, author; see docs/reference/api.rst.
 
         Raises:
             InvalidArguments: An unknown option, or a value that does not fit.

@@ -19,6 +19,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, cast
 
 from .clock import seconds
+from .convert import Convert, duration, flag, text, whole
 from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
 from .retry import RetryPolicy
 
@@ -281,33 +282,11 @@ def _imported(name: str, dotted: str) -> Any:
     return found
 
 
-def _yes(text: str) -> bool:
-    if text.lower() in ("yes", "true", "on", "1"):
-        return True
-    if text.lower() in ("no", "false", "off", "0"):
-        return False
-    raise ValueError(f"say yes or no, not {text!r}")
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError(f"must be above 0, not {text}")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(f"must be 1 or more, not {text}")
-    return value
-
-
-#: The options of ``[plugin:NAME]`` that the declaration has, and how their text is read.
-_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "timeout": _positive,
-    "permission": str,
-    "max_running": _count,
-    "expressions": _yes,
-    "restricted": _yes,
+#: The options of ``[plugin:NAME]`` that the declaration has, and how they are read.
+_OPTIONS: dict[str, Convert] = {
+    "timeout": duration(0.001),
+    "permission": text,
+    "max_running": whole(1, 100_000),
+    "expressions": flag,
+    "restricted": flag,
 }

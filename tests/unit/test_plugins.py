@@ -326,6 +326,15 @@ class TestOptions:
         assert options["timeout"] == "2.5"
         assert render.declaration.timeout == 60.0  # type: ignore[attr-defined]
 
+    def test_options_are_read_as_settings_are_from_text_and_from_python(self) -> None:
+        # Given
+        options = {"timeout": "5m", "expressions": True, "max_running": 3}
+        # When
+        declaration = Registry({"r": render}, {"r": options}, installed=False).declaration("r")  # type: ignore[dict-item]
+        # Then
+        assert (declaration.timeout, declaration.expressions) == (300.0, True)
+        assert declaration.max_running == 3
+
     def test_without_options_there_are_no_settings(self) -> None:
         assert Registry({"r": render}, installed=False).declaration("r").settings == {}
 
