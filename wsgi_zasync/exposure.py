@@ -247,7 +247,12 @@ def checker_of(value: Any) -> Any:
     module = sys.modules.get("zope.security.checker")
     if module is None:
         return None
-    return module.getChecker(value) if is_proxy(value) else module.selectChecker(value)
+    if is_proxy(value):
+        return module.getChecker(value)
+    if module.getCheckerForInstancesOf(type(value)) is None:
+        # The one that zope.security then takes shows nothing; a host might know better.
+        return None
+    return module.selectChecker(value)
 
 
 def is_proxy(value: Any) -> bool:

@@ -25,6 +25,7 @@ from wsgi_zasync.errors import (
 )
 from wsgi_zasync.exposure import class_rules, expose, exposed, exposed_functions
 from wsgi_zasync.expressions import CannotDecide, Limits, compile_expression
+from wsgi_zasync.expressions.operations import Operations
 from wsgi_zasync.security import Principal
 
 
@@ -666,3 +667,33 @@ class TestZopeSecurity:
         assert policy.asked[0][2] is removeSecurityProxy(proxied)
         with pytest.raises(Unauthorized):
             evaluate("zoo/name", zoo=ProxyFactory(zoo, NamesChecker(["weight"])))
+
+
+class TestTheOperationsThemselves:
+    """What no text reaches, because something before it refuses already."""
+
+    def operations(self, **names):
+        return Operations(names, ANN, Policy(), None, Limits())
+
+    def test_a_function_that_is_not_exposed_is_not_called(self):
+        with pytest.raises(Unauthorized):
+            self.operations().call(lambda: 1, (), {})
+        with pytest.raises(Unauthorized):
+            self.operations().call(object(), (), {})
+
+    def test_underscore_names_have_no_rule_whatever_was_declared(self):
+        run = self.operations()
+        assert run.rule_for(build()["root"], "__len__") is not None
+        assert run.rule_for(build()["root"], "__init__") is None
+        assert run.rule_for("text", "upper") is None
+
+    def test_a_declared_name_may_hold_a_function_made_for_one_use(self):
+        base = Base(attribute=exposed(lambda x: x + 1))
+        assert evaluate("python: base.attribute(1)", base=base) == 2
+
+    def test_a_stack_that_is_used_up_is_a_limit(self):
+        key = ()
+        for _ in range(5_000):
+            key = (key,)
+        with pytest.raises(ResourceLimit, match="memory"):
+            evaluate("python: {key: 1}", key=key)

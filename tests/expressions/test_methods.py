@@ -152,6 +152,7 @@ SAME_AS_PYTHON = """
     str()
     str([1, 'a', None, 2.5, (1,), {'a': {1}}])
     str(b'ab')
+    str(range(3))
     str(True)
     sum([1, 2, 3])
     sum([1.5, 2], 10)
@@ -208,7 +209,8 @@ GIVES_A_LIST = [
     ("max({'a': 1, 'b': 2}, key={'a': 1, 'b': 2}.get)", "b"), ("[x for x in map(len, ['a'])]", [1]),
     ("sorted(['a', 'B'], key=user.greet)", ["B", "a"]), ("isinstance(book, (dict, list))", False),
     ("Decimal('1.10') + 1", Decimal("2.10")), ("Decimal(5)", Decimal(5)), ("Decimal(price)", Decimal("12.50")),
-    ("Decimal()", Decimal(0)), ("abs(Decimal('-1'))", Decimal(1)), ("abs(-span)", datetime.timedelta(2, 10800)),
+    ("Decimal()", Decimal(0)),
+    ("str(Decimal('Infinity')) + f'{Decimal(\"-Infinity\")}'", "Infinity-Infinity"), ("abs(Decimal('-1'))", Decimal(1)), ("abs(-span)", datetime.timedelta(2, 10800)),
     ("int(price)", 12), ("float(price)", 12.5), ("round(price)", 12), ("round(price, 1)", Decimal("12.5")),
     ("timedelta(days=1, hours=2)", datetime.timedelta(1, 7200)), ("timedelta(1)", datetime.timedelta(1)),
     ("price.is_zero()", False), ("price.normalize()", Decimal("12.5")), ("price.is_nan()", False),
@@ -278,6 +280,7 @@ WRONG = """
     {}.get([])
     moment.strftime(1)
     moment.strftime('%-d')
+    beginning.timestamp()
     moment.strftime('%1000000Y')
     moment.isoformat('ab')
     moment.isoformat('T', 'eons')
@@ -374,7 +377,7 @@ WRONG = """
 @pytest.mark.parametrize("source", [source.strip() for source in WRONG])
 def test_wrong_arguments_are_expression_errors(source):
     with pytest.raises(ExpressionError):
-        evaluate(f"python: {source}")
+        evaluate(f"python: {source}", beginning=datetime.datetime.min)
 
 
 def test_an_index_that_is_not_there_counts_as_missing():

@@ -80,14 +80,16 @@ class Compilation(ExpressionEngine):
             ExpressionError: it does not compile; line and column say where.
         """
         prefix = self.prefix_of(expression)
-        kind = prefix or "path"
         rest = expression[len(prefix) + 1 :] if prefix else expression
+        return self._compile_as(prefix or "path", rest)
+
+    def _compile_as(self, kind: str, rest: str) -> Any:
         self._depth += 1
         if self._depth > self.limits.nesting:
             raise self.error(f"nested deeper than {self.limits.nesting}", 0, ResourceLimit)
         compiled = self.types[kind](kind, rest, self)
         self._depth -= 1
-        return compiled  # type: ignore[no-any-return]
+        return compiled
 
     def compile_type(self, kind: str, literal: str, span: tuple[int, int]) -> Any:
         """A literal inside ``python:`` as an expression of one type."""
@@ -96,12 +98,7 @@ class Compilation(ExpressionEngine):
         if _REFUSED.search(literal):
             raise self.error(_REFUSAL, place)
         with self.at(literal, place):
-            self._depth += 1
-            if self._depth > self.limits.nesting:
-                raise self.error(f"nested deeper than {self.limits.nesting}", 0, ResourceLimit)
-            compiled = self.types[kind](kind, literal, self)
-            self._depth -= 1
-        return compiled
+            return self._compile_as(kind, literal)
 
     def prefix_of(self, expression: str) -> str:
         """The name of the type that the text begins with, if it is one of ours."""

@@ -66,10 +66,8 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
         # At the end of the text Python says 0.
         column = (failure.offset or len(source) + 1) - 1
         raise engine.error(failure.msg, offset + column) from None
-    except (MemoryError, RecursionError):
+    except (MemoryError, RecursionError, ValueError):
         raise too_deep(engine, offset) from None
-    except (ValueError, OverflowError):
-        raise engine.error("this is no expression", offset) from None
     return tree.body
 
 

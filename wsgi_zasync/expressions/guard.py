@@ -308,14 +308,6 @@ class Guard(Budget):
                 size += self.plain_size(item, depth + 1)
         return size
 
-    def is_plain(self, value: Any) -> bool:
-        """Whether a value is plain data all through."""
-        try:
-            self.plain_size(value)
-        except Unauthorized:
-            return False
-        return True
-
 
 def length(value: Any) -> int:
     """The length of a container, also of a range that ``len`` finds too long."""

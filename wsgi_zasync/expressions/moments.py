@@ -32,10 +32,7 @@ def _strftime(run: Guard, value: Any, form: Any) -> str:
         raise ExpressionError(f"a format is a text, not {kind_name(form)}")
     run.build_text(32 * len(form))
     check_time_format(form)
-    try:
-        text: str = value.strftime(form)
-    except ValueError:
-        raise ExpressionError("this date cannot be formatted so") from None
+    text: str = value.strftime(form)
     return text
 
 
