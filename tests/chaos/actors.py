@@ -7,6 +7,7 @@ Run as ``python actors.py worker|producer SOCKET NAME …``; neither is told tha
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 
@@ -33,7 +34,17 @@ def effect(attempt, number):
     return number
 
 
-PLUGINS = {"chaos.effect": effect}
+@plugin("chaos.slow", runs="transaction")
+def slow(attempt, directory):
+    """Say that it has begun, and go on when it is told to."""
+    with open(f"{directory}/begun", "a") as begun:
+        begun.write(f"{os.getpid()}\n")
+    while not os.path.exists(f"{directory}/go"):
+        threading.Event().wait(0.02)
+    return effect(attempt, 0)
+
+
+PLUGINS = {"chaos.effect": effect, "chaos.slow": slow}
 
 
 def open_db(socket):
@@ -49,8 +60,12 @@ def prepare(db, producers):
         root["ledger"] = {name: OOBTree() for name in producers}
 
 
-def produce(socket, name, count):
-    """Put ``count`` calls, one a transaction, each entered in the ledger in the same one."""
+def produce(socket, name, count, pace):
+    """Put ``count`` calls, one a transaction, each entered in the ledger in the same one.
+
+    ``pace`` is the seconds between two, so that there is somebody to kill for long enough.
+    """
+    pause = threading.Event()
     db = open_db(socket)
     deployment = deployment_of(PLUGINS, quotas=Quotas(**QUOTAS))
     number = -1
@@ -64,11 +79,12 @@ def produce(socket, name, count):
                 call = calls.put("chaos.effect", number)
                 call.on_success("string:${result}")
                 ledger[number] = call.id
+            pause.wait(pace)
         except ConflictError:
             continue
         except Exception as exc:  # the server is killed, too
             logging.info("producer %s: %s", name, exc)
-            threading.Event().wait(0.1)
+            pause.wait(0.1)
     db.close()
 
 
@@ -95,4 +111,4 @@ if __name__ == "__main__":
     if role == "worker":
         work(socket, name, *rest)
     else:
-        produce(socket, name, int(rest[0]))
+        produce(socket, name, int(rest[0]), float(rest[1]))

@@ -17,9 +17,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from actors import open_db, prepare
+from actors import PLUGINS, open_db, prepare
 
 from wsgi_zasync.store import open_store
+from wsgi_zasync.testing import calls_of, deployment_of
 
 ACTORS = Path(__file__).with_name("actors.py")
 ROOT = Path(__file__).parents[2]
@@ -28,10 +29,11 @@ ROOT = Path(__file__).parents[2]
 class Arena:
     """A ZEO server, producers and workers in processes of their own."""
 
-    def __init__(self, directory, *, calls, dead_after, seed):
+    def __init__(self, directory, *, calls, dead_after, seed, pace=0.0):
         self.directory = directory
         self.socket = str(directory / "zeo.sock")
         self.calls = calls
+        self.pace = pace
         self.dead_after = dead_after
         self.random = random.Random(seed)
         self.processes = {}
@@ -53,7 +55,7 @@ class Arena:
             command = ["-m", "ZEO.runzeo", "-a", self.socket, "-f", file]
         elif name in self.producers:
             share = self.calls // len(self.producers)
-            command = [str(ACTORS), "producer", self.socket, name, str(share)]
+            command = [str(ACTORS), "producer", self.socket, name, str(share), str(self.pace)]
         else:
             named = "named" if name == "w0" else "anonymous"
             command = [str(ACTORS), "worker", self.socket, name, str(self.dead_after), named]
@@ -130,7 +132,9 @@ class Arena:
 
 def run(directory, capsys, *, calls, workers, producers, servers, dead_after, pause, seed=7):
     began = time.monotonic()
-    arena = Arena(directory, calls=calls, dead_after=dead_after, seed=seed)
+    lasts = (workers + producers + servers) * 0.6 * pause
+    pace = lasts / (calls / len(Arena.producers))
+    arena = Arena(directory, calls=calls, dead_after=dead_after, seed=seed, pace=pace)
     try:
         for name in (*arena.producers, *arena.workers):
             arena.start(name)
@@ -153,6 +157,52 @@ def run(directory, capsys, *, calls, workers, producers, servers, dead_after, pa
     assert counts["calls"] == counts["entered"] == counts["state succeeded"] == calls
     wrong = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
     assert {name: counts[name] for name in wrong} == dict.fromkeys(wrong, 0)
+
+
+def until(is_so, seconds=30):
+    """Wait until something is so; returns what it said."""
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (found := is_so()):
+        assert time.monotonic() < end, "it did not come to be"
+        pause.wait(0.05)
+    return found
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_and_taken_over_commits_nothing(tmp_path):
+    # Given a worker that is stopped in the middle of a call
+    arena = Arena(tmp_path, calls=1, dead_after=3.0, seed=1)
+    begun = tmp_path / "begun"
+    try:
+        arena.start("w1")
+        with calls_of(arena.db, "p0", deployment_of(PLUGINS)) as calls:
+            call = calls.put("chaos.slow", str(tmp_path))
+            calls.root["ledger"]["p0"][0] = call.id
+        until(lambda: begun.exists() and begun.read_text())
+        arena.processes["w1"].send_signal(signal.SIGSTOP)
+
+        # When another one takes over and runs it, and the first goes on
+        arena.start("w2")
+        until(lambda: len(begun.read_text().split()) == 2)
+        (tmp_path / "go").touch()
+        arena.wait_until_done(30)
+        arena.processes["w1"].send_signal(signal.SIGCONT)
+        until(lambda: b"begins anew" in (tmp_path / "log").read_bytes())
+
+        # Then there is one effect
+        counts = arena.counts()
+        assert (counts["state succeeded"], counts["effects doubled"]) == (1, 0)
+
+        # And both are workers still
+        with calls_of(arena.db, "p0", deployment_of(PLUGINS)) as calls:
+            other = calls.put("chaos.slow", str(tmp_path))
+            calls.root["ledger"]["p0"][1] = other.id
+        arena.calls = 2
+        arena.wait_until_done(30)
+        assert arena.counts()["effects doubled"] == 0
+    finally:
+        arena.close()
 
 
 @pytest.mark.slow
