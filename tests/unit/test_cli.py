@@ -1,0 +1,505 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The command zasync, run in this process on a FileStorage."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import ZODB
+from ZODB.FileStorage import FileStorage
+
+from wsgi_zasync import CallManagerMiddleware, get_manager
+from wsgi_zasync.cli import main
+from wsgi_zasync.cli.demo import _own_copy
+from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
+from wsgi_zasync.cli.output import ago, shown, table
+from wsgi_zasync.cli.signals import on_stop
+from wsgi_zasync.testing import FakeClock
+from wsgi_zasync.worker import Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SITE = """
+[filter:zasync]
+use = egg:wsgi_zasync
+zodb_uri = file://%(here)s/Data.fs
+"""
+
+ESCAPE = "\x1b[31mred\u202e"
+
+
+def divide(attempt, number):
+    """Something that can fail."""
+    return 12 / number
+
+
+PLUGINS = {"test.divide": divide}
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A site whose database holds calls of ann and bob; the path of its file."""
+    path = tmp_path / "site.ini"
+    path.write_text(SITE)
+    return path
+
+
+@pytest.fixture
+def put(site):
+    """Puts a call as a request does; returns its id."""
+
+    def put(user, number=3, expression=None, **options):
+        made = []
+
+        def application(environ, start_response):
+            call = get_manager(environ).options(**options).put("test.divide", number)
+            if expression is not None:
+                call.on_success(expression)
+            made.append(call.id)
+            start_response("200 OK", [])
+            return [b"done"]
+
+        db = ZODB.DB(FileStorage(str(site.parent / "Data.fs")))
+        wrapped = CallManagerMiddleware(application, db, plugins=PLUGINS)
+        wrapped({"REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_USER": user}, lambda *_: None)
+        wrapped.stop()
+        db.close()
+        return made[0]
+
+    return put
+
+
+@pytest.fixture
+def run_calls(site):
+    """Runs what waits."""
+
+    def run_calls():
+        db = ZODB.DB(FileStorage(str(site.parent / "Data.fs")))
+        worker = Worker(db, plugins=PLUGINS)
+        ended = worker.run_once()
+        worker.stop()
+        db.close()
+        return ended
+
+    return run_calls
+
+
+def test_list_shows_every_owners_calls_newest_first(site, put, capsys):
+    anns, bobs = put("ann", title="first"), put("bob", title="second")
+
+    assert main(["list", str(site)]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ID", bobs, anns]
+    assert lines[1].split()[1:4] == ["waiting", "test.divide", "bob"]
+    assert lines[1].endswith("second")
+
+
+def test_list_can_be_narrowed_and_be_read_by_programs(site, put, run_calls, capsys):
+    put("ann")
+    failed = put("ann", 0)
+    run_calls()
+
+    main(["list", str(site), "--state", "failed", "--json"])
+
+    (line,) = capsys.readouterr().out.splitlines()
+    facts = json.loads(line)
+    assert facts["id"] == failed
+    assert facts["failure"]["type"] == "ZeroDivisionError"
+    assert "result" not in facts
+    for narrow in (["--owner", "bob"], ["--plugin", "no.such"], ["--state", "expired"]):
+        main(["list", str(site), *narrow])
+        assert capsys.readouterr().out == "no calls\n"
+
+
+def test_what_a_terminal_would_obey_is_printed_escaped(site, put, capsys):
+    call = put("ann", title=ESCAPE)
+
+    main(["list", str(site)])
+    main(["show", str(site), call])
+    main(["show", str(site), ESCAPE])
+
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "\u202e" not in out + err
+    assert r"\x1b[31mred\u202e" in out
+
+
+def test_show_gives_data_and_traceback_only_when_asked(site, put, run_calls, capsys):
+    call = put("ann", 0)
+    run_calls()
+
+    main(["show", str(site), call])
+    short = capsys.readouterr().out
+    main(["show", str(site), call, "--data", "--traceback"])
+    long = capsys.readouterr().out
+
+    assert "ZeroDivisionError" in short
+    assert "Traceback" not in short
+    assert "args" not in short
+    assert "Traceback (most recent call last)" in long
+    assert "args: [0]" in long
+
+
+def test_cancel_ends_a_waiting_call_and_says_what_it_did(site, put, capsys):
+    call = put("ann")
+
+    assert main(["cancel", str(site), call]) == 0
+    assert main(["cancel", str(site), call]) == 0
+
+    assert capsys.readouterr().out == f"{call}: cancelled\n{call}: was cancelled already\n"
+
+
+def test_a_change_says_in_the_database_who_made_it(site, put):
+    call = put("ann")
+    main(["cancel", str(site), call])
+
+    storage = FileStorage(str(site.parent / "Data.fs"), read_only=True)
+    try:
+        last = list(storage.iterator())[-1]
+        assert last.description == f"zasync cancel {call}".encode()
+        assert last.user.startswith(b"operator ")
+    finally:
+        storage.close()
+
+
+def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put, capsys):
+    call = put("ann")
+
+    assert main(["cancel", str(site), "no-such-call", call]) == 1
+
+    out, err = capsys.readouterr()
+    assert out == f"{call}: cancelled\n"
+    assert err == "zasync: there is no call 'no-such-call' in site 'main' of this store\n"
+
+
+def test_only_ended_calls_are_forgotten(site, put, run_calls, capsys):
+    call = put("ann")
+
+    assert main(["forget", str(site), call]) == 1
+    run_calls()
+    assert main(["forget", str(site), call]) == 0
+    assert main(["show", str(site), call]) == 1
+
+    assert capsys.readouterr().out == f"{call}: forgotten\n"
+
+
+def test_retry_has_failed_callbacks_evaluated_again(site, put, run_calls, capsys):
+    call = put("ann", 3, "python: 1 / 0")
+    run_calls()
+
+    assert main(["retry", str(site), call]) == 0
+    assert capsys.readouterr().out == f"{call}: 1 callback to be evaluated again\n"
+    main(["show", str(site), call, "--json"])
+    assert json.loads(capsys.readouterr().out)["callbacks"][0]["state"] == "pending"
+    run_calls()
+    main(["show", str(site), call, "--json"])
+    assert json.loads(capsys.readouterr().out)["callbacks"][0]["state"] == "failed"
+
+
+def test_prune_erases_what_was_kept_long_enough(site, put, run_calls, capsys):
+    put("ann", keep=0.001)
+    kept = put("ann")
+    run_calls()
+
+    assert main(["prune", str(site), "--dry-run"]) == 0
+    assert main(["prune", str(site)]) == 0
+    main(["list", str(site)])
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "1 call would be forgotten"
+    assert lines[1].startswith("1 call forgotten")
+    assert [line.split()[0] for line in lines[3:]] == [kept]
+
+
+def test_status_counts_and_names_the_workers(site, put, run_calls, capsys):
+    put("ann")
+    put("bob", 0)
+    run_calls()
+    put("bob")
+
+    assert main(["status", str(site)]) == 0
+
+    out = capsys.readouterr().out
+    assert "site main: 1 open, 1 succeeded, 1 failed, 0 cancelled, 0 expired, of 2 owners" in out
+
+
+def test_status_says_when_there_is_no_worker(site, put, capsys):
+    put("ann")
+
+    main(["status", str(site)])
+
+    assert "no workers: start one" in capsys.readouterr().out
+
+
+def test_a_database_without_calls_is_told_as_one(site, capsys):
+    assert main(["list", str(site)]) == 2
+
+    assert "this database has no calls yet" in capsys.readouterr().err
+
+
+def test_plugins_of_a_fresh_site_are_those_of_its_configuration(site, capsys):
+    assert main(["plugins", str(site)]) == 0
+
+    assert "http.get" in capsys.readouterr().out
+
+
+def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, capsys):
+    put("ann")
+    storage = FileStorage(str(site.parent / "Data.fs"))
+    try:
+        assert main(["list", str(site)]) == 2
+    finally:
+        storage.close()
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is open in another process" in line
+    assert "ZEO" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (None, "cannot be read"),
+        ("[app:main]\nuse = egg:other\n", "does not say where the calls are"),
+        (SITE.replace("zodb_uri", "zodb_url"), "did you mean zodb_uri"),
+        (SITE + "[permisions]\nedit = role:x\n", "did you mean [permissions]"),
+        ("[worker:main]\nuse = egg:other\n", "write use = egg:wsgi_zasync#worker"),
+        (SITE.replace("file://%(here)s", "zeo://127.0.0.1:1"), "secret is missing"),
+    ],
+)
+def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted):
+    path = tmp_path / "wrong.ini"
+    if text is not None:
+        path.write_text(text)
+
+    assert main(["list", str(path)]) == 2
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("zasync: ")
+    assert wanted in line
+
+
+def test_a_zeo_server_that_is_away_is_exit_code_1(tmp_path, capsys):
+    path = tmp_path / "site.ini"
+    path.write_text(
+        "[worker:main]\nuse = egg:wsgi_zasync#worker\n"
+        f"zodb_uri = zeo://{tmp_path}/no.sock?wait_timeout=1\nsecret = {'x' * 32}\n"
+    )
+
+    assert main(["list", str(path)]) == 1
+    assert main(["check", str(path)]) == 1
+
+    assert capsys.readouterr().err.count("cannot be reached") == 2
+
+
+class TestCheck:
+    """zasync check."""
+
+    def check(self, tmp_path, text):
+        path = tmp_path / "site.ini"
+        path.write_text(text)
+        return main(["check", str(path)])
+
+    def test_a_good_site_is_ok_and_its_secrets_are_masked(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "secret = topsecrettopsecrettopsecrettopsecret\n")
+
+        out = capsys.readouterr().out
+        assert code == 0
+        assert "secret = ***" in out
+        assert "topsecret" not in out
+        assert out.endswith("connected, nothing was put yet\nok\n")
+
+    def test_everything_that_is_wrong_is_told_at_once(self, tmp_path, capsys):
+        code = self.check(
+            tmp_path,
+            SITE
+            + "waiters = many\n[worker:main]\nuse = egg:wsgi_zasync#worker\n"
+            + "zodb_uri = memory://\ngrce = 1\n",
+        )
+
+        err = capsys.readouterr().err
+        assert code == 2
+        assert "waiters: write a whole number" in err
+        assert "did you mean grace" in err
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "zodb_uri = zeo://db.example.org:8100\n",
+            "zodb_uri = zeo://0.0.0.0:8100\n",
+            "zodb_conf = zodb.conf\n",
+        ],
+    )
+    def test_zeo_that_others_can_reach_is_refused(self, tmp_path, capsys, text):
+        (tmp_path / "zodb.conf").write_text(
+            "<zodb>\n<zeoclient>\nserver db.example.org:8100\n</zeoclient>\n</zodb>\n"
+        )
+        code = self.check(
+            tmp_path, f"[filter:zasync]\nuse = egg:wsgi_zasync\nsecret = {'x' * 32}\n{text}"
+        )
+
+        assert code == 2
+        assert "can be reached from elsewhere" in capsys.readouterr().err
+
+    def test_a_plugin_that_cannot_be_imported_is_told(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "[plugins]\nx.y = no_such_module:f\n")
+
+        assert code == 2
+        assert "no_such_module" in capsys.readouterr().err
+
+    def test_a_plugin_open_to_expressions_needs_a_permission(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "[plugin:http.get]\nexpressions = yes\n")
+
+        assert code == 2
+        assert "needs a permission" in capsys.readouterr().err
+
+    def test_a_file_with_nothing_of_ours_is_told(self, tmp_path, capsys):
+        code = self.check(tmp_path, "[app:main]\nuse = egg:other\n")
+
+        assert code == 2
+        assert "has neither" in capsys.readouterr().err
+
+
+class TestUsage:
+    """Arguments."""
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            [],
+            ["nonsense"],
+            ["list"],
+            ["worker"],
+            ["worker", "a.ini", "-C", "b.conf"],
+            ["demo", "--port", "65536"],
+            ["demo", "--port", "-1"],
+            ["list", "a.ini", "--limit", "0"],
+            ["list", "a.ini", "--state", "lost"],
+        ],
+    )
+    def test_wrong_arguments_are_exit_code_2(self, arguments, capsys):
+        with pytest.raises(SystemExit) as found:
+            main(arguments)
+
+        assert found.value.code == 2
+        assert "zasync" in capsys.readouterr().err
+
+    def test_help_says_what_every_command_is_for(self, capsys):
+        with pytest.raises(SystemExit) as found:
+            main(["--help"])
+
+        assert found.value.code == 0
+        out = capsys.readouterr().out
+        for (
+            command
+        ) in "demo worker list show status plugins check cancel retry forget prune".split():
+            assert f"    {command} " in out
+
+    def test_looking_at_calls_loads_no_reactor_and_no_server(self, site, put):
+        put("ann")
+        script = (
+            "import sys; from wsgi_zasync.cli import main; "
+            f"code = main(['list', {str(site)!r}]); "
+            "sys.exit(code or bool({'twisted', 'waitress', 'chameleon'} & set(sys.modules)))"
+        )
+
+        assert subprocess.run([sys.executable, "-c", script], cwd=ROOT).returncode == 0
+
+    def test_who_closes_the_pipe_early_gets_no_traceback(self, site, put):
+        put("ann")
+        reading, writing = os.pipe()
+        os.close(reading)
+        with os.fdopen(writing, "wb") as out:
+            found = subprocess.run(
+                [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
+                cwd=ROOT,
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        assert found.stderr == ""
+
+
+class TestOutput:
+    """What is printed."""
+
+    def test_columns_are_as_wide_as_their_widest_value(self):
+        assert table(("A", "B"), [("x", 1), ("long", 2)]) == "A     B\nx     1\nlong  2"
+
+    def test_every_value_is_one_line(self):
+        assert shown("a\nb\r\x00\x9b\u2028") == r"a\nb\r\x00\x9b\u2028"
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [(3, "3 s ago"), (300, "5 min ago"), (9000, "2 h ago"), (-5, "0 s ago")],
+    )
+    def test_times_are_told_as_people_do(self, seconds, text):
+        clock = FakeClock()
+
+        assert ago(clock.now().timestamp() - seconds, clock) == text
+
+    def test_log_lines_are_one_line_each_as_text_and_as_json(self):
+        record = logging.LogRecord("a.b", logging.INFO, "", 0, "call %s", ("x\ny",), None)
+        record.call = "id"
+
+        text, data = TextFormatter().format(record), json.loads(JSONFormatter().format(record))
+
+        assert text.endswith(r"INFO    call x\ny")
+        assert data["message"] == "call x\ny"
+        assert data["call"] == "id"
+        assert data["level"] == "INFO"
+
+    def test_a_traceback_in_the_log_cannot_steer_a_terminal(self):
+        stream = io.StringIO()
+        out = logging.StreamHandler(stream)
+        out.setFormatter(TextFormatter())
+        logger = logging.Logger("test")
+        logger.addHandler(out)
+
+        try:
+            raise ValueError("\x1b[2J")
+        except ValueError:
+            logger.exception("failed")
+
+        assert "\x1b" not in stream.getvalue()
+        assert r"\x1b[2J" in stream.getvalue()
+
+
+class TestDemo:
+    """What needs no server to be seen."""
+
+    def test_the_demos_own_file_is_used_where_nothing_differs(self, tmp_path):
+        original = ROOT / "paste.ini"
+
+        assert _own_copy(original, ROOT / "var", 8080) == original
+
+    def test_a_copy_has_the_other_port_and_place_in_every_section(self, tmp_path):
+        (tmp_path / "50%").mkdir()
+
+        copy = _own_copy(ROOT / "paste.ini", tmp_path / "50%", 8099)
+
+        text = copy.read_text()
+        assert copy == tmp_path / "50%" / "paste.ini"
+        assert "http_port = 8099\n" in text
+        assert f"data = {tmp_path}/50%%\n" in text
+
+    def test_a_signal_stops_once_and_then_kills(self):
+        stopped = []
+        before = signal.getsignal(signal.SIGTERM)
+
+        with on_stop(lambda: stopped.append(True)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stopped == [True]
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+        assert signal.getsignal(signal.SIGTERM) is before
