@@ -58,8 +58,7 @@ PLUGINS = {f.declaration.name: f for f in (echo, effect, hang, deferred, exclusi
 
 def put(db, *args, user="ann"):
     with calls_of(db, user, deployment_of(PLUGINS)) as calls:
-        record = calls.put(*args)._record
-    return record
+        return calls.put(*args)._record
 
 
 def wait_until(db, record, is_so, seconds=20):
@@ -170,7 +169,7 @@ def test_there_is_one_line_for_each_change_and_no_argument_in_it(db, started, ca
     assert "s3cret" not in caplog.text
 
 
-# -- over ZEO ------------------------------------------------------------------------------------------
+# -- over ZEO ---------------------------------------------------------------------------
 
 
 class Server:
