@@ -64,10 +64,18 @@ class Call:
         self._record = record
         self._context = context
         self._author = author
-        #: Of the record, for waiting until it is written; None before the put's transaction.
-        self.oid: bytes | None = record._p_oid
-        #: URL-safe, unguessable, never reused.
-        self.id: str = record.id
+        self._oid: bytes | None = record._p_oid
+        self._id: str = record.id
+
+    @property
+    def id(self) -> str:
+        """URL-safe, unguessable, never reused; known also when the transaction is over."""
+        return self._id
+
+    @property
+    def oid(self) -> bytes | None:
+        """Of the record, for waiting until it is written; None before the put's transaction."""
+        return self._oid
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self._record.plugin!r} {self.state}>"
