@@ -182,6 +182,10 @@ def masked(_sealed: Sealed) -> str:
     return "***"
 
 
+#: Python refuses to write longer integers in decimal, which takes quadratic time.
+_DECIMAL_BITS = 14_000
+
+
 def to_json(value: Any) -> Any:
     """A stored value as the JSON API shows it.
 
@@ -189,8 +193,10 @@ def to_json(value: Any) -> Any:
     A reference shows its class and no oid.
     """
     kind = type(value)
-    if kind in (str, bool, int, type(None)):
+    if kind in (str, bool, type(None)):
         return value
+    if kind is int:
+        return value if value.bit_length() <= _DECIMAL_BITS else hex(value)
     if kind is float:
         return value if value - value == 0 else str(value)
     if kind is bytes:

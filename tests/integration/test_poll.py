@@ -224,6 +224,23 @@ def test_data_that_looks_like_a_reference_comes_out_escaped(site):
     assert site.get(identifier, "/result").json == {"result": {"$$ref": "0x01"}}
 
 
+def test_a_result_that_json_hardly_has_does_not_break_the_list(db, wrap, ask):
+    odd = [10**5000, float("nan"), b"\xff", {"$bytes": 1}, {1: 2}]
+    plugins = {"echo": lambda attempt: odd}
+    site = Site(db, wrap, ask)
+    identifier = site.put()
+    worker = Worker(db, plugins=plugins)
+    worker.run_once()
+    worker.stop()
+
+    number, nan, data, escaped, keys = site.get(identifier, "/result").json["result"]
+
+    assert site.ask("/_zasync/calls").status_int == 200
+    assert number == hex(10**5000)
+    assert (nan, data) == ("nan", {"$bytes": "/w=="})
+    assert (escaped, keys) == ({"$$bytes": 1}, {"1": 2})
+
+
 @pytest.mark.parametrize(("plugin", "run"), [("echo", False), ("broken", True)])
 def test_a_call_without_a_result_says_why(site, plugin, run):
     identifier = site.put(plugin=plugin)

@@ -22,9 +22,14 @@ from .databases import LazyDatabase
 from .identity import identify
 from .transactions import OwnTransaction, calls_connection, claim_lane, make_store
 
+#: How many copies of a request's environ are remembered, the latest ones.
+MAX_COPIES = 4
+
 #: Transaction data: the connection that the host writes through, and the one to the calls.
 _APPLICATION = object()
 _STORE = object()
+
+_NO_ENVIRON: Mapping[str, Any] = {}
 
 
 def mounted_at(environ: Mapping[str, Any]) -> str:
@@ -107,7 +112,7 @@ class WSGIAccess:
     def seen_in(self, environ: Mapping[str, Any]) -> None:
         """Look at this environ as well: the host copied the one that it was given."""
         if not any(environ is known for known in self._environs):
-            self._environs.append(environ)
+            self._environs = [self._environs[0], *self._environs[1:][-MAX_COPIES + 1 :], environ]
 
     # -- the user ------------------------------------------------------------------------
 
@@ -334,6 +339,8 @@ class WSGIAccess:
     def close(self) -> None:
         """End the request: what is still open of ours is aborted and closed."""
         self.own.close()
+        # The environ holds the manager, and the manager this: a request is to be freed at once.
+        self._environs = [_NO_ENVIRON]
         while self._opened:
             txn, connection = self._opened.pop()
             if connection.opened is None:
