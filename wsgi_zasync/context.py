@@ -77,8 +77,9 @@ class PutState:
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        #: The owner as the application set it.
+        #: The owner as the application set it; None may be what it said, too.
         self.principal: Principal | None = None
+        self.is_principal_set = False
         #: The lane that this transaction puts into.
         self.lane: int | None = None
         #: Where it goes back to.

@@ -84,10 +84,11 @@ class CallManager:
     def principal(self) -> Principal | None:
         """The owner of new puts: as set, else as the request is authenticated, else None.
 
-        What is set belongs to the current transaction and is gone with it.
+        What is set belongs to the current transaction and is gone with it. Set to None it means
+        that nobody is logged in, whatever the request says.
         """
         state = PutState.peek(self._access.transaction(), self._deployment)
-        if state is not None and state.principal is not None:
+        if state is not None and state.is_principal_set:
             return state.principal
         return self._access.authenticated()
 
@@ -100,7 +101,8 @@ class CallManager:
                 f"principal must be a Principal or a str, not {type(principal).__name__}",
                 path="principal",
             )
-        PutState.of(self._access.transaction(), self._deployment).principal = principal
+        state = PutState.of(self._access.transaction(), self._deployment)
+        state.principal, state.is_principal_set = principal, True
 
     @property
     def connection(self) -> Any:
