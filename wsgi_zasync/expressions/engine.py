@@ -81,7 +81,8 @@ class Compilation(ExpressionEngine):
         """
         prefix = self.prefix_of(expression)
         rest = expression[len(prefix) + 1 :] if prefix else expression
-        return self._compile_as(prefix or "path", rest)
+        compiled: Callable[[Operations], Any] = self._compile_as(prefix or "path", rest)
+        return compiled
 
     def _compile_as(self, kind: str, rest: str) -> Any:
         self._depth += 1
