@@ -36,6 +36,10 @@ class SecurityPolicy(Protocol):
     change of rights that commits meanwhile makes the decision's own
     transaction conflict.  ``Unauthorized`` is the only exception that means
     no; any other one means that nobody knows, and what was asked for waits.
+
+    A policy that keeps no current user anywhere may say ``stateless = True``:
+    callbacks of several owners are then evaluated in one transaction, which
+    is faster.  Without it each owner has transactions of their own.
     """
 
     def principal_now(self, principal: Principal, root: Any, /) -> Principal:

@@ -159,6 +159,9 @@ class DefaultPolicy:
         ConfigurationError: an entry of ``permissions`` cannot be understood.
     """
 
+    #: No current user is kept anywhere, so callbacks of several owners may share a transaction.
+    stateless = True
+
     def __init__(
         self,
         roles: Roles | Callable[[], Roles] | None = None,
