@@ -24,14 +24,14 @@ def run() -> None:
             calls.put("bench.noop", ARGUMENT)
         size = _size_of(server)
         with workers(server) as (pid,):
-            wait_until_final(site, site.owners, 1)
+            wait_until_final(site, 1)
             before = size()
             for number in range(CALLS):
                 with site.request() as calls:
                     calls.put("bench.noop", ARGUMENT)
                 if number % 50 == 0:
                     time.sleep(0.02)
-            wait_until_final(site, site.owners, CALLS + 1)
+            wait_until_final(site, CALLS + 1)
             grown = (size() - before) / CALLS
             idle = _idle(size, pid)
         db.pack(time.time() + 1)

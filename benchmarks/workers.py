@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +22,14 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 @contextlib.contextmanager
-def workers(server: Server, count: int = 1) -> Iterator[list[int]]:
-    """So many worker processes; gives their pids once all of them are ready."""
+def workers(server: Server, count: int = 1, batch: int | None = None) -> Iterator[list[int]]:
+    """So many worker processes; gives their pids once all of them are ready.
+
+    Args:
+        batch: How many calls they write in a commit at most; None: as they come.
+    """
     ready = _spawn.Queue()
-    processes = [_spawn.Process(target=_work, args=(server, ready)) for _ in range(count)]
+    processes = [_spawn.Process(target=_work, args=(server, ready, batch)) for _ in range(count)]
     for process in processes:
         process.start()
     try:
@@ -36,7 +41,11 @@ def workers(server: Server, count: int = 1) -> Iterator[list[int]]:
             process.join()
 
 
-def _work(server: Server, ready: Any) -> None:
+def _work(server: Server, ready: Any, batch: int | None) -> None:
+    if batch is not None:
+        for name, module in list(sys.modules.items()):
+            if name.startswith("wsgi_zasync.worker") and hasattr(module, "BATCH"):
+                module.BATCH = batch  # type: ignore[attr-defined]
     stopping = []
     signal.signal(signal.SIGTERM, lambda *_: stopping.append(True))
     worker = in_process(server.open())
@@ -69,12 +78,17 @@ def fill(site: Site, calls: int, plugin: str = "bench.noop", together: int = 100
                 manager.put(plugin, ARGUMENT)
 
 
-def wait_until_final(site: Site, owners: list[Any], count: int, timeout: float = 300.0) -> float:
-    """Wait until so many calls of these owners are final; returns when that was seen."""
+def final_calls(site: Site) -> int:
+    """How many calls have ended."""
+    with site.reading() as store:
+        return sum(sum(store.tally(o.owner).by_state.values()) for o in site.owners)
+
+
+def wait_until_final(site: Site, count: int, timeout: float = 300.0) -> float:
+    """Wait until so many calls are final; returns when that was seen."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
-        with site.reading() as store:
-            final = sum(sum(store.tally(owner.owner).by_state.values()) for owner in owners)
+        final = final_calls(site)
         now = time.perf_counter()
         if final >= count:
             return now
