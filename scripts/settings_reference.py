@@ -56,7 +56,8 @@ and says what is wrong with it.
     view reports = role:editor user:carol
 
 In ``[roles]`` and after ``user:`` a bare id is one of the default source; an id of another one
-is written ``source:id``. ``[schedule]`` is read and checked, and not yet acted upon.
+is written ``source:id``. Three things are read and checked, and not acted upon yet:
+``[schedule]``, ``app``, and ``anonymous = session``, which is refused.
 """
 
 
