@@ -11,6 +11,7 @@ from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync.middleware import CallManagerMiddleware
 from wsgi_zasync.store import open_store
+from wsgi_zasync.web.transactions import catch_up
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def root_of():
     """Look at a database's root with a connection and transaction of one's own."""
 
     def look(database, function):
+        catch_up(database)
         manager = transaction.TransactionManager(explicit=True)
         manager.begin()
         connection = database.open(transaction_manager=manager)

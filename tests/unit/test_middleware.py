@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import threading
+import weakref
 from contextlib import closing
 
 import pytest
@@ -371,6 +373,28 @@ def test_one_process_is_begun_by_many_threads_at_once(db):
 
     assert len(found) == 8
     assert len(set(map(id, found))) == 1
+
+
+@pytest.mark.parametrize("app", [quiet, putting])
+def test_a_request_is_freed_without_the_garbage_collector(db, app):
+    managers = []
+
+    def watched(environ, start_response):
+        managers.append(weakref.ref(get_manager(environ)))
+        return app(environ, start_response)
+
+    application = CallManagerMiddleware(watched, db, plugins={"echo": echo})
+    ask(application)
+    gc.collect()
+    gc.disable()
+    try:
+        environ = Request.blank("/").environ
+        environ["REMOTE_USER"] = "ann"
+        application(environ, lambda status, headers: None)
+        del environ
+        assert managers[-1]() is None
+    finally:
+        gc.enable()
 
 
 # -- the embedded worker ---------------------------------------------------------------------------

@@ -157,6 +157,8 @@ class Store:
     @property
     def is_new(self) -> bool:
         """Whether this very transaction makes the store."""
+        # What was not loaded yet has the serial of what was never stored.
+        self.site._p_activate()
         return bool(self.site._p_serial == b"\0" * 8)
 
     def post_note(self, record: CallRecord, lane_number: int) -> None:

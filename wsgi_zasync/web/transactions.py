@@ -240,6 +240,22 @@ def reading(database: Any, work: Callable[[Any], _Result]) -> _Result:
         connection.close()
 
 
+def catch_up(database: Any) -> bool:
+    """See to it that the next transaction sees what others have committed by now.
+
+    A ZEO client learns of the commits of others a moment later than these; an answer of the
+    server comes after all that it has told before. Other storages are never behind.
+
+    Returns:
+        Whether there was anything to catch up with.
+    """
+    ping = getattr(database.storage, "ping", None)
+    if ping is None:
+        return False
+    ping()
+    return True
+
+
 def claim_lane(database: Any, site: str, token: str) -> int:
     """Claim a lane for this process, beside whatever transaction is open; returns its number.
 

@@ -24,7 +24,7 @@ from ..view import Call
 from .answers import encoded
 from .connection import Surroundings
 from .owners import CALLS_DATABASE
-from .transactions import calls_connection, claim_lane, in_transaction, reading
+from .transactions import calls_connection, catch_up, claim_lane, in_transaction, reading
 
 #: Seconds after which a client that polls a call that waits for later is told to come again.
 LONGEST_RETRY_AFTER = 60
@@ -124,7 +124,11 @@ class Visitor:
             except CallNotFound:
                 return None
 
-        return reading(self._database(), look)
+        found = reading(self._database(), look)
+        if found is None and catch_up(self.calls_database()):
+            # Put a moment ago by another process, perhaps, whose commit is still on its way.
+            found = reading(self._database(), look)
+        return found
 
     def listed(self, state: str | None, limit: int, after: str | None) -> bytes:
         """The newest calls as JSON, and the address of those that follow.
