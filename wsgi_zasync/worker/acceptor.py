@@ -13,12 +13,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from transaction.interfaces import TransientError
 from ZEO.Exceptions import ClientDisconnected
+from ZODB.POSException import ConflictError
 
 from ..call import CallRecord, to_micros
 from ..deployment import Deployment
@@ -45,6 +46,9 @@ BATCH = 100
 PATIENCE = 3
 LAST_PATIENCE = 20
 
+#: How often a worker tries to register while others do so at the same moment.
+REGISTERING_TRIES = 20
+
 RunningOnBoard = dict[bytes, tuple[int, int, float | None, str]]
 
 
@@ -63,6 +67,9 @@ class Work:
     released: bool = False
     #: The call that begins alone after this commit.
     mark: Held | None = None
+    #: Runs what is accepted before the commit, if it is a few calls known to be short, and gives
+    #: what has ended; None if they are not.
+    at_once: Callable[[Writing, list[Held]], list[Report] | None] | None = None
 
 
 @dataclass(slots=True)
@@ -73,6 +80,8 @@ class Round:
     #: Reports that are not written yet.
     left: list[Report] = field(default_factory=list)
     accepted: list[Held] = field(default_factory=list)
+    #: Accepted, and begun already.
+    begun: list[Held] = field(default_factory=list)
     notes: list[Held] = field(default_factory=list)
     #: Whether what else was asked for is written too.
     complete: bool = True
@@ -172,7 +181,22 @@ class Acceptor:
         return getattr(self._announcing, "now", False)
 
     def register(self) -> None:
-        """Begin anew with an empty area."""
+        """Begin anew with an empty area.
+
+        Where several workers begin at the same moment each conflict means that one of them has
+        registered, so that it is tried again at once.
+
+        Raises:
+            TransientError: The storage is away, or nothing comes of it.
+        """
+        for _ in range(REGISTERING_TRIES):
+            try:
+                return self._register()
+            except ConflictError as exc:
+                logger.debug("worker %s: registering is tried again: %s", self.name, exc)
+        return self._register()
+
+    def _register(self) -> None:
         with self.desk.transaction() as transaction:
             store = self.desk.open_store()
             area = store.register_worker(self.name, self._plugins, self.queues, self._threads)
@@ -263,6 +287,8 @@ class Acceptor:
                 else:
                     done.entries.append(entry)
             accepted = self._accept(writing, work, done) if work.limit else None
+            if work.at_once is not None and done.accepted and not done.notes:
+                self._run_at_once(writing, work.at_once, done)
             self._write_area(writing.area, work)
             if self.desk.has_changes():
                 self.commit(transaction, [entry.report.held.oid for entry in done.entries])
@@ -295,6 +321,45 @@ class Acceptor:
         done.next_due = writing.area.next_due()
         return accepted
 
+    def _run_at_once(
+        self,
+        writing: Writing,
+        run: Callable[[Writing, list[Held]], list[Report] | None],
+        done: Round,
+    ) -> None:
+        """Have what was accepted end in the same commit: a short call waits for one, not two."""
+        reports = run(writing, done.accepted)
+        if reports is None:
+            return
+        done.begun, done.accepted = done.accepted, []
+        chunk = done.begun[0].chunk
+        for report in reports:
+            self._refuse_late_mail(writing, report.held)
+            entry = self._completion.settle(writing, report)
+            if entry.settled is Settled.NOT_NOW:
+                done.left.append(report)
+                continue
+            done.entries.append(entry)
+            if entry.settled in (Settled.DONE, Settled.WAITS):
+                done.begun.remove(report.held)
+        if not done.begun:
+            writing.area.drop([chunk])
+
+    @staticmethod
+    def _refuse_late_mail(writing: Writing, held: Held) -> None:
+        """Conflict with mail that commits meanwhile: no chunk says to look for it afterwards."""
+        store = writing.store
+        mailbox = store.mailbox(store.connection.get(held.oid))
+        if mailbox is not None:
+            mailbox._p_activate()
+            store.connection.readCurrent(mailbox)
+        held.checked = True
+
+    def order(self, writing: Writing, held: Held) -> Order | Report:
+        """The order for a call, or what is to be written instead."""
+        found = self._beginning.order(writing, held)
+        return found if isinstance(found, Order) else Report(held, found)
+
     @staticmethod
     def _write_area(area: WorkerArea, work: Work) -> None:
         if work.drop:
@@ -320,11 +385,11 @@ class Acceptor:
         with self.desk.transaction() as transaction:
             writing = self.writing(transaction)
             for each in held:
-                found = self._beginning.order(writing, each)
+                found = self.order(writing, each)
                 if isinstance(found, Order):
                     orders.append(found)
                 else:
-                    reports.append(Report(each, found))
+                    reports.append(found)
         return orders, reports
 
     def cancelled(self, oids: Iterable[bytes]) -> list[bytes]:
@@ -366,13 +431,19 @@ class Acceptor:
 
 def _what_changes_with_news(site: Any, queues: tuple[str, ...]) -> frozenset[bytes]:
     """The oids of which at least one is written when there is something new to accept."""
-    watched = {site.parked._p_oid}
-    for lane in site.lanes:
+    watched = {site.parked._p_oid, site.claims._p_oid}
+    bucket = site.claims._firstbucket
+    while bucket is not None:
+        watched.add(bucket._p_oid)
+        bucket = bucket._next
+    for number in site.claims:
+        lane = site.lanes[number]
         watched.add(lane.inboxes._p_oid)
         for (queue, _), inbox in lane.inboxes.items():
             if queue in queues:
                 watched |= {inbox._p_oid, inbox.tail._p_oid}
-    return frozenset(watched)
+    # A small tree keeps its bucket inside itself.
+    return frozenset(watched - {None})
 
 
 def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> list[Held]:

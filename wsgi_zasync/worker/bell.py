@@ -22,6 +22,7 @@ class Bell:
         self._reports: deque[Report] = deque()
         self._news = False
         self._tid: bytes | None = None
+        self._fresh: frozenset[bytes] = frozenset()
         self._mail = False
         self._stop = False
         self._fenced = False
@@ -34,10 +35,15 @@ class Bell:
             self._reports.append(report)
             self._changed.notify()
 
-    def news(self, tid: bytes | None) -> None:
-        """There may be calls to accept, visible from the transaction ``tid`` on."""
+    def news(self, tid: bytes | None, oids: frozenset[bytes] = frozenset()) -> None:
+        """There may be calls to accept, visible from the transaction ``tid`` on.
+
+        Args:
+            oids: What that transaction wrote, if that is little: it will be read next.
+        """
         with self._changed:
             self._news = True
+            self._fresh = oids
             # One of this process is visible already, and takes no other's place.
             self._tid = max(tid or b"", self._tid or b"") or None
             self._changed.notify()
@@ -95,6 +101,12 @@ class Bell:
             self._news = self._mail = False
             self._tid = None
             return found
+
+    def take_fresh(self) -> frozenset[bytes]:
+        """What the last transaction wrote that brought news."""
+        with self._changed:
+            fresh, self._fresh = self._fresh, frozenset()
+            return fresh
 
     def take_fenced(self) -> bool:
         """Whether somebody has found that we were taken for dead."""

@@ -36,6 +36,10 @@ LONGEST_QUEUE = 100
 #: Seconds within which a queued call should have begun; else fewer are queued.
 QUEUED_SECONDS = 0.05
 
+#: A plugin is known to be short after so many calls that took no longer than this, in seconds.
+KNOWN_AFTER = 3
+SHORT_SECONDS = 0.005
+
 
 def check_places(registry: Registry) -> None:
     """Refuse plugins that run where this worker runs nothing.
@@ -77,6 +81,8 @@ class Dispatcher:
         self._queue = 0
         #: When orders were last handed out, on the monotonic clock.
         self.handed_out_at = float("-inf")
+        #: plugin -> (how many of its calls have ended here, seconds they took of late)
+        self._took: dict[str, tuple[int, float]] = {}
         self._threads: Pool[None] = Pool(
             f"{name}-thread", settings.threads, lambda _: None, lambda _: None
         )
@@ -86,8 +92,8 @@ class Dispatcher:
             lambda _: Desk(db, deployment.site),
             lambda desk: desk.close(),
         )
-        self._reactor = ReactorRunner(self._ended, self._clock)
-        self._thread = ThreadRunner(self._threads, self._ended, self._clock, db, beginning)
+        self._reactor = ReactorRunner(self.ended, self._clock)
+        self._thread = ThreadRunner(self._threads, self.ended, self._clock, db, beginning)
         self._transaction = TransactionRunner(
             self._desks,
             deployment,
@@ -97,7 +103,7 @@ class Dispatcher:
             commit=acceptor.commit,
             claim=acceptor.claim_lane,
             committed=self._committed,
-            ended=self._ended,
+            ended=self.ended,
             fenced=bell.fenced,
             random=Random(),
         )
@@ -159,11 +165,28 @@ class Dispatcher:
                 self._thread.begin(order)
         self._reactor.begin(for_reactor)
 
-    def _ended(self, order: Order, outcome: Outcome | None) -> None:
+    def ended(self, order: Order, outcome: Outcome | None) -> None:
+        """An order has ended; called from any thread."""
+        self._note_time(order)
         self._bell.report(Report(order.held, outcome, order))
 
     def _committed(self, order: Order, entry: Entry) -> None:
+        self._note_time(order)
         self._bell.report(Report(order.held, None, order, entry))
+
+    def _note_time(self, order: Order) -> None:
+        took = self._clock.monotonic() - (order.begun or order.handed_out)
+        ended, average = self._took.get(order.held.plugin, (0, took))
+        self._took[order.held.plugin] = (ended + 1, 0.7 * average + 0.3 * took)
+
+    def is_short(self, plugin: str) -> bool:
+        """Whether calls of the plugin have ended here before, and soon.
+
+        Those of others are accepted in a commit of their own before they begin, so that a call
+        that kills its worker is known to have been begun.
+        """
+        ended, seconds = self._took.get(plugin, (0, 0.0))
+        return ended >= KNOWN_AFTER and seconds < SHORT_SECONDS
 
     # -- taking back --------------------------------------------------------------------------
 
@@ -175,7 +198,7 @@ class Dispatcher:
                 continue
             if now - order.begun >= order.timeout_seconds:
                 self.give_up(order)
-                self._ended(order, timed_out(order, self._clock))
+                self.ended(order, timed_out(order, self._clock))
 
     def next_overdue(self, holdings: Holdings) -> float | None:
         """When the next order in a thread will have taken too long."""

@@ -30,6 +30,8 @@ class Held:
     chunk: int
     #: It may have killed a worker: it runs while nothing else does, and a mark says so.
     alone: bool = False
+    #: Its end conflicts with mail that it does not see, so that nobody has to look again.
+    checked: bool = False
     #: Commits of its end that conflicted, in a row.
     conflicts: int = 0
     #: Its end commits without its callbacks, which follow in a transaction of their own.

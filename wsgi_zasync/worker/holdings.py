@@ -46,11 +46,15 @@ class Holdings:
         """How many have not begun."""
         return len(self.backlog) + len(self._alone)
 
+    def keep(self, calls: Iterable[Held]) -> None:
+        """Remember what a new chunk holds."""
+        for held in calls:
+            self._chunks.setdefault(held.chunk, set()).add(held.oid)
+
     def accept(self, calls: Iterable[Held], notes: Iterable[Held]) -> None:
         """Take calls and notes of a new chunk into hand."""
         calls = list(calls)
-        for held in [*calls, *notes]:
-            self._chunks.setdefault(held.chunk, set()).add(held.oid)
+        self.keep([*calls, *notes])
         for held in calls:
             self.backlog.add(held)
 

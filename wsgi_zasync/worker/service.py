@@ -23,10 +23,10 @@ from .attempt import progress_of
 from .beginning import Beginning
 from .bell import Bell
 from .completion import Completion, Entry, Settled
-from .desk import store_database
+from .desk import Writing, store_database
 from .dispatch import Dispatcher
 from .evaluation import Evaluation
-from .held import Held, Report
+from .held import Held, Order, Report
 from .holdings import Holdings
 from .lanes import LaneShare
 from .rescuer import Rescuer, Watch
@@ -48,6 +48,13 @@ AHEAD = 32
 
 #: Seconds for which what was handed out counts as about to end.
 YOUNG_SECONDS = 0.01
+
+#: A commit that wrote no more objects than this is a put or two: they are fetched together.
+FEW_OIDS = 8
+
+#: How many calls are begun before their accept is committed, and the seconds that it waits.
+AT_ONCE = 4
+AT_ONCE_SECONDS = 0.005
 
 #: Seconds after which what could not be committed is tried again.
 AGAIN_SECONDS = 0.02
@@ -126,6 +133,8 @@ class Service:
         #: Until when a commit that conflicted waits, so that the other one can get done.
         self._again_at: float | None = None
         self._random = Random()
+        #: Orders handed out in a transaction that is not committed yet.
+        self._unaccepted: list[Order] = []
         #: How many calls this worker has brought to their end.
         self.ended = 0
 
@@ -172,7 +181,7 @@ class Service:
             self.bell.mail(tid)
         # Of a commit in this process only the call is known, not the inbox that it went to.
         if tid is None or not oids.isdisjoint(self._watched):
-            self.bell.news(tid)
+            self.bell.news(tid, oids if len(oids) <= FEW_OIDS else frozenset())
 
     # -- a turn --------------------------------------------------------
 
@@ -187,6 +196,9 @@ class Service:
         news, mail, tid = self.bell.take_news()
         if tid is not None:
             self._signal.until_visible(tid)
+        fresh = self.bell.take_fresh()
+        if fresh:
+            self.acceptor.desk.store_connection.prefetch(*fresh)
         if mail:
             self._stop_cancelled()
         self._take_back_owed(now)
@@ -199,9 +211,13 @@ class Service:
                 done = self.acceptor.round(work)
             except BaseException:
                 self.bell.put_back(reports)
+                self._give_up_unaccepted()
                 raise
+            if not done.complete:
+                self._give_up_unaccepted()
+            self._unaccepted = []
             self._take_in(work, done, now)
-            did = bool(done.entries or done.accepted or done.notes)
+            did = bool(done.entries or done.accepted or done.notes or done.begun)
             if work.board is not None and done.complete:
                 self._rescue()
         self._look_at_mail()
@@ -230,6 +246,9 @@ class Service:
             room = max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin
             work.limit = max(0, min(BATCH, room))
             work.everywhere = poll or helping
+            idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
+            if idle and not (self._one_by_one or self.bell.stopping):
+                work.at_once = self._run_at_once
         if now >= self._next_beat or (now >= self._next_progress and self._progressed(now)):
             work.board = self._now_running(now)
         elif now >= self._next_progress:
@@ -264,6 +283,7 @@ class Service:
             self._mailboxes = self.acceptor.mailboxes(work.board)
             if work.board:
                 self._stop_cancelled()
+        self.holdings.keep(done.begun)
         self.holdings.accept(done.accepted, done.notes)
         for held in done.notes:
             self.bell.report(Report(held))
@@ -278,7 +298,7 @@ class Service:
             elif entry.settled is Settled.WAITS:
                 self.holdings.release(held)
                 self._more = True
-            else:
+            elif not entry.report.held.checked:
                 self._check.append(entry)
 
     def _owe(self, report: Report, delay_seconds: float) -> None:
@@ -315,6 +335,33 @@ class Service:
         for report in reports:
             self.bell.report(report)
         return True
+
+    def _run_at_once(self, writing: Writing, held: list[Held]) -> list[Report] | None:
+        """Run a few short calls before their accept commits, and give what has ended."""
+        if len(held) > AT_ONCE or not all(self.dispatcher.is_short(h.plugin) for h in held):
+            return None
+        found = [self.acceptor.order(writing, each) for each in held]
+        orders = self._unaccepted = [each for each in found if isinstance(each, Order)]
+        reports = [each for each in found if isinstance(each, Report)]
+        self.dispatcher.hand_out(orders, self.holdings)
+        if orders:
+            self.bell.wait_for_more(len(orders), AT_ONCE_SECONDS, lambda: True)
+        others: list[Report] = []
+        for report in self.bell.take(BATCH):
+            if report.order in orders and report.entry is None:
+                self.holdings.ended(report.order)
+                reports.append(report)
+            else:
+                others.append(report)
+        self.bell.put_back(others)
+        return reports
+
+    def _give_up_unaccepted(self) -> None:
+        """The commit that was to accept what has begun already did not come about."""
+        for order in self._unaccepted:
+            self.dispatcher.give_up(order)
+            self.holdings.ended(order)
+        self._unaccepted = []
 
     def _chosen(self) -> list[Held]:
         room = self.dispatcher.room(self.holdings)
