@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Wrong uses: each gets an error of ours that says what to do, and writes nothing."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import pytest
+import ZODB
+from persistent import Persistent
+from persistent.mapping import PersistentMapping
+from ZODB.FileStorage import FileStorage
+
+from wsgi_zasync import (
+    CallIsFinal,
+    CallManager,
+    CallManagerMiddleware,
+    CallNotFinal,
+    CallNotFound,
+    ConfigurationError,
+    DuplicateCall,
+    ExpressionError,
+    InvalidArguments,
+    NotAuthenticated,
+    Principal,
+    QuotaExceeded,
+    RetryPolicy,
+    Secret,
+    Unauthorized,
+    UnknownPlugin,
+    ZasyncError,
+    get_manager,
+    plugin,
+)
+from wsgi_zasync.call import CallRecord
+from wsgi_zasync.cli import main
+from wsgi_zasync.settings import Quotas
+from wsgi_zasync.testing import calls_of, deployment_of, memory_db, run_calls
+from wsgi_zasync.worker import Worker
+
+Wrong = Callable[[CallManager], Any]
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+
+class Thing(Persistent):
+    pass
+
+
+@plugin("report.render")
+def render(attempt, year=0, *, pages=1):
+    return year
+
+
+@plugin("report.publish", permission="publish")
+def publish(attempt, report):
+    return None
+
+
+PLUGINS = {"report.render": render, "report.publish": publish}
+QUOTAS = Quotas(max_argument_bytes=1000, max_callbacks=2, max_open_calls=5)
+
+
+def nested(depth: int) -> Any:
+    return [nested(depth - 1)] if depth else []
+
+
+def opened_elsewhere() -> Any:
+    return memory_db().open().root()
+
+
+def declare(calls: CallManager, *texts: str, **names: Any) -> None:
+    call = calls.put("report.render")
+    for text in texts:
+        call.on_success(text, **names)
+
+
+#: What is done, the error, and words of its text.
+AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
+    "a naive datetime": (
+        lambda calls: calls.options(begin_after=datetime(2027, 1, 1)),
+        InvalidArguments, "give one with a timezone",
+    ),
+    "a lambda as an argument": (
+        lambda calls: calls.put("report.render", lambda: 7), InvalidArguments, "args[0]",
+    ),
+    "a lambda deep inside": (
+        lambda calls: calls.put("report.render", pages={"a": [1, print]}),
+        InvalidArguments, "kwargs['pages']['a'][1]",
+    ),
+    "a subclass of a plain type": (
+        lambda calls: calls.put("report.render", Colour.RED), InvalidArguments, "exact types",
+    ),
+    "an argument that is too large": (
+        lambda calls: calls.put("report.render", "x" * 1001), InvalidArguments, "1,000 bytes",
+    ),
+    "an argument that is nested too deep": (
+        lambda calls: calls.put("report.render", nested(60)), InvalidArguments, "nested deeper",
+    ),
+    "a text with a lone surrogate": (
+        lambda calls: calls.put("report.render", "\ud800"), InvalidArguments, "surrogate",
+    ),
+    "an object that is in no database": (
+        lambda calls: calls.put("report.render", Thing()), InvalidArguments, "add it first",
+    ),
+    "an object of another connection": (
+        lambda calls: calls.put("report.render", opened_elsewhere()),
+        InvalidArguments, "another ZODB connection",
+    ),
+    "a secret where no secret is configured": (
+        lambda calls: calls.put("report.render", Secret("x")), InvalidArguments, "args[0]",
+    ),
+    "a plugin that nobody has": (
+        lambda calls: calls.put("report.rendr"), UnknownPlugin, "did you mean 'report.render'",
+    ),
+    "a plugin that is no name": (
+        lambda calls: calls.put(render), InvalidArguments, "must be text",
+    ),
+    "too many arguments": (
+        lambda calls: calls.put("report.render", 1, 2), InvalidArguments, "too many positional",
+    ),
+    "an argument that there is not": (
+        lambda calls: calls.put("report.render", colour=1), InvalidArguments, "colour",
+    ),
+    "a plugin that the owner may not use": (
+        lambda calls: calls.put("report.publish", calls.root["report"]),
+        Unauthorized, "permission 'publish'",
+    ),
+    "an option that there is not": (
+        lambda calls: calls.options(prioritiy="high"), InvalidArguments, "did you mean 'priority'",
+    ),
+    "a priority that there is not": (
+        lambda calls: calls.options(priority="urgent"), InvalidArguments, "high, normal, low",
+    ),
+    "a duration below 0": (
+        lambda calls: calls.options(expires=timedelta(seconds=-1)), InvalidArguments, "above 0",
+    ),
+    "a time too far ahead": (
+        lambda calls: calls.options(begin_after=timedelta(days=400)).put("report.render"),
+        InvalidArguments, "365 days",
+    ),
+    "a number as a title": (
+        lambda calls: calls.options(title=7), InvalidArguments, "title must be text",
+    ),
+    "a number as a retry policy": (
+        lambda calls: calls.options(retry=3), InvalidArguments, "RetryPolicy",
+    ),
+    "a retry policy without an attempt": (
+        lambda calls: RetryPolicy(attempts=0), InvalidArguments, "from 1 to 1000",
+    ),
+    "a number as a principal": (
+        lambda calls: setattr(calls, "principal", 7), InvalidArguments, "Principal or a str",
+    ),
+    "a principal with a line break": (
+        lambda calls: Principal("ann\nbob"), InvalidArguments, "control",
+    ),
+    "a number as a secret": (lambda calls: Secret(7), InvalidArguments, "text or bytes"),
+    "an id that never was": (
+        lambda calls: calls.get("zz-aaaaaaaaaaaaaaaa"), CallNotFound, "check the id",
+    ),
+    "an id that is no id": (lambda calls: calls.get("../etc"), CallNotFound, "check the id"),
+    "a state that there is not": (
+        lambda calls: calls.mine(state="done"), InvalidArguments, "waiting, running",
+    ),
+    "a limit that is none": (lambda calls: calls.mine(limit=0), InvalidArguments, "1 to 1000"),
+    "a connection that is none": (
+        lambda calls: CallManagerMiddleware(print, db="Data.fs"), ConfigurationError, "ZODB.DB",
+    ),
+    "a key that there is not": (
+        lambda calls: CallManagerMiddleware(print, zodb_ury="file://x"),
+        ConfigurationError, "did you mean zodb_uri",
+    ),
+    "two databases": (
+        lambda calls: CallManagerMiddleware(print, zodb_uri="file://x", zodb_conf=__file__),
+        ConfigurationError, "keep one",
+    ),
+    "a worker without a database": (lambda calls: Worker(), ConfigurationError, "zodb_uri"),
+    "an environ without a manager": (
+        lambda calls: get_manager({}), ConfigurationError, "CallManagerMiddleware",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def db() -> Iterator[Any]:
+    database = memory_db()
+    with database.transaction() as connection:
+        connection.root()["report"] = PersistentMapping()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def deployment() -> Any:
+    return deployment_of(PLUGINS, quotas=QUOTAS)
+
+
+@pytest.mark.parametrize("name", AT_PUT)
+def test_a_wrong_use_says_what_to_do_and_writes_nothing(name, db, deployment):
+    wrong, error, words = AT_PUT[name]
+
+    # When it is done in a transaction that is committed all the same
+    with calls_of(db, "ann", deployment) as calls, pytest.raises(error) as raised:
+        wrong(calls)
+
+    # Then the error is of this class itself, and speaks
+    assert raised.type is error
+    assert words in str(raised.value)
+
+    # And there is nothing
+    with calls_of(db, "ann", deployment) as calls:
+        assert calls.count() == 0
+
+
+#: With a call that is there already.
+OF_A_CALL: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
+    "an expression that does not compile": (
+        lambda calls: declare(calls, "python: 1 +"), ExpressionError, "",
+    ),
+    "an expression that is no text": (lambda calls: declare(calls, 7), InvalidArguments, "text"),
+    "a name that is taken": (
+        lambda calls: declare(calls, "string:x", result=1), InvalidArguments, "bind another",
+    ),
+    "a name with an underscore": (
+        lambda calls: declare(calls, "string:x", _x=1), InvalidArguments, "bind another",
+    ),
+    "a bound lambda": (
+        lambda calls: declare(calls, "string:x", f=print), InvalidArguments, "f is of type",
+    ),
+    "too many callbacks": (
+        lambda calls: declare(calls, "string:1", "string:2", "string:3"),
+        QuotaExceeded, "max_callbacks = 2",
+    ),
+    "forgetting a call that waits": (
+        lambda calls: calls.put("report.render").forget(), CallNotFinal, "cancel it first",
+    ),
+    "the result of a call that waits": (
+        lambda calls: calls.put("report.render").result, CallNotFinal, "no result yet",
+    ),
+    "a second call with one key": (
+        lambda calls: [
+            calls.options(unique="k", on_duplicate="raise").put("report.render") for _ in "ab"
+        ],
+        DuplicateCall, "not final",
+    ),
+    "more calls than are allowed": (
+        lambda calls: [calls.put("report.render") for _ in range(6)],
+        QuotaExceeded, "max_open_calls = 5",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_A_CALL)
+def test_a_wrong_use_of_a_call_says_what_to_do(name, db, deployment):
+    wrong, error, words = OF_A_CALL[name]
+
+    with suppress(ZasyncError), calls_of(db, "ann", deployment) as calls:
+        with pytest.raises(error) as raised:
+            wrong(calls)
+        assert raised.type is error
+        assert words in str(raised.value)
+        raise raised.value
+
+    with calls_of(db, "ann", deployment) as calls:
+        assert calls.count() == 0
+
+
+def test_what_comes_too_late_for_a_call_is_refused(db, deployment):
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("report.render")
+    run_calls(db, PLUGINS)
+
+    with calls_of(db, "ann", deployment) as calls:
+        for late in ("on_success", "send"):
+            with pytest.raises(CallIsFinal):
+                getattr(calls.get(call.id), late)("string:x")
+
+
+def test_another_users_id_is_an_unknown_one(db, deployment):
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("report.render")
+
+    with calls_of(db, "bob", deployment) as calls:
+        texts = []
+        for wanted in (call.id, call.id[:-1] + ("a" if call.id[-1] != "a" else "b")):
+            with pytest.raises(CallNotFound) as raised:
+                calls.get(wanted)
+            texts.append(str(raised.value).replace(wanted, "ID"))
+        assert texts[0] == texts[1]
+
+
+def test_nobody_puts_nothing(db, deployment):
+    with calls_of(db, None, deployment) as calls, pytest.raises(NotAuthenticated, match="log in"):
+        calls.put("report.render")
+
+
+def test_a_storage_of_a_newer_version_is_not_touched(db, deployment):
+    with calls_of(db, "ann", deployment) as calls:
+        calls.put("report.render")
+        calls.root["wsgi_zasync"].version = 99
+
+    with (
+        pytest.raises(ConfigurationError, match="upgrade this process"),
+        calls_of(db, "ann", deployment) as calls,
+    ):
+        calls.put("report.render")
+
+
+def test_a_worker_that_runs_is_not_started_again(db):
+    worker = Worker(db, plugins=PLUGINS)
+    worker.start()
+    try:
+        for again in (worker.start, worker.run_once):
+            with pytest.raises(ConfigurationError, match="runs"):
+                again()
+    finally:
+        worker.stop()
+
+
+def test_a_file_that_another_has_open_is_named(tmp_path, capsys):
+    path = tmp_path / "Data.fs"
+    database = ZODB.DB(FileStorage(str(path)))
+    config = tmp_path / "site.ini"
+    config.write_text(f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = file://{path}\n")
+    try:
+        with pytest.raises(ConfigurationError, match="open in another process"):
+            Worker(zodb_uri=f"file://{path}").run_once()
+        assert main(["list", str(config)]) == 2
+        assert "open in another process" in capsys.readouterr().err
+    finally:
+        database.close()
+
+
+@pytest.mark.parametrize("uri", ["nothing://x", "file:///no/such/directory/Data.fs"])
+def test_a_storage_that_cannot_be_opened_is_named(uri):
+    with pytest.raises(ConfigurationError, match="cannot be opened"):
+        Worker(zodb_uri=uri, secret="s" * 40).run_once()
+
+
+def test_a_server_that_is_not_there_is_no_configuration_error(tmp_path, capsys, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        monkeypatch.setenv("ZASYNC_SECRET", "s" * 40)
+        config = tmp_path / "site.ini"
+        config.write_text(
+            "[worker:main]\nuse = egg:wsgi_zasync#worker\nsecret = env:ZASYNC_SECRET\n"
+            f"zodb_uri = zeo://127.0.0.1:{port}?wait_timeout=1\n"
+        )
+        assert main(["list", str(config)]) == 1
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_the_record_that_is_stored_has_no_way_to_end_twice():
+    record = CallRecord()
+    record.seed = b"x"
+    record.cancel(1)
+
+    with pytest.raises(CallIsFinal, match="cannot become"):
+        record.succeed(None, 2)
