@@ -188,6 +188,13 @@ class Dispatcher:
         ended, seconds = self._took.get(plugin, (0, 0.0))
         return ended >= KNOWN_AFTER and seconds < SHORT_SECONDS
 
+    def may_run_at_once(self, holdings: Holdings, held: Iterable[Held]) -> bool:
+        """Whether all of these are of short plugins, and may be handed out together."""
+        chosen: dict[str, int] = {}
+        return all(
+            self.is_short(each.plugin) and self.may_begin(holdings, chosen, each) for each in held
+        )
+
     # -- taking back --------------------------------------------------------------------------
 
     def take_overdue(self, holdings: Holdings) -> None:

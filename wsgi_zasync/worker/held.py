@@ -13,7 +13,7 @@ from typing import Any
 
 from ..call import Failure
 from ..plugins import PluginDeclaration
-from ..retry import RetryPolicy
+from ..retry import WITHOUT_RETRY, RetryPolicy
 from .attempt import Attempt
 
 
@@ -84,6 +84,12 @@ class Order:
     given_up: bool = False
     #: Interrupts what runs; set by who runs it.
     interrupt: Callable[[], None] | None = None
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether the call may run again after an interruption, as its retry policy says."""
+        policy = self.retry or self.declaration.retry or WITHOUT_RETRY
+        return policy.interruptions > 1
 
 
 @dataclass(frozen=True, slots=True)

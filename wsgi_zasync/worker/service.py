@@ -126,6 +126,8 @@ class Service:
         self._board: RunningOnBoard = {}
         self._mailboxes: frozenset[bytes] = frozenset()
         self._watched: frozenset[bytes] = frozenset()
+        #: Whether an accept is under way, which will tell what to watch.
+        self._looking = True
         self._beat_seconds = min(BEAT_SECONDS, settings.dead_after / BEATS_BEFORE_DEATH)
         self._next_beat = self._next_progress = self._next_poll = 0.0
         self._next_due: int | None = None
@@ -180,7 +182,8 @@ class Service:
         if any(oid in running for oid in oids) or not oids.isdisjoint(self._mailboxes):
             self.bell.mail(tid)
         # Of a commit in this process only the call is known, not the inbox that it went to.
-        if tid is None or not oids.isdisjoint(self._watched):
+        # And what came into being since we began to look is not among what we know to watch.
+        if tid is None or self._looking or not oids.isdisjoint(self._watched):
             self.bell.news(tid, oids if len(oids) <= FEW_OIDS else frozenset())
 
     # -- a turn --------------------------------------------------------
@@ -197,8 +200,6 @@ class Service:
         if tid is not None:
             self._signal.until_visible(tid)
         fresh = self.bell.take_fresh()
-        if fresh:
-            self.acceptor.desk.store_connection.prefetch(*fresh)
         if mail:
             self._stop_cancelled()
         self._take_back_owed(now)
@@ -207,6 +208,8 @@ class Service:
         work = self._work(reports, accept, news, now)
         did = False
         if work is not None:
+            work.fresh = fresh if tid is not None else frozenset()
+            self._looking = work.limit > 0
             try:
                 done = self.acceptor.round(work)
             except BaseException:
@@ -273,6 +276,7 @@ class Service:
         if work.limit:
             self._more = done.more
             self._watched = done.watched or self._watched
+            self._looking = False
             self._next_due = done.next_due
             if work.everywhere:
                 self._next_poll = now + self._settings.safety_poll
@@ -338,10 +342,14 @@ class Service:
 
     def _run_at_once(self, writing: Writing, held: list[Held]) -> list[Report] | None:
         """Run a few short calls before their accept commits, and give what has ended."""
-        if len(held) > AT_ONCE or not all(self.dispatcher.is_short(h.plugin) for h in held):
+        if len(held) > AT_ONCE or not self.dispatcher.may_run_at_once(self.holdings, held):
             return None
         found = [self.acceptor.order(writing, each) for each in held]
-        orders = self._unaccepted = [each for each in found if isinstance(each, Order)]
+        orders = [each for each in found if isinstance(each, Order)]
+        if any(not each.may_be_repeated for each in orders):
+            # Only what is accepted already is known to have been begun, should it kill us.
+            return None
+        self._unaccepted = orders
         reports = [each for each in found if isinstance(each, Report)]
         self.dispatcher.hand_out(orders, self.holdings)
         if orders:

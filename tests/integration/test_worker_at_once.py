@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Which short calls may begin before their accept has committed, and which may not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from wsgi_zasync import RetryPolicy, plugin
+from wsgi_zasync.opening import deployment_for
+from wsgi_zasync.settings import WorkerSettings
+from wsgi_zasync.store import open_store
+from wsgi_zasync.store.wakeup import signal_for
+from wsgi_zasync.testing import calls_of, deployment_of, memory_db
+from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.held import Held
+from wsgi_zasync.worker.service import Service
+
+
+class Watched:
+    """A short plugin that looks whether its call is accepted."""
+
+    def __init__(self, db: Any) -> None:
+        self._db = db
+        self.was_accepted: list[bool] = []
+
+    def __call__(self, attempt: Any) -> None:
+        connection = self._db.open()
+        areas = open_store(connection).areas()
+        held = {call.id for a in areas for chunk in a.chunks.values() for call in chunk.calls}
+        connection.close()
+        self.was_accepted.append(attempt.call_id in held)
+
+
+@pytest.fixture
+def db() -> Iterator[Any]:
+    database = memory_db()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def ask(db) -> Iterator[Any]:
+    """Run a call of the plugin, by a worker that is idle."""
+    workers = []
+
+    def ask(watched: Watched, **options: Any) -> None:
+        plugins = {"watched": lambda attempt: watched(attempt)}
+        deployment = deployment_of(plugins)
+        if not workers:
+            workers.append(Worker(db, plugins=plugins))
+            workers[0].start()
+        wanted = len(watched.was_accepted) + 1
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.options(**options).put("watched")
+        _wait_for_its_end(db, deployment, call.id)
+        assert len(watched.was_accepted) == wanted
+
+    yield ask
+    for worker in workers:
+        worker.stop()
+
+
+def _wait_for_its_end(db: Any, deployment: Any, call_id: str) -> None:
+    changed = threading.Event()
+    unsubscribe = signal_for(db).subscribe(lambda tid, oids: changed.set())
+    try:
+        for _ in range(200):
+            changed.clear()
+            with calls_of(db, "ann", deployment) as calls:
+                if calls.get(call_id).is_final:
+                    return
+            changed.wait(0.1)
+    finally:
+        unsubscribe()
+    raise AssertionError("the call does not end")
+
+
+def test_a_call_of_a_plugin_that_is_not_known_is_accepted_before_it_begins(db, ask):
+    watched = Watched(db)
+
+    ask(watched)
+
+    assert watched.was_accepted == [True]
+
+
+def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
+    # Given a plugin that is known to be short
+    watched = Watched(db)
+    for _ in range(6):
+        ask(watched)
+    assert not all(watched.was_accepted)
+
+    # When a call of it must not be run again after an interruption
+    ask(watched, retry=RetryPolicy(interruptions=1))
+
+    # Then it is known to have been begun, before it is
+    assert watched.was_accepted[-1]
+
+
+def test_the_bound_of_a_plugin_holds_for_short_calls_as_well(db):
+    # Given a plugin that is known to be short, and of which one call runs at a time
+    declared = plugin("watched", max_running=1)(lambda attempt: None)
+    settings = WorkerSettings.from_kwargs(db=db, plugins={"watched": declared})
+    service = Service(db, deployment_for(settings, None), settings, name="bounded")
+    service.dispatcher._took["watched"] = (100, 0.0)
+
+    def may_run(count: int) -> bool:
+        held = [Held(b"%d" % n, str(n), ("", "ann"), "watched", 1, 0) for n in range(count)]
+        return service.dispatcher.may_run_at_once(service.holdings, held)
+
+    # Then one may begin before it is accepted, and not two
+    assert may_run(1)
+    assert not may_run(2)
