@@ -37,7 +37,7 @@ class Python:
 
     def __init__(self, name: str, expr: str, engine: Compilation) -> None:
         # Line ends mean nothing inside an expression; offsets stay the same.
-        source = re.sub(r"[\r\n]", " ", expr)
+        source = expr.replace("\r", " ").replace("\n", " ")
         stripped = source.lstrip()
         offset = engine.offset_of(expr) + len(source) - len(stripped)
         if not stripped:

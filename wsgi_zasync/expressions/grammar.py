@@ -40,6 +40,11 @@ REFUSED_NAMES = frozenset(
     }
 )  # fmt: skip
 
+#: Texts shorter than this cannot nest without brackets deeper than the parser likes.
+SHORT = 60
+
+_BRACKETS = re.compile(r"[()\[\]{}]")
+
 #: Many prefixes in a row, each of which would be one more level for the parser.
 _PREFIX_RUN = re.compile(r"(?:(?:[-+~]|not\b|lambda\b[^:]*:|await\b)\s*){25}")
 
@@ -73,11 +78,14 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
 
 def _check_source(source: str, offset: int, engine: Compilation) -> None:
     limit = engine.limits.nesting
-    depth = 0
-    for found in re.finditer(r"[()\[\]{}]", source):
-        depth += 1 if found[0] in "([{" else -1
-        if depth > limit:
-            raise too_deep(engine, offset + found.start())
+    if source.count("(") + source.count("[") + source.count("{") > limit:
+        depth = 0
+        for found in _BRACKETS.finditer(source):
+            depth += 1 if found[0] in "([{" else -1
+            if depth > limit:
+                raise too_deep(engine, offset + found.start())
+    if len(source) < SHORT:
+        return
     found_run = _PREFIX_RUN.search(source)
     if found_run:
         raise too_deep(engine, offset + found_run.start())

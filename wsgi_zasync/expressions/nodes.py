@@ -49,13 +49,12 @@ class NodeCompiler(ABC):
         """Start and end of a node in the whole text."""
         if self.inside is not None:
             return self.inside
-        end = node.end_col_offset or node.col_offset
-        return (self._place(node.col_offset), self._place(end))
-
-    def _place(self, column: int) -> int:
+        start, end = node.col_offset, node.end_col_offset or node.col_offset
         if not self._ascii:
-            column = len(self.source.encode()[:column].decode(errors="ignore"))
-        return self.offset + column
+            source = self.source.encode()
+            start = len(source[:start].decode(errors="ignore"))
+            end = len(source[:end].decode(errors="ignore"))
+        return (self.offset + start, self.offset + end)
 
     def refuse(self, node: ast.expr, reason: str, kind: Any = ExpressionError) -> Any:
         """The error for a node that does not compile."""

@@ -68,19 +68,16 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
         if compiler is None:
             what = type(node).__name__
             raise self.refuse(node, f"{_SAYINGS.get(what, what)} is not part of the language")
-        self._count(node)
-        self.depth += 1
-        closure = compiler(self, node)
-        self.depth -= 1
-        return closure
-
-    def _count(self, node: ast.expr) -> None:
         limits = self.engine.limits
         self.parts += 1
         if self.parts > limits.nodes:
             raise self.refuse(node, f"more than {limits.nodes} parts", ResourceLimit)
         if self.depth > 2 * limits.nesting:
             raise too_deep(self.engine, self.offset)
+        self.depth += 1
+        closure = compiler(self, node)
+        self.depth -= 1
+        return closure
 
     def constant(self, node: ast.Constant) -> Closure:
         """A number, text or the like that stands in the text."""
@@ -103,7 +100,6 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
             raise self.refuse(node, f"{name!r} is not part of the language")
         text, (start, end) = self.text, self.span(node)
         fallback = BUILTINS.get(name)
-        foreign = hasattr(builtins, name) or name in sys.stdlib_module_names
 
         def read(run: Operations) -> Any:
             value = run.names.get(name, MISSING)
@@ -115,7 +111,9 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
                 return run.name(name)
             except FAILURES as failure:
                 shown: Any = failure
-                if foreign and value is MISSING:
+                if value is MISSING and (
+                    hasattr(builtins, name) or name in sys.stdlib_module_names
+                ):
                     shown = Unauthorized("is not open to expressions")
                 raise blame(shown, text, start, end) from failure.__cause__
 
