@@ -24,6 +24,7 @@ from ..errors import CallNotFound, ConfigurationError
 from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept
+from .classes import guard
 from .index import OwnerIndex, owner_key
 from .lanes import Lane
 from .mailbox import Mail, Mailbox
@@ -104,6 +105,7 @@ def open_store(
         ConfigurationError: A newer version of this package wrote it; or it is missing and
             ``create`` is false.
     """
+    guard(connection)
     root = connection.root()
     found = root.get(ROOT_KEY)
     if found is None:
