@@ -57,6 +57,8 @@ def check(path: str) -> int:
     if sections:
         _check_plugins(next(iter(sections.values())), findings)
         _print_exposed()
+    if file.schedule:
+        print("[schedule] is understood, and not acted upon: this version has no schedules yet")
     if sections and not findings.wrong:
         _connect(path, findings)
     for text in findings.wrong + findings.unreachable:
