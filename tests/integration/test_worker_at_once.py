@@ -47,12 +47,14 @@ def ask(db) -> Iterator[Any]:
     """Run a call of the plugin, by a worker that is idle."""
     workers = []
 
-    def ask(watched: Watched, **options: Any) -> None:
+    def ask(watched: Watched, *, is_known_short: bool = False, **options: Any) -> None:
         plugins = {"watched": lambda attempt: watched(attempt)}
         deployment = deployment_of(plugins)
         if not workers:
             workers.append(Worker(db, plugins=plugins))
             workers[0].start()
+        if is_known_short:
+            workers[0]._service.dispatcher._took["watched"] = (100, 0.0)
         wanted = len(watched.was_accepted) + 1
         with calls_of(db, "ann", deployment) as calls:
             call = calls.options(**options).put("watched")
@@ -88,14 +90,16 @@ def test_a_call_of_a_plugin_that_is_not_known_is_accepted_before_it_begins(db, a
 
 
 def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
-    # Given a plugin that is known to be short
+    # Given a plugin that is known to be short, whose calls may begin before
     watched = Watched(db)
-    for _ in range(6):
-        ask(watched)
-    assert not all(watched.was_accepted)
+    for _ in range(20):
+        ask(watched, is_known_short=True)
+        if not watched.was_accepted[-1]:
+            break
+    assert not watched.was_accepted[-1]
 
     # When a call of it must not be run again after an interruption
-    ask(watched, retry=RetryPolicy(interruptions=1))
+    ask(watched, is_known_short=True, retry=RetryPolicy(interruptions=1))
 
     # Then it is known to have been begun, before it is
     assert watched.was_accepted[-1]
