@@ -46,18 +46,21 @@ NAMES: dict[str, Any] = {
     "user": Reader(),
 }
 
-#: The text for ours and zope.tales; ``None`` where plain Python has no such thing.
+_METHOD = "user.name if user.is_a('lender') else '?'"
+_LOOP = "[r['name'] for r in result['rows'] if r['qty']]"
+
+#: What it is called, the text for ours and zope.tales, the same in plain Python.
 TYPICAL = (
     ("path", "result/status", "result['status']"),
-    ("string", "string:${user/name}: ${result/count} rows", "f\"{user.name}: {result['count']} rows\""),
-    ("arithmetic", "python: result['count'] * 2 + 1", "result['count'] * 2 + 1"),
-    ("method", "python: user.name if user.is_a('lender') else '?'", "user.name if user.is_a('lender') else '?'"),
     (
-        "comprehension",
-        "python: [r['name'] for r in result['rows'] if r['qty']]",
-        "[r['name'] for r in result['rows'] if r['qty']]",
+        "string",
+        "string:${user/name}: ${result/count} rows",
+        "f\"{user.name}: {result['count']} rows\"",
     ),
-)  # fmt: skip
+    ("arithmetic", "python: result['count'] * 2 + 1", "result['count'] * 2 + 1"),
+    ("method", f"python: {_METHOD}", _METHOD),
+    ("comprehension", f"python: {_LOOP}", _LOOP),
+)
 
 ANN, POLICY = Principal("ann"), DefaultPolicy()
 

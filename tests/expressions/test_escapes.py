@@ -47,10 +47,12 @@ def attempt(text):
     names = build()
     before = copy.deepcopy({name: names[name] for name in DATA})
     began = time.process_time()
+    refused = None
     try:
         outcome = evaluate(text, names)
-    except (ExpressionError, Unauthorized) as refused:
-        outcome = refused
+    except (ExpressionError, Unauthorized) as failure:
+        outcome = refused = failure
+    if refused is not None:
         assert CANARY not in str(refused)
     else:
         check_value(outcome)
