@@ -68,7 +68,7 @@ VALUES = [
     ("b'abc'[0]", 97), ("(1, 2)[0]", 1), ("range(10)[3]", 3), ("'abc'[::-1]", "cba"),
     ("[1, 2, 3][1:]", [2, 3]), ("'abcd'[1:3]", "bc"), ("range(10)[2:4]", [2, 3]),
     ("(1, 2, 3)[:2]", (1, 2)), ("root['novels']['moby'].title", "Moby-Dick"),
-    ("{(1, 2): 'x'}[(1, 2)]", "x"), ("{1.5: 'x'}[1.5]", "x"), ("{range(2): 'x'}[range(2)]", "x"),
+    ("{(1, 2): 'x'}[(1, 2)]", "x"), ("{1.5: 'x'}[1.5]", "x"), 
     ("{uuid: 1}[uuid]", 1), ("{day: 1}[day]", 1),
     # attributes and calls
     ("user.name", "Ann"), ("user.is_a('lender')", True), ("user.greet('Hi', mark='?')", "Hi, Ann?"),
@@ -147,7 +147,7 @@ WRONG = [
     ("1 < 'a'", "an integer < a text: cannot be compared"), ("None > 1", ""), ("{} < {}", ""),
     ("price < 'a'", ""), ("moment < day", ""), ("1 in 'abc'", "only a text"), ("'a' in b'abc'", "bytes"),
     ("1 in 2", "contains nothing"), ("[] in {}", "cannot be a key"), ("{[]: 1}", "cannot be a key"),
-    ("{book}", "cannot be a key"), ("{}[[]]", "cannot be a key"), ("1[0]", ""), ("None['a']", ""),
+    ("{book}", "cannot be a key"), ("{range(9): 1}", "cannot be a key"), ("{(range(9),)}", "cannot be a key"), ("{}[[]]", "cannot be a key"), ("1[0]", ""), ("None['a']", ""),
     ("'a'['b']", "numbered"), ("[1]['a']", "numbered"), ("[1][1.5]", "numbered"), ("{}[1:2]", "slices"),
     ("[1]['a':]", "integers"), ("[1][::0]", "step"), ("1()", "cannot be called"), ("'a'()", "cannot be called"),
     ("[x for x in 1]", "no items"), ("[x for x in None]", "no items"), ("[a for a, b in [1]]", "takes apart"),

@@ -13,7 +13,6 @@ from typing import Any
 from wsgi_zasync.errors import ExpressionError, ResourceLimit
 from wsgi_zasync.expressions.guard import Guard, length
 from wsgi_zasync.expressions.values import (
-    CARRIERS,
     CONTAINERS,
     INTEGERS,
     NUMBERS,
@@ -110,23 +109,6 @@ less, less_equal = _ordering("<", operator.lt), _ordering("<=", operator.le)
 greater, greater_equal = _ordering(">", operator.gt), _ordering(">=", operator.ge)
 
 
-def check_key(run: Guard, key: Any) -> None:
-    """Refuse what cannot be a key, or would run somebody's ``__hash__``."""
-    kind = type(key)
-    if kind in SIMPLE or kind in CARRIERS:
-        if kind is not str:
-            run.plain_size(key)
-        return
-    if kind is tuple or kind is frozenset:
-        run.spend(len(key) + 1)
-        for item in key:
-            check_key(run, item)
-        return
-    if kind is range:
-        return
-    raise ExpressionError(f"{kind_name(key)} cannot be a key")
-
-
 def check_keys(run: Guard, keys: Any) -> None:
     """Charge for building a dict or set from these keys, and refuse wrong ones.
 
@@ -139,7 +121,7 @@ def check_keys(run: Guard, keys: Any) -> None:
         kind = type(key)
         if kind is str:
             continue
-        check_key(run, key)
+        run.check_key(key)
         hard += 1
         chosen = chosen or not (kind in INTEGERS and -HASH_MODULUS < key < HASH_MODULUS)
     if hard and (chosen and hard > 16 or hard > FREE_KEYS):
@@ -158,11 +140,11 @@ def check_look_up(run: Guard, container: Any, key: Any) -> None:
     if kind is str:
         run.scan(len(key))
         return
-    check_key(run, key)
+    run.check_key(key)
     run.spend(len(container) // 16 + 1)
     for known in container:
         if type(known) not in SIMPLE:
-            check_key(run, known)
+            run.check_key(known)
 
 
 def contains(run: Guard, container: Any, item: Any) -> bool:

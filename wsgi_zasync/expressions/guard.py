@@ -277,7 +277,23 @@ class Guard(Budget):
         """Keys are hashed again in the copy, which must run nobody's ``__hash__``."""
         for key in keys:
             if type(key) not in SIMPLE:
-                self.plain_size(key)
+                self.check_key(key)
+
+    def check_key(self, key: Any) -> None:
+        """Refuse what cannot be a key, or would run somebody's ``__hash__``."""
+        kind = type(key)
+        if kind in SIMPLE:
+            return
+        if kind in CARRIERS:
+            self._admit_carrier(key)
+        elif kind is tuple or kind is frozenset:
+            self.spend(len(key) + 1)
+            for item in key:
+                self.check_key(item)
+        elif kind in NOT_OBJECTS:
+            raise ExpressionError(f"{kind_name(key)} cannot be a key")
+        else:
+            raise Unauthorized(f"{kind_name(key)} cannot be a key")
 
     def plain_size(self, value: Any, depth: int = 0) -> int:
         """How big plain data is, charged; what is not plain all through is refused.
