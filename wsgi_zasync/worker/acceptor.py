@@ -60,6 +60,8 @@ class Work:
     #: Accept up to so many calls, from our lanes or from everybody's.
     limit: int = 0
     everywhere: bool = False
+    #: What a commit wrote that brought news: read in one go, not one by one.
+    fresh: frozenset[bytes] = frozenset()
     #: Chunks whose calls are all done.
     drop: list[int] = field(default_factory=list)
     #: The board's new content: our sign of life.
@@ -279,6 +281,8 @@ class Acceptor:
     def _transact(self, work: Work) -> Round:
         done = Round()
         with self.desk.transaction() as transaction:
+            if work.fresh:
+                self.desk.store_connection.prefetch(*work.fresh)
             writing = self.writing(transaction)
             for report in work.reports:
                 entry = self._completion.settle(writing, report)
