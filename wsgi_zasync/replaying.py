@@ -43,8 +43,15 @@ class Replay:
             source, identifier = attributes["owner"]
             owner = Principal(identifier, source)
             context = CallContext(self._access, self._deployment, store, owner)
+            self._hold_lane(context, connection, attributes["place"][0])
             with context.state().putting(connection):
                 self._put_again(context, attributes, call_id)
+
+    def _hold_lane(self, context: CallContext, connection: Any, lane: int) -> None:
+        """Keep other transactions of this process out of the lane, which the abort gave back."""
+        state, pool = context.state(), self._deployment.lanes.of(connection.db())
+        if state.lane is None and pool.retake(lane):
+            state.lane, state.pool = lane, pool
 
     def _put_again(self, context: CallContext, attributes: dict[str, Any], call_id: str) -> None:
         record = CallRecord()

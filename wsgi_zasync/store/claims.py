@@ -40,7 +40,7 @@ class LanePool:
     """Lanes that this process has claimed in one site, each used by one transaction at a time."""
 
     #: More lanes than this are not claimed by one process; transactions share them then.
-    MAX_LANES = 8
+    MAX_LANES = 16
 
     def __init__(self) -> None:
         self._begin()
@@ -60,7 +60,9 @@ class LanePool:
         self._forget_after_fork()
         with self._lock:
             if self._free:
-                return self._free.pop()
+                # The one that was given back first: what was written to it last is the most
+                # likely to be in the snapshot of a transaction that began a while ago.
+                return self._free.pop(0)
             if len(self._all) >= self.MAX_LANES:
                 return random.SystemRandom().choice(self._all)
         lane = claim_one()
@@ -68,6 +70,15 @@ class LanePool:
             if lane not in self._all:
                 self._all.append(lane)
         return lane
+
+    def retake(self, lane: int) -> bool:
+        """Take this lane, to put into it once more; False if another transaction uses it now."""
+        self._forget_after_fork()
+        with self._lock:
+            is_free = lane in self._free
+            if is_free:
+                self._free.remove(lane)
+            return is_free
 
     def give_back(self, lane: int) -> None:
         """The transaction that took the lane is over."""
