@@ -697,3 +697,75 @@ class TestTheOperationsThemselves:
             key = (key,)
         with pytest.raises(ResourceLimit, match="memory"):
             evaluate("python: {key: 1}", key=key)
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "python: 1 if holder[0] else 2", "python: 1 if mapping['a'] else 2", "not:holder/0",
+            "not:mapping/a", "python: len(list(holder))", "python: any(holder)",
+            "python: 1 if opened['x'] else 2", "python: 1 if mapping.get('a') else 2",
+            "python: [1 for x in holder]", "python: [1 for a, b in [[1, 2], [3, holder[0]]]]",
+            "python: thing is None", "python: 1 if base.attribute else 2", "exists:holder/0/x",
+        ],
+    )  # fmt: skip
+    def test_what_is_closed_is_refused_when_it_is_met_and_not_only_when_it_leaves(self, source):
+        closed = object()
+
+        @expose("__getitem__")
+        class Opened:
+            def __getitem__(self, key):
+                return closed
+
+        with pytest.raises(Unauthorized):
+            evaluate(source, thing=closed, holder=[closed], mapping={"a": closed}, opened=Opened(),
+                     base=Base(attribute=closed))  # fmt: skip
+
+    def test_slices_are_charged_like_what_they_are(self):
+        for source in ("python: text[1:]", "python: data[:-1]"):
+            with pytest.raises(ResourceLimit, match="a text"):
+                evaluate(source, {"text": "x" * 99, "data": b"x" * 99}, limits=Limits(text=50))
+        for source in ("python: items[1:]", "python: pair[:-1]"):
+            names = {"items": [0] * 99, "pair": (0,) * 99}
+            with pytest.raises(ResourceLimit, match="50 items"):
+                evaluate(source, names, limits=Limits(items=50))
+        assert evaluate("python: len(range(99)[1:])", limits=Limits(items=50)) == 98
+
+    def test_sizes_grow_with_the_data(self):
+        run = self.operations()
+        assert run.plain_size("x" * 1600) == 101
+        assert run.plain_size(b"x" * 1600) == 101
+        assert run.plain_size([1, "x" * 160, {"a": (1,)}]) == 1 + 1 + 11 + 1 + 1 + 2
+
+    def test_long_keys_are_charged(self):
+        key = "x" * 100_000
+        with pytest.raises(ResourceLimit):
+            evaluate("python: [d[key] for x in range(900)]", {"d": {key: 1}, "key": key},
+                     limits=Limits(steps=50_000))  # fmt: skip
+        short = {"d": {"k": 1}, "key": "k"}
+        assert len(evaluate("python: [d[key] for x in range(900)]", short)) == 900
+
+    def test_depth_is_counted_exactly(self):
+        def nested(levels):
+            value = 1
+            for _ in range(levels):
+                value = [value]
+            return value
+
+        assert evaluate("value", value=nested(5), limits=Limits(depth=5)) == nested(5)
+        with pytest.raises(ResourceLimit):
+            evaluate("value", value=nested(6), limits=Limits(depth=5))
+
+    def test_errors_of_lazy_results_show_no_text_of_ours_either(self):
+        def failing():
+            yield 1
+            raise QuotaExceeded("secret")
+
+        with pytest.raises(ExpressionError) as refused:
+            evaluate("python: base.method()", base=Base(answer=failing()))
+        assert "secret" not in str(refused.value)
+
+    def test_a_function_with_a_timeout_keeps_no_process_alive(self):
+        daemons = []
+        f = exposed(lambda: daemons.append(threading.current_thread().daemon), timeout=5)
+        evaluate("python: f()", f=f)
+        assert daemons == [True]

@@ -68,7 +68,7 @@ VALUES = [
     ("b'abc'[0]", 97), ("(1, 2)[0]", 1), ("range(10)[3]", 3), ("'abc'[::-1]", "cba"),
     ("[1, 2, 3][1:]", [2, 3]), ("'abcd'[1:3]", "bc"), ("range(10)[2:4]", [2, 3]),
     ("(1, 2, 3)[:2]", (1, 2)), ("root['novels']['moby'].title", "Moby-Dick"),
-    ("{(1, 2): 'x'}[(1, 2)]", "x"), ("{1.5: 'x'}[1.5]", "x"), 
+    ("{(1, 2): 'x'}[(1, 2)]", "x"), ("{1.5: 'x'}[1.5]", "x"),
     ("{uuid: 1}[uuid]", 1), ("{day: 1}[day]", 1),
     # attributes and calls
     ("user.name", "Ann"), ("user.is_a('lender')", True), ("user.greet('Hi', mark='?')", "Hi, Ann?"),
