@@ -11,11 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from transaction.interfaces import TransientError
+
 from ..call import CallRecord, Failure
 from ..context import CallContext
 from ..deployment import Deployment
-from ..errors import ConfigurationError, Unauthorized
+from ..errors import ConfigurationError, Unauthorized, ZasyncError
 from ..exposure import expose, exposed
+from ..expressions import CannotDecide
 from ..manager import CallManager
 from ..putting import check_permission
 from ..security import Principal
@@ -125,13 +128,19 @@ def names_to_act(
                 f"plugin {plugin_name!r} is not open to expressions: that takes a permission and "
                 f"expressions = yes in [plugin:{plugin_name}]"
             )
-        asking = manager
-        if author is not None:
-            check_permission(
-                deployment.policy, author, declaration.permission, (args, kwargs), writing.root
-            )
-            asking = manager.options(author=author)
-        made = asking.put(plugin_name, *args, **kwargs)
+        try:
+            asking = manager
+            if author is not None:
+                check_permission(
+                    deployment.policy, author, declaration.permission, (args, kwargs), writing.root
+                )
+                asking = manager.options(author=author)
+            made = asking.put(plugin_name, *args, **kwargs)
+        except (ZasyncError, TransientError):
+            raise
+        except Exception as exc:
+            # The policy: what it cannot tell now is neither allowed nor refused.
+            raise CannotDecide("the policy could not decide") from exc
         return ReadableCall(made._record, made._context)
 
     names["put"] = exposed(put, name="put")

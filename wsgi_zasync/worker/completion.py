@@ -18,7 +18,6 @@ from ..call import CallRecord, Failure, to_micros
 from ..deployment import Deployment
 from ..errors import InvalidResult, Unauthorized
 from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
-from ..sealing import Sealed
 from ..store.mailbox import Mail
 from ..values import Storing, restored
 from .desk import Writing
@@ -133,13 +132,14 @@ class Completion:
                 error=outcome.error,
             )
             if decision.again and report.order is not None:
-                reason = f"{decision.reason}: {outcome.failure.type}"
+                # What a plugin says with Retry is as likely to quote a secret as any failure.
+                said = shown(decision.reason, report.order.secrets)
+                reason = f"{said}: {outcome.failure.type}"
                 return self._waits(writing, record, report, reason, decision.delay_seconds, now)
             record.fail(outcome.failure, now)
             size = len(outcome.failure.message) + len(outcome.failure.traceback_text)
             if outcome.owner_gone:
                 mark_gone(writing, record, now)
-        _erase_secrets(record)
         record.size += size
         writing.store.count_end(writing.tallies, record, size)
         return None
@@ -253,26 +253,6 @@ def _give_callbacks_up(record: CallRecord, error: str) -> int:
         callbacks[index] = callbacks[index].failed(error)
     record.set_callbacks(callbacks)
     return len(pending)
-
-
-def _erase_secrets(record: CallRecord) -> None:
-    """Overwrite sealed arguments: a call that has ended has no use for them."""
-    args, kwargs = _without_secrets((record.args, record.kwargs))
-    if args is not record.args:
-        record.args = args
-    if kwargs is not record.kwargs:
-        record.kwargs = kwargs
-
-
-def _without_secrets(value: Any) -> Any:
-    kind = type(value)
-    if kind is Sealed:
-        return Sealed(b"")
-    if kind is dict:
-        return _same_if_same(value, {k: _without_secrets(item) for k, item in value.items()})
-    if kind in (list, tuple):
-        return _same_if_same(value, kind(_without_secrets(item) for item in value))
-    return value
 
 
 def _same_if_same(before: Any, after: Any) -> Any:

@@ -34,7 +34,9 @@ def settled(entries: Iterable[Entry], now: float) -> None:
         held, order = entry.report.held, entry.report.order
         seconds = None if order is None else now - (order.begun or order.handed_out)
         if entry.settled is Settled.WAITS:
-            _line(logging.INFO, "waiting", held, order, entry.reason or "", seconds)
+            _line(
+                logging.INFO, "waiting", held, order, _cause(entry) or entry.reason or "", seconds
+            )
         elif entry.ended:
             level = logging.WARNING if entry.state == CallState.FAILED else logging.INFO
             _line(level, entry.state, held, order, _cause(entry), seconds)
