@@ -23,6 +23,7 @@ from persistent import Persistent
 from .callbacks import Callback
 from .errors import CallIsFinal, CallNotFound
 from .states import FINAL, TRANSITIONS, CallbackState, CallState
+from .values import without_secrets
 
 #: The version that new records are written in.
 RECORD_VERSION = 1
@@ -233,7 +234,13 @@ class CallRecord(Persistent):
         if self.waiting_reason is not None:
             self.waiting_reason = None
 
-    # -- callbacks ---------------------------------------------------------------------
+        # -- callbacks ---------------------------------------------------------------------
+        # A call that has ended has no use for them.
+        args, kwargs = without_secrets((self.args, self.kwargs))
+        if args is not self.args:
+            self.args = args
+        if kwargs is not self.kwargs:
+            self.kwargs = kwargs
 
     def all_callbacks(self) -> list[Callback]:
         """The callbacks in the order of their declaration."""

@@ -177,6 +177,27 @@ def restored(value: Any, connection: Any, open_sealed: Callable[[Sealed], Any]) 
     return value
 
 
+def without_secrets(value: Any) -> Any:
+    """A stored value with its secrets overwritten; the same object where it has none."""
+    kind = type(value)
+    if kind is Sealed:
+        return Sealed(b"")
+    if kind is dict:
+        return _same_if_same(value, {k: without_secrets(item) for k, item in value.items()})
+    if kind in (list, tuple):
+        return _same_if_same(value, kind(without_secrets(item) for item in value))
+    return value
+
+
+def _same_if_same(before: Any, after: Any) -> Any:
+    pairs = (
+        zip(before.values(), after.values(), strict=True)
+        if type(before) is dict
+        else zip(before, after, strict=True)
+    )
+    return before if all(a is b for a, b in pairs) else after
+
+
 def masked(_sealed: Sealed) -> str:
     """What everybody but the plugin sees of a secret."""
     return "***"

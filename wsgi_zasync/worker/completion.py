@@ -255,15 +255,6 @@ def _give_callbacks_up(record: CallRecord, error: str) -> int:
     return len(pending)
 
 
-def _same_if_same(before: Any, after: Any) -> Any:
-    pairs = (
-        zip(before.values(), after.values(), strict=True)
-        if type(before) is dict
-        else zip(before, after, strict=True)
-    )
-    return before if all(a is b for a, b in pairs) else after
-
-
 __all__ = [
     "Completion",
     "Entry",
