@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""T7: what was put earlier has the authority of now, and none where nobody can tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from wsgi_zasync import CallNotFound, CallState, Principal
+
+
+def test_roles_that_were_noted_at_put_grant_nothing(site):
+    # Given somebody whose identity source says editor, and the table does not
+    dan = Principal("dan", roles=("editor",))
+    with site.calls(dan) as calls:
+        call = calls.put("echo").on_success("python: put('open')").id
+
+    site.run()
+
+    with site.calls(dan) as calls:
+        assert calls.get(call).callbacks[0].error.startswith("Unauthorized")
+        assert calls.count() == 1
+
+
+def test_whose_owner_is_gone_is_not_run_and_evaluates_nothing(site):
+    ran = []
+    site.plugins["mark"] = lambda attempt: ran.append(1)
+    with site.calls("bob") as calls:
+        call = calls.put("mark").on_any("python: put('open')")
+        oid = call._record._p_oid
+    site.policy.gone.add("bob")
+
+    site.run()
+
+    assert ran == []
+    with site.calls("bob") as calls:
+        record = calls.connection.get(oid)
+        assert (record.id, record.state) == (call.id, CallState.FAILED)
+        assert [str(c.state) for c in record.all_callbacks()] == ["failed"]
+
+
+def test_somebody_new_of_the_same_name_gets_nothing_of_the_one_who_is_gone(site):
+    before = site.put("echo", user="bob")
+    site.policy.gone.add("bob")
+    site.run()
+
+    # When a new bob comes
+    site.policy.gone.clear()
+    site.clock.advance(1)
+    after = site.put("echo", user="bob")
+
+    with site.calls("bob") as calls:
+        assert [call.id for call in calls.mine()] == [after]
+        assert before not in calls
+        with pytest.raises(CallNotFound):
+            calls.get(before)
+
+
+def test_a_directory_that_is_down_neither_allows_nor_fails_a_callback(site):
+    call = site.put("echo", 7, on_success="python: put('open', 1).id")
+    with site.calls() as calls:
+        assert calls.count() == 1
+    original = site.policy.allows
+    site.policy.allows = _down
+    site.run()
+    with site.calls() as calls:
+        assert calls.get(call).state == CallState.SUCCEEDED
+        assert calls.get(call).callbacks[0].state == "pending"
+        assert calls.count() == 1
+
+    site.policy.allows = original
+    site.clock.advance(60)
+    site.run()
+
+    with site.calls() as calls:
+        assert calls.get(call).callbacks[0].state == "done"
+        assert calls.count() == 2
+
+
+def _down(*question):
+    raise ConnectionError("the directory is down")
+
+
+def test_a_demotion_takes_the_right_from_calls_of_last_week(site):
+    site.policy._roles = roles = {"ann": ["editor"]}
+    call = site.put("echo", 7, on_success="python: put('open')")
+    roles["ann"] = []
+
+    site.run()
+
+    with site.calls() as calls:
+        assert calls.get(call).callbacks[0].error.startswith("Unauthorized")
+        assert calls.count() == 1

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""T19: every limit at n and at n + 1; over it nothing is written, and chains end."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
+
+
+def test_open_calls(make_site):
+    site = make_site(max_open_calls=5)
+    for _ in range(5):
+        site.put("echo")
+
+    with pytest.raises(QuotaExceeded, match="max_open_calls"):
+        site.put("echo")
+
+    with site.calls() as calls:
+        assert calls.count() == 5
+    site.put("echo", user="bob")
+    site.run()
+    site.put("echo")
+
+
+def test_open_calls_in_one_transaction(make_site):
+    site = make_site(max_open_calls=5)
+    with site.calls() as calls:
+        for _ in range(5):
+            calls.put("echo")
+        with pytest.raises(QuotaExceeded):
+            calls.put("echo")
+    with site.calls() as calls:
+        assert calls.count() == 5
+
+
+def test_stored_calls(make_site):
+    site = make_site(max_stored_calls=5)
+    first = [site.put("echo") for _ in range(5)][0]
+    site.run()
+
+    with pytest.raises(QuotaExceeded, match="max_stored_calls"):
+        site.put("echo")
+
+    with site.calls() as calls:
+        calls.forget(first)
+    site.put("echo")
+
+
+def test_bytes_of_an_owner(make_site):
+    site = make_site(max_owner_bytes=1000)
+    with site.calls() as calls:
+        calls.put("echo", "x" * 900)
+    with pytest.raises(QuotaExceeded, match="max_owner_bytes"):
+        site.put("echo", "x" * 101)
+    with site.calls() as calls:
+        assert calls.count() == 1
+
+
+def test_bytes_of_arguments(make_site):
+    site = make_site(max_argument_bytes=1000)
+    site.put("echo", "x" * 900)
+    with pytest.raises(InvalidArguments, match="1,000"):
+        site.put("echo", "x" * 1001)
+
+
+def test_bytes_of_a_result(make_site):
+    site = make_site(max_result_bytes=1000)
+    site.plugins["much"] = lambda attempt, size: "x" * size
+    fits, over = site.put("much", 1000), site.put("much", 1001)
+
+    site.run()
+
+    with site.calls() as calls:
+        assert calls.get(fits).result == "x" * 1000
+        assert calls.get(over).failure.type == "InvalidResult"
+
+
+def test_callbacks_of_a_call_and_their_length(make_site):
+    site = make_site(max_callbacks=3, max_expression_length=20)
+    with site.calls() as calls:
+        call = calls.put("echo")
+        call.on_success("string:" + "x" * 13)
+        with pytest.raises(QuotaExceeded, match="20"):
+            call.on_any("string:" + "x" * 14)
+        call.on_any("string:x").on_failure("string:x")
+        with pytest.raises(QuotaExceeded, match="max_callbacks"):
+            call.on_cancel("string:x")
+    # Nor later, and beside one another.
+    with site.calls() as calls, pytest.raises(QuotaExceeded):
+        calls.get(call.id).on_any("string:x")
+
+
+def test_retries_by_the_owner(make_site):
+    site = make_site(max_owner_retries=2)
+    call = site.put("echo", on_success="python: nowhere")
+    site.run()
+    for _ in range(2):
+        with site.calls() as calls:
+            assert calls.get(call).retry_callbacks() == 1
+        site.run()
+
+    with site.calls() as calls, pytest.raises(QuotaExceeded):
+        calls.get(call).retry_callbacks()
+
+
+def test_messages(make_site):
+    site = make_site(max_unsent_messages=3, max_message_bytes=100)
+    call = site.put("echo")
+    for _ in range(3):
+        with site.calls() as calls:
+            calls.get(call).send("x" * 100)
+    with site.calls() as calls, pytest.raises(QuotaExceeded):
+        calls.get(call).send("x")
+    with site.calls("bob") as calls, pytest.raises(InvalidArguments):
+        calls.put("echo").send("x" * 101)
+
+
+@pytest.mark.parametrize("option", ["begin_after", "expires", "keep"])
+def test_how_far_ahead(site, option):
+    with site.calls() as calls:
+        year = timedelta(days=365)
+        calls.options(**{option: year if option == "keep" else site.clock.now() + year}).put("echo")
+        over = year + timedelta(seconds=1)
+        given = over if option == "keep" else site.clock.now() + over
+        with pytest.raises((InvalidArguments, QuotaExceeded)):
+            calls.options(**{option: given}).put("echo")
+        far = site.clock.now().replace(year=9999)
+        if option != "keep":
+            with pytest.raises((InvalidArguments, QuotaExceeded)):
+                calls.options(**{option: far}).put("echo")
+        assert calls.count() == 1
+
+
+@pytest.mark.parametrize(("depth", "state"), [(7, "done"), (8, "failed")])
+def test_what_callbacks_put_goes_eight_deep(site, depth, state):
+    first = site.put("echo")
+    with site.calls(lineage=(depth, first)) as calls:
+        call = calls.put("echo").on_success("python: put('open').id")
+
+    site.run()
+
+    with site.calls() as calls:
+        [callback] = calls.get(call.id).callbacks
+        assert callback.state == state
+        if state == "done":
+            record = calls.get(callback.value)._record
+            assert (record.depth, record.ancestor) == (8, first)
+        else:
+            assert "QuotaExceeded" in callback.error
+
+
+def test_a_quota_exceeded_in_a_callback_fails_that_callback_only(make_site):
+    site = make_site(max_stored_calls=2)
+    with site.calls() as calls:
+        call = calls.put("echo", 7)
+        call.on_success("python: put('open').id").on_success("python: put('open').id")
+        call.on_success("string:after")
+
+    site.run()
+
+    with site.calls() as calls:
+        found = calls.get(call.id)
+        assert str(found.state) == "succeeded"
+        assert [str(c.state) for c in found.callbacks] == ["done", "failed", "done"]
+        assert found.callbacks[1].error.startswith("QuotaExceeded") or (
+            "QuotaExceeded" in found.callbacks[1].error
+        )
+        assert calls.count() == 2
+
+
+def test_descendants(make_site):
+    site = make_site(max_descendants=3)
+    root = site.put("echo")
+    for _ in range(3):
+        with site.calls(lineage=(1, root)) as calls:
+            calls.put("open")
+    with site.calls(lineage=(1, root)) as calls, pytest.raises(QuotaExceeded) as found:
+        calls.put("open")
+    assert found.value.limit == "max_descendants"
+
+
+def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
+    """N4: the hash is keyed, so that nobody can compute where a key goes."""
+    from wsgi_zasync.store import open_store
+
+    with site.calls() as calls:
+        with pytest.raises(InvalidArguments):
+            calls.options(unique="k" * 201)
+        calls.options(unique="k" * 200).put("echo")
+        first = calls.mine()[0]._record.unique
+        assert len(open_store(calls.connection).site.hash_key) >= 16
+    other = type(site)()
+    try:
+        with other.calls() as calls:
+            calls.options(unique="k" * 200).put("echo")
+            assert calls.mine()[0]._record.unique != first
+    finally:
+        other.close()
+
+
+def test_a_unique_key_is_of_its_owner_and_plugin(site):
+    """T10: nobody is handed, cancels or learns of somebody else's call by a key."""
+    mine = {}
+    for user in ("ann", "bob", Principal("ann", "members")):
+        for on_duplicate in ("return", "raise", "replace"):
+            with site.calls(user) as calls:
+                key = f"newsletter-{on_duplicate}"
+                options = calls.options(unique=key, on_duplicate=on_duplicate)
+                mine[str(user), on_duplicate] = options.put("echo").id
+    assert len(set(mine.values())) == 9
+    with site.calls("ann") as calls:
+        assert calls.count("waiting") == 3
