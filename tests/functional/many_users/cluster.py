@@ -206,6 +206,11 @@ class Answer:
         return json.loads(self.body)
 
 
+def is_owed(call):
+    """Whether the call has not ended, or a callback of it is still to be evaluated."""
+    return call["finished"] is None or any(c["state"] == "pending" for c in call["callbacks"])
+
+
 class Client:
     """One user, with a connection to each web process."""
 
@@ -233,11 +238,11 @@ class Client:
         return answer.json["calls"]
 
     def wait_for_all(self, count, web):
-        """All calls when they have ended, by long polls."""
+        """All calls when they have ended, by long polls, and their callbacks, which may follow."""
         until = time.monotonic() + PATIENCE
         while True:
             calls = self.listed(web)
-            open_calls = [call for call in calls if call["finished"] is None]
+            open_calls = [call for call in calls if is_owed(call)]
             if len(calls) == count and not open_calls:
                 return calls
             assert time.monotonic() < until, f"{len(calls)} calls, still open: {open_calls[:3]}"
