@@ -769,3 +769,57 @@ class TestTheOperationsThemselves:
         f = exposed(lambda: daemons.append(threading.current_thread().daemon), timeout=5)
         evaluate("python: f()", f=f)
         assert daemons == [True]
+
+    def test_the_number_of_lazy_items_is_counted_exactly(self):
+        limits = Limits(items=10)
+        assert (
+            len(evaluate("python: base.method()", base=Base(answer=iter(range(10))), limits=limits))
+            == 10
+        )
+        with pytest.raises(ResourceLimit):
+            evaluate("python: base.method()", base=Base(answer=iter(range(11))), limits=limits)
+
+    def test_the_depth_of_plain_data_is_counted_exactly(self):
+        assert evaluate("python: str([[[]]])", limits=Limits(depth=3)) == "[[[]]]"
+        with pytest.raises(ResourceLimit):
+            evaluate("python: str([[[]]])", limits=Limits(depth=2))
+
+    def test_a_declaration_for_data_opens_nothing(self):
+        expose("real")(float)
+        with pytest.raises(Unauthorized):
+            evaluate("python: (1.5).real")
+        assert self.operations().rule_for(1.5, "real") is None
+
+    def test_declarations_come_before_what_a_host_opens(self):
+        class Host(Policy):
+            def exposes(self, principal, object, name):
+                return True
+
+        base = Base(hidden="secret")
+        assert evaluate("base/shown", base=base, policy=Host()) == "shown"
+        with pytest.raises(Unauthorized):
+            evaluate("base/hidden", base=base, policy=Host())
+
+    def test_only_errors_of_this_package_keep_their_text(self):
+        class Mine(QuotaExceeded):
+            pass
+
+        def fail():
+            raise Mine("secret")
+
+        with pytest.raises(ExpressionError) as refused:
+            evaluate("python: f()", f=exposed(fail))
+        assert "secret" not in str(refused.value)
+
+    def test_errors_of_properties_and_operations_are_told_by_their_kind(self):
+        @expose("value", "__len__")
+        class Failing:
+            @property
+            def value(self):
+                raise QuotaExceeded("secret")
+
+            __len__ = value.fget
+
+        for source in ("python: thing.value", "python: len(thing)"):
+            with pytest.raises(ExpressionError, match="exposed code raised QuotaExceeded$"):
+                evaluate(source, thing=Failing())
