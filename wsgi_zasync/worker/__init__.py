@@ -22,8 +22,8 @@ from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
 from ..opening import deployment_for, keys_for, open_database
 from ..settings import WorkerSettings
-from .acceptor import BATCH
 from .dispatch import check_places
+from .rounds import BATCH
 from .service import Service
 from .watchdog import Watchdog
 

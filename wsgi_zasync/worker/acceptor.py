@@ -13,8 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 from transaction.interfaces import TransientError
@@ -34,12 +33,10 @@ from .desk import Desk, Writing, store_database
 from .held import Held, Order, Report
 from .lanes import LaneShare
 from .redaction import shown, text_of
+from .rounds import AtOnce, Round, Work
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-#: Calls in one accept, and completions in one commit.
-BATCH = 100
 
 #: Conflicts after which an outcome commits without its callbacks, and those after which the
 #: callbacks, which followed alone, are recorded as failed.
@@ -48,51 +45,6 @@ LAST_PATIENCE = 20
 
 #: How often a worker tries to register while others do so at the same moment.
 REGISTERING_TRIES = 20
-
-RunningOnBoard = dict[bytes, tuple[int, int, float | None, str]]
-
-
-@dataclass(slots=True)
-class Work:
-    """What is to be in one commit."""
-
-    reports: list[Report] = field(default_factory=list)
-    #: Accept up to so many calls, from our lanes or from everybody's.
-    limit: int = 0
-    everywhere: bool = False
-    #: What a commit wrote that brought news: read in one go, not one by one.
-    fresh: frozenset[bytes] = frozenset()
-    #: Chunks whose calls are all done.
-    drop: list[int] = field(default_factory=list)
-    #: The board's new content: our sign of life.
-    board: RunningOnBoard | None = None
-    released: bool = False
-    #: The call that begins alone after this commit.
-    mark: Held | None = None
-    #: Runs what is accepted before the commit, if it is a few calls known to be short, and gives
-    #: what has ended; None if they are not.
-    at_once: Callable[[Writing, list[Held]], list[Report] | None] | None = None
-
-
-@dataclass(slots=True)
-class Round:
-    """What one commit brought."""
-
-    entries: list[Entry] = field(default_factory=list)
-    #: Reports that are not written yet.
-    left: list[Report] = field(default_factory=list)
-    accepted: list[Held] = field(default_factory=list)
-    #: Accepted, and begun already.
-    begun: list[Held] = field(default_factory=list)
-    notes: list[Held] = field(default_factory=list)
-    #: Whether what else was asked for is written too.
-    complete: bool = True
-    #: What should wake us: the oids that change when there is something to accept.
-    watched: frozenset[bytes] = frozenset()
-    #: When the first of our waiting calls is due, in microseconds.
-    next_due: int | None = None
-    #: Whether more was there than the limit allowed.
-    more: bool = False
 
 
 class Acceptor:
@@ -328,7 +280,7 @@ class Acceptor:
     def _run_at_once(
         self,
         writing: Writing,
-        run: Callable[[Writing, list[Held]], list[Report] | None],
+        run: AtOnce,
         done: Round,
     ) -> None:
         """Have what was accepted end in the same commit: a short call waits for one, not two."""

@@ -8,6 +8,7 @@ bell, and commits of others ring it.
 from __future__ import annotations
 
 import heapq
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -18,18 +19,20 @@ from ..expressions import Limits
 from ..settings import WorkerSettings
 from ..store.wakeup import signal_for
 from . import log
-from .acceptor import BATCH, Acceptor, Round, RunningOnBoard, Work
+from .acceptor import Acceptor
 from .attempt import progress_of
 from .beginning import Beginning
 from .bell import Bell
 from .completion import Completion, Entry, Settled
-from .desk import Writing, store_database
+from .desk import store_database
 from .dispatch import Dispatcher
+from .early import Early
 from .evaluation import Evaluation
-from .held import Held, Order, Report
+from .held import Held, Report
 from .holdings import Holdings
 from .lanes import LaneShare
 from .rescuer import Rescuer, Watch
+from .rounds import BATCH, Round, RunningOnBoard, Work
 from .watchdog import Watchdog
 
 #: Seconds between two signs of life on our board, at most; and how many of them fit into the
@@ -51,10 +54,6 @@ YOUNG_SECONDS = 0.01
 
 #: A commit that wrote no more objects than this is a put or two: they are fetched together.
 FEW_OIDS = 8
-
-#: How many calls are begun before their accept is committed, and the seconds that it waits.
-AT_ONCE = 4
-AT_ONCE_SECONDS = 0.005
 
 #: Seconds after which what could not be committed is tried again.
 AGAIN_SECONDS = 0.02
@@ -135,8 +134,7 @@ class Service:
         #: Until when a commit that conflicted waits, so that the other one can get done.
         self._again_at: float | None = None
         self._random = Random()
-        #: Orders handed out in a transaction that is not committed yet.
-        self._unaccepted: list[Order] = []
+        self._early = Early(self.acceptor, self.dispatcher, self.bell)
         #: How many calls this worker has brought to their end.
         self.ended = 0
 
@@ -214,11 +212,11 @@ class Service:
                 done = self.acceptor.round(work)
             except BaseException:
                 self.bell.put_back(reports)
-                self._give_up_unaccepted()
+                self._early.give_up()
                 raise
             if not done.complete:
-                self._give_up_unaccepted()
-            self._unaccepted = []
+                self._early.give_up()
+            self._early.accepted()
             self._take_in(work, done, now)
             did = bool(done.entries or done.accepted or done.notes or done.begun)
             if work.board is not None and done.complete:
@@ -251,7 +249,7 @@ class Service:
             work.everywhere = poll or helping
             idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
             if idle and not (self._one_by_one or self.bell.stopping):
-                work.at_once = self._run_at_once
+                work.at_once = partial(self._early.run, self.holdings)
         if now >= self._next_beat or (now >= self._next_progress and self._progressed(now)):
             work.board = self._now_running(now)
         elif now >= self._next_progress:
@@ -339,37 +337,6 @@ class Service:
         for report in reports:
             self.bell.report(report)
         return True
-
-    def _run_at_once(self, writing: Writing, held: list[Held]) -> list[Report] | None:
-        """Run a few short calls before their accept commits, and give what has ended."""
-        if len(held) > AT_ONCE or not self.dispatcher.may_run_at_once(self.holdings, held):
-            return None
-        found = [self.acceptor.order(writing, each) for each in held]
-        orders = [each for each in found if isinstance(each, Order)]
-        if any(not each.may_be_repeated for each in orders):
-            # Only what is accepted already is known to have been begun, should it kill us.
-            return None
-        self._unaccepted = orders
-        reports = [each for each in found if isinstance(each, Report)]
-        self.dispatcher.hand_out(orders, self.holdings)
-        if orders:
-            self.bell.wait_for_more(len(orders), AT_ONCE_SECONDS, lambda: True)
-        others: list[Report] = []
-        for report in self.bell.take(BATCH):
-            if report.order in orders and report.entry is None:
-                self.holdings.ended(report.order)
-                reports.append(report)
-            else:
-                others.append(report)
-        self.bell.put_back(others)
-        return reports
-
-    def _give_up_unaccepted(self) -> None:
-        """The commit that was to accept what has begun already did not come about."""
-        for order in self._unaccepted:
-            self.dispatcher.give_up(order)
-            self.holdings.ended(order)
-        self._unaccepted = []
 
     def _chosen(self) -> list[Held]:
         room = self.dispatcher.room(self.holdings)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Short calls that find the worker idle: begun before their accept commits, to end in it.
+
+Thread: the acceptor's, in the transaction of the accept.
+"""
+
+from __future__ import annotations
+
+from .acceptor import Acceptor
+from .bell import Bell
+from .desk import Writing
+from .dispatch import Dispatcher
+from .held import Held, Order, Report
+from .holdings import Holdings
+from .rounds import BATCH
+
+#: How many calls are begun before their accept is committed, and the seconds that it waits.
+AT_ONCE = 4
+AT_ONCE_SECONDS = 0.005
+
+
+class Early:
+    """Runs calls whose accept is not committed yet, and remembers which."""
+
+    def __init__(self, acceptor: Acceptor, dispatcher: Dispatcher, bell: Bell) -> None:
+        """Run nothing yet."""
+        self._acceptor = acceptor
+        self._dispatcher = dispatcher
+        self._bell = bell
+        self._holdings: Holdings | None = None
+        #: Handed out in a transaction that is not committed yet.
+        self._orders: list[Order] = []
+
+    def run(self, holdings: Holdings, writing: Writing, held: list[Held]) -> list[Report] | None:
+        """Run a few short calls, and give what has ended; None if they are to be accepted first."""
+        if len(held) > AT_ONCE or not self._dispatcher.may_run_at_once(holdings, held):
+            return None
+        found = [self._acceptor.order(writing, each) for each in held]
+        orders = [each for each in found if isinstance(each, Order)]
+        if any(not each.may_be_repeated for each in orders):
+            # Only what is accepted already is known to have been begun, should it kill us.
+            return None
+        self._holdings, self._orders = holdings, orders
+        reports = [each for each in found if isinstance(each, Report)]
+        self._dispatcher.hand_out(orders, holdings)
+        if orders:
+            self._bell.wait_for_more(len(orders), AT_ONCE_SECONDS, lambda: True)
+        others: list[Report] = []
+        for report in self._bell.take(BATCH):
+            if report.order in orders and report.entry is None:
+                holdings.ended(report.order)
+                reports.append(report)
+            else:
+                others.append(report)
+        self._bell.put_back(others)
+        return reports
+
+    def accepted(self) -> None:
+        """The commit has come about: they are calls like all others."""
+        self._orders = []
+
+    def give_up(self) -> None:
+        """The commit has not come about: nothing of them counts."""
+        for order in self._orders:
+            self._dispatcher.give_up(order)
+            if self._holdings is not None:
+                self._holdings.ended(order)
+        self._orders = []

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What one commit of the acceptor is about, and what it brought.
+
+Thread: the acceptor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .completion import Entry
+from .desk import Writing
+from .held import Held, Report
+
+#: Calls in one accept, and completions in one commit.
+BATCH = 100
+
+#: oid -> attempt, started in microseconds, fraction, message
+RunningOnBoard = dict[bytes, tuple[int, int, float | None, str]]
+
+#: Runs calls that are accepted in this very transaction, if it is a few that are known to be
+#: short, and gives what has ended; None if they are not.
+AtOnce = Callable[[Writing, list[Held]], list[Report] | None]
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be in one commit."""
+
+    reports: list[Report] = field(default_factory=list)
+    #: Accept up to so many calls, from our lanes or from everybody's.
+    limit: int = 0
+    everywhere: bool = False
+    #: What a commit wrote that brought news: read in one go, not one by one.
+    fresh: frozenset[bytes] = frozenset()
+    #: Chunks whose calls are all done.
+    drop: list[int] = field(default_factory=list)
+    #: The board's new content: our sign of life.
+    board: RunningOnBoard | None = None
+    released: bool = False
+    #: The call that begins alone after this commit.
+    mark: Held | None = None
+    #: Runs what is accepted before the commit.
+    at_once: AtOnce | None = None
+
+
+@dataclass(slots=True)
+class Round:
+    """What one commit brought."""
+
+    entries: list[Entry] = field(default_factory=list)
+    #: Reports that are not written yet.
+    left: list[Report] = field(default_factory=list)
+    accepted: list[Held] = field(default_factory=list)
+    #: Accepted, and begun already.
+    begun: list[Held] = field(default_factory=list)
+    notes: list[Held] = field(default_factory=list)
+    #: Whether what else was asked for is written too.
+    complete: bool = True
+    #: What should wake us: the oids that change when there is something to accept.
+    watched: frozenset[bytes] = frozenset()
+    #: When the first of our waiting calls is due, in microseconds.
+    next_due: int | None = None
+    #: Whether more was there than the limit allowed.
+    more: bool = False
