@@ -6,10 +6,12 @@ from __future__ import annotations
 import threading
 
 import pytest
+from ZEO.Exceptions import ClientDisconnected
 
 from wsgi_zasync import CallState, RetryPolicy, plugin
 from wsgi_zasync.opening import deployment_for, keys_for
 from wsgi_zasync.settings import WorkerSettings
+from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
 from wsgi_zasync.worker.service import Service
 
@@ -334,3 +336,72 @@ def test_a_running_call_that_is_cancelled_stops_and_is_cancelled(site, runs):
     assert site.state(call) == CallState.CANCELLED
     with site.calls() as calls:
         assert "effect" not in calls.root
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
+@pytest.mark.parametrize("broken", range(4))
+def test_a_commit_of_which_nobody_knows_whether_it_came_about_strands_nothing(site, runs, broken):
+    # Given a storage that goes away just after the server has committed, once
+    done = []
+    site.add("note", lambda attempt, n: done.append(n), runs=runs)
+    service = site.service("first")
+    inner, commits = service.acceptor.commit, []
+
+    def commit(transaction, oids=()):
+        inner(transaction, oids)
+        commits.append(1)
+        if len(commits) == broken + 1:
+            raise ClientDisconnected("gone before it could say so")
+
+    service.acceptor.commit = commit
+    service.dispatcher._transaction._commit = commit
+    calls = [site.put("note", n) for n in range(3)]
+
+    # When the worker goes on
+    for _ in range(12):
+        try:
+            site.work(service)
+        except ClientDisconnected:
+            service.rescuer.forget()
+        site.clock.advance(5.1)
+
+    # Then all have ended, and nothing is held any more
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
+    assert set(done) == {0, 1, 2}
+    assert len(service.holdings) == 0
+    with site.db.transaction() as connection:
+        [area] = open_store(connection).areas()
+        service.turn()
+        assert len(area.chunks) <= 1
+
+
+def test_a_call_put_off_in_such_a_commit_waits_once(site):
+    ran = []
+
+    def flaky(attempt):
+        ran.append(attempt.number)
+        if attempt.number == 1:
+            raise ConnectionError
+        return attempt.number
+
+    site.add("flaky", flaky, retry=RetryPolicy(attempts=3, delay_seconds=1, jitter=0))
+    service = site.service("first")
+    inner, commits = service.acceptor.commit, []
+
+    def commit(transaction, oids=()):
+        inner(transaction, oids)
+        if ran and not commits:
+            commits.append(1)
+            raise ClientDisconnected("gone before it could say so")
+
+    service.acceptor.commit = commit
+    call = site.put("flaky")
+    for _ in range(6):
+        try:
+            site.work(service)
+        except ClientDisconnected:
+            service.rescuer.forget()
+        site.clock.advance(5.1)
+
+    assert ran == [1, 2]
+    assert site.state(call) == CallState.SUCCEEDED

@@ -127,6 +127,11 @@ class WorkerArea(Persistent):
         """Keep a call until ``due`` (microseconds); it is accepted then."""
         self.waiting[0][(due, record.id)] = record
 
+    def holds_waiting(self, record: CallRecord) -> bool:
+        """Whether the call is in one of the waiting trees."""
+        key = (record.due, record.id)
+        return record.due is not None and any(key in tree for tree in self.waiting)
+
     def next_due(self) -> int | None:
         """When the first waiting call is due, in microseconds, or None."""
         firsts = [tree.minKey()[0] for tree in self.waiting if tree]

@@ -175,8 +175,10 @@ class Completion:
         now: int,
     ) -> Entry:
         due = now + int(delay_seconds * 1_000_000)
-        record.wait(reason, due)
-        writing.area.wait(record, due)
+        if not writing.area.holds_waiting(record):
+            # Else a commit came about of which we were told that it had not.
+            record.wait(reason, due)
+            writing.area.wait(record, due)
         return Entry(report, Settled.WAITS, record.state, reason)
 
     # -- its callbacks ----------------------------------------------------------------------

@@ -41,6 +41,10 @@ class Holdings:
         """How many calls are held that are not done."""
         return sum(len(oids) for oids in self._chunks.values())
 
+    def knows(self) -> set[int]:
+        """The numbers of the chunks that are held, or are to be dropped."""
+        return {*self._chunks, *self.done_chunks}
+
     @property
     def waiting_to_begin(self) -> int:
         """How many have not begun."""

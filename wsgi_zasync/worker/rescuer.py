@@ -12,7 +12,7 @@ Thread: the acceptor's, with its connection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -138,6 +138,20 @@ class Rescuer:
             if (numbers := self._take_over(key, serial)) is not None
         ]
 
+    def find(self, known: Container[int]) -> Adopted | None:
+        """What our own area holds in chunks that are not known to us.
+
+        When the storage goes away in the middle of a commit, nobody knows whether that came
+        about. It is taken as if it had not; what it has accepted all the same is found here.
+        """
+        with self._acceptor.desk.transaction() as transaction:
+            area = self._acceptor.writing(transaction).area
+            numbers = [number for number in area.chunks if number not in known]
+        if not numbers:
+            return None
+        logger.info("found %d chunks of calls that a broken commit has accepted", len(numbers))
+        return self._adopted(numbers)
+
     def forget(self) -> None:
         """We were cut off from the storage: nobody is dead."""
         self._watch.forget()
@@ -244,7 +258,6 @@ class Rescuer:
 
 def _waits_elsewhere(store: Store, area: WorkerArea, record: CallRecord) -> bool:
     """Whether a call was put into a waiting tree, or parked, before its chunk was dropped."""
-    key = (record.due, record.id)
-    if record.due is not None and any(key in tree for tree in area.waiting):
+    if area.holds_waiting(record):
         return True
     return (record.plugin, record.id) in store.site.parked

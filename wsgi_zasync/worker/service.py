@@ -268,7 +268,8 @@ class Service:
         self.bell.put_back(done.left)
         self._again_at = None
         if not done.complete:
-            self.holdings.done_chunks += work.drop
+            # What was to be dropped is not dropped later: its number may be another chunk's by
+            # then. It is found again, and looked at.
             self._again_at = now + AGAIN_SECONDS * self._random.random()
             return
         if work.limit:
@@ -376,7 +377,10 @@ class Service:
         return self._now_running(now) != self._board
 
     def _rescue(self) -> None:
-        for adopted in self.rescuer.look():
+        found = self.rescuer.look()
+        if (lost := self.rescuer.find(self.holdings.knows())) is not None:
+            found.append(lost)
+        for adopted in found:
             self.holdings.adopt(adopted)
             for report in adopted.reports:
                 self.bell.report(report)
