@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""The demo in a real browser: what arrives appears by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from browser import Browser, find_chromium
+from demo_site import DemoProcess
+
+pytestmark = pytest.mark.skipif(
+    find_chromium() is None, reason="there is no chromium on this machine (apt install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    with DemoProcess(tmp_path_factory.mktemp("demo")) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(demo, tmp_path):
+    opened = Browser(find_chromium(), tmp_path / "profile")
+    try:
+        yield opened
+        assert opened.complaints == []
+    finally:
+        opened.close()
+
+
+def log_in(browser, demo, user):
+    browser.open(f"http://127.0.0.1:{demo.port}/")
+    browser.click(f'button[value="{user}"]')
+
+
+def add(browser, url):
+    browser.evaluate(f"document.getElementById('url').value = {json.dumps(url)}")
+    browser.click("form.add button")
+    browser.evaluate("window.sameDocument = true")
+
+
+def shelf_has(text):
+    return f"document.getElementById('shelf').textContent.includes({json.dumps(text)})"
+
+
+def test_a_link_appears_on_the_shelf_without_a_reload(browser, demo):
+    log_in(browser, demo, "ann")
+
+    add(browser, demo.sample("slow"))
+
+    assert not browser.evaluate(shelf_has("The snail"))
+    browser.wait_for(shelf_has("The snail, at its own pace"))
+    assert browser.evaluate("window.sameDocument")
+    assert browser.evaluate("document.querySelectorAll('[data-call]').length") == 0
+
+
+def test_several_at_a_time_arrive_and_hostile_titles_stay_text(browser, demo):
+    log_in(browser, demo, "bob")
+
+    for name in ("slow", "markup", "tides", "missing"):
+        add(browser, demo.sample(name))
+
+    for text in ("<script>alert(", "Gezeiten", "There is no such page", "The snail"):
+        browser.wait_for(shelf_has(text))
+    assert browser.evaluate("window.sameDocument")
+
+
+def test_the_progress_of_a_report_moves_and_its_end_appears(browser, demo):
+    log_in(browser, demo, "ann")
+    for name in ("heron", "tides", "markup"):
+        add(browser, demo.sample(name))
+    browser.wait_for(shelf_has("The grey heron"))
+
+    browser.click("#reports form button")
+    browser.wait_for("document.querySelector('#calls progress[value]')?.value > 0")
+    if "SCREENSHOTS" in os.environ:
+        browser.screenshot(Path(os.environ["SCREENSHOTS"]) / "shelf.png", height=1500)
+        browser.screenshot(Path(os.environ["SCREENSHOTS"]) / "narrow.png", width=380, height=1800)
+    browser.wait_for("document.querySelector('#reports .report')")
+
+    assert browser.evaluate("document.querySelector('.report dd').textContent") == "4"
+
+
+def test_cancel_takes_a_call_off_the_page(browser, demo):
+    log_in(browser, demo, "bob")
+    browser.click("#reports form button")
+    browser.wait_for("document.querySelector('[data-call]')?.dataset.state === 'running'")
+
+    browser.click("#calls form button")
+
+    browser.wait_for("!document.querySelector('[data-call]')")
+    states = "[...document.querySelectorAll('#ended .state')].map((e) => e.textContent)"
+    assert "cancelled" in browser.evaluate(states)
