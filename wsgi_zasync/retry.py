@@ -88,8 +88,9 @@ class RetryPolicy:
     jitter: float = 0.1
     #: Names of exception types, or the types; empty: every exception.
     on: tuple[str | type[BaseException], ...] = ()
-    #: How many times it runs again after a conflict, within one attempt.
-    conflicts: int = 5
+    #: How many times it runs again after a conflict, within one attempt. Of those who write to
+    #: one busy object each second one conflicts: the bound is where that is no bad luck any more.
+    conflicts: int = 20
     #: The interruption that is one too many: with 3 the third one fails the call.
     interruptions: int = 3
 

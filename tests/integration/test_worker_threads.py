@@ -12,7 +12,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from persistent.mapping import PersistentMapping
 from ZEO.ClientStorage import ClientStorage
+from ZEO.Exceptions import ClientDisconnected
 from ZODB import DB
 
 from wsgi_zasync import ConfigurationError, plugin
@@ -256,3 +258,39 @@ def test_an_outage_of_the_storage_loses_no_outcome(server, web, started):
     assert {end_of(web, record) for record in records} == {("succeeded", "done")}
     worker.stop()
     here.close()
+
+
+@pytest.mark.slow
+def test_new_objects_do_not_collide_after_the_server_was_killed(server, web):
+    # Given two clients, of which one has a stock of oids from before
+    other = server.open()
+    signal_for(web)
+    signal_for(other)
+    with other.transaction() as connection:
+        connection.root()["first"] = PersistentMapping()
+
+    # When the server is killed, is back, and has given the same oids to the other one
+    server.kill()
+    server.start()
+    for n in range(3):
+        wait_for_server(web, lambda root, n=n: root.update({f"web{n}": PersistentMapping()}))
+
+    # Then what both make has oids of its own
+    for n in range(3):
+        wait_for_server(other, lambda root, n=n: root.update({f"other{n}": PersistentMapping()}))
+    with other.transaction() as connection:
+        objects = [value for key, value in connection.root().items() if key[:3] in ("web", "oth")]
+        assert len({value._p_oid for value in objects}) == 6
+    other.close()
+
+
+def wait_for_server(db, write):
+    """Write in a transaction; only the server's absence is a reason to try again."""
+    for _ in range(300):
+        try:
+            with db.transaction() as connection:
+                write(connection.root())
+            return
+        except ClientDisconnected:
+            RELEASE.wait(0.05)
+    raise AssertionError("the server did not come back")

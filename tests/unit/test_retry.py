@@ -135,10 +135,10 @@ def test_retry_is_no_error_of_the_tree():
 def test_conflicts_are_bounded_on_their_own_and_soon():
     decisions = [
         WITHOUT_RETRY.decide(RetryEvent.CONFLICT, count=count, random=Still(0.99))
-        for count in range(1, 7)
+        for count in range(1, 22)
     ]
 
-    assert [decision.again for decision in decisions] == [True] * 5 + [False]
+    assert [decision.again for decision in decisions] == [True] * 20 + [False]
     assert all(decision.delay_seconds <= 1.0 for decision in decisions)
 
 

@@ -63,6 +63,26 @@ class Signal:
             self.announce(oids, tid)
 
         storage.invalidateTransaction = invalidate_and_announce
+        self._tie_to_outages(storage)
+
+    def _tie_to_outages(self, storage: Any) -> None:
+        """Two things that a ZEO client does not do by itself when its server was away."""
+        connected, disconnected = storage.notify_connected, storage.notify_disconnected
+
+        def announce_return(*args: Any) -> None:
+            connected(*args)
+            # What was committed meanwhile was announced to nobody.
+            self.announce(())
+
+        def forget_oids() -> None:
+            disconnected()
+            # A client keeps a stock of oids for new objects. A server that was killed has
+            # forgotten whom it gave them to, and gives them out again: every new object of ours
+            # would then conflict with somebody's.
+            del storage._oids[:]
+
+        storage.notify_connected = announce_return
+        storage.notify_disconnected = forget_oids
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Be told of every commit from now on; returns what ends that."""
