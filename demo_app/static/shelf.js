@@ -5,16 +5,19 @@
 "use strict";
 
 (() => {
-  const LONG = 15; // seconds to wait for a call to end
-  const SHORT = 2; // where there is progress to show, or another call to look at
+  // Seconds that a request waits. An end is answered at once; that a call runs, and its progress,
+  // is only seen when one looks again, so that they are short while there is that to be seen.
+  const SHORT = 2;
+  const LONG = 15;
+  const YOUNG = 5; // looks at a page's calls after which one that waits is likely to go on so
   const etags = new Map();
 
   const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
   const openCalls = () => [...document.querySelectorAll("[data-call]")];
 
-  async function look(item, isAlone) {
+  async function look(item, mayTakeLong) {
     const link = item.dataset.call;
-    const wait = isAlone && item.dataset.state !== "running" ? LONG : SHORT;
+    const wait = mayTakeLong && item.dataset.state !== "running" ? LONG : SHORT;
     const headers = { Accept: "application/json" };
     if (etags.has(link)) headers["If-None-Match"] = etags.get(link);
     const answer = await fetch(`${link}?wait=${wait}`, { headers, cache: "no-store" });
@@ -67,7 +70,7 @@
       const items = openCalls();
       try {
         const began = performance.now();
-        const seen = await look(items[turn % items.length], items.length === 1);
+        const seen = await look(items[turn % items.length], items.length === 1 && turn > YOUNG);
         failures = 0;
         if (seen.is_final) await refresh();
         // Answered at once: others are waiting already, so come again when we are told to.

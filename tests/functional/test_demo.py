@@ -35,7 +35,7 @@ def add(visitor, url):
 def test_a_sample_page_arrives_on_the_shelf_of_who_asked_for_it(demo):
     ann, bob = demo.visitor("ann"), demo.visitor("bob")
 
-    call = ann.ended(add(ann, demo.sample("heron")))
+    call = ann.ended(add(ann, demo.sample("heron") + "?for=ann"))
 
     assert call["state"] == "succeeded"
     assert call["result"]["title"] == "The grey heron"
@@ -46,7 +46,8 @@ def test_a_sample_page_arrives_on_the_shelf_of_who_asked_for_it(demo):
     page = ann.get("/").text
     assert "The grey heron" in page
     assert 'data-status="200">200<' in page
-    assert "The grey heron" not in bob.get("/").text
+    assert "?for=ann" in page
+    assert "?for=ann" not in bob.get("/").text
 
 
 def test_the_request_does_not_wait_for_the_page_that_it_asked_for(demo):
