@@ -31,7 +31,7 @@ from .evaluation import Evaluation
 from .held import Held, Report
 from .holdings import Holdings
 from .lanes import LaneShare
-from .rescuer import Rescuer, Watch
+from .rescuer import Adopted, Rescuer, Watch
 from .rounds import BATCH, Round, RunningOnBoard, Work
 from .watchdog import Watchdog
 
@@ -377,14 +377,17 @@ class Service:
         return self._now_running(now) != self._board
 
     def _rescue(self) -> None:
-        found = self.rescuer.look()
+        for adopted in self.rescuer.look():
+            self._adopt(adopted)
+        # Only now: what was just taken over is known, and must not be found once more.
         if (lost := self.rescuer.find(self.holdings.knows())) is not None:
-            found.append(lost)
-        for adopted in found:
-            self.holdings.adopt(adopted)
-            for report in adopted.reports:
-                self.bell.report(report)
-            self._more = True
+            self._adopt(lost)
+
+    def _adopt(self, adopted: Adopted) -> None:
+        self.holdings.adopt(adopted)
+        for report in adopted.reports:
+            self.bell.report(report)
+        self._more = True
 
     # -- waiting --------------------------------------------------------
 
