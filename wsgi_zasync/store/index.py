@@ -44,7 +44,8 @@ class OwnerIndex(Persistent):
     """The calls that one owner has in one lane, oldest first."""
 
     def __init__(self) -> None:
-        #: number -> IndexSegment; segments whose calls are all forgotten are taken out
+        #: number -> IndexSegment, or None once all of its calls are forgotten: to delete the
+        #: first key of a tree conflicts with a put that appends, to overwrite it does not
         self.segments: IOBTree = IOBTree()
 
     def append(self, record: CallRecord) -> tuple[int, int]:
@@ -107,13 +108,15 @@ class OwnerIndex(Persistent):
         """
         for number in reversed(self.segments.keys()):
             segment = self.segments[number]
-            if before is not None and segment.first_created > before:
+            if segment is None or (before is not None and segment.first_created > before):
                 continue
             yield from (call for call in reversed(segment.calls) if call is not None)
 
     def oldest(self) -> Iterator[CallRecord]:
         """The calls, oldest first."""
         for segment in self.segments.values():
+            if segment is None:
+                continue
             yield from (call for call in segment.calls if call is not None)
 
     def remove(self, segment: int, position: int) -> None:
@@ -133,8 +136,10 @@ class OwnerIndex(Persistent):
     def tidy(self, segment: int) -> None:
         """Drop from a full segment what was erased while it was the last one."""
         found = self.segments[segment]
+        if found is None:
+            return
         left = tuple(None if call is None or call.forgotten else call for call in found.calls)
         if not any(call is not None for call in left):
-            del self.segments[segment]
+            self.segments[segment] = None
         elif left != found.calls:
             found.calls = left
