@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What a worker takes: order, queues, due times, chunks, calls put aside, notes, boards."""
+
+from __future__ import annotations
+
+import pytest
+from ZODB.Connection import TransactionMetaData
+
+ANN = ("", "ann")
+HIGH, NORMAL, LOW = range(3)
+
+
+def ids(calls):
+    return [call.id for call in calls]
+
+
+def test_calls_are_accepted_once_in_the_order_of_their_puts(one, put, register, accept):
+    # Given 100 calls: three segments and a part of a fourth
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, 100))
+    # When they are accepted in batches that do not fit the segments
+    got = []
+    for limit in (1, 30, 1, 32, 50):
+        with one.writing():
+            accepted = accept(one, area, limit)
+            got += ids(accepted.calls)
+    # Then
+    assert got == wanted
+    with one.writing():
+        nothing = accept(one, area)
+    assert nothing.calls == ()
+    assert nothing.chunk is None
+
+
+def test_an_accept_that_was_aborted_took_nothing(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, 40))
+
+    one.begin()
+    accept(one, area, 35)
+    one.abort()
+
+    with one.writing():
+        assert ids(accept(one, area).calls) == wanted
+
+
+def test_the_cursor_stops_at_the_border_of_a_segment_and_goes_on_later(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        put(store, 32)
+    with one.writing():
+        assert len(accept(one, area).calls) == 32
+        assert len(accept(one, area).calls) == 0
+    with one.writing() as store:
+        late = ids(put(store, 1))
+    with one.writing() as store:
+        assert ids(accept(one, area).calls) == late
+        assert [depth for _, depth in store.site.lanes[0].depths()] == [0]
+
+
+def test_better_priorities_come_first_over_all_lanes_and_queues(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        low = put(store, lane=0, priority=LOW)
+        normal = put(store, lane=1)
+        other = put(store, lane=2, queue="other", priority=HIGH)
+        high = put(store, lane=3, priority=HIGH)
+        wanted = ids([*other, *high, *normal, *low])
+        foreign = ids(put(store, queue="not ours", priority=HIGH))
+    with one.writing():
+        accepted = accept(one, area, queues=("default", "other"))
+        assert ids(accepted.calls) == wanted
+    with one.writing():
+        assert ids(accept(one, area, queues=("not ours",)).calls) == foreign
+
+
+def test_only_the_lanes_asked_for_are_read(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        here, there = ids(put(store, lane=1)), ids(put(store, lane=2))
+
+    with one.writing():
+        assert ids(accept(one, area, lanes=[1]).calls) == here
+    with one.writing():
+        assert ids(accept(one, area, lanes=[1, 2]).calls) == there
+
+
+def test_a_call_that_is_not_due_waits_in_the_workers_area_until_it_is(one, put, register, accept):
+    # Given
+    area = register(one)
+    with one.writing() as store:
+        late = ids(put(store, due=2_000))
+        later = ids(put(store, due=3_000))
+        now = ids(put(store))
+    # When and then
+    with one.writing():
+        accepted = accept(one, area, now=1_999)
+        assert ids(accepted.calls) == now
+        assert one.get(area).next_due() == 2_000
+    with one.writing():
+        assert ids(accept(one, area, now=2_000).calls) == late
+    with one.writing():
+        assert ids(accept(one, area, now=3_000).calls) == later
+        assert one.get(area).next_due() is None
+
+
+def test_due_calls_beyond_the_limit_come_with_the_next_accept(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        wanted = set(ids(put(store, 5, due=10)))
+    with one.writing():
+        accept(one, area)
+    got = []
+    for _ in range(3):
+        with one.writing():
+            got += ids(accept(one, area, limit=2, now=10).calls)
+    assert len(got) == 5
+    assert set(got) == wanted
+
+
+def test_accepted_calls_are_held_in_a_chunk_until_it_is_dropped(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, 3))
+    with one.writing():
+        number = accept(one, area).chunk
+    with one.reading():
+        chunk = one.get(area).chunks[number]
+        assert ids(chunk.calls) == wanted
+        assert chunk.interruptions == 0
+    with one.writing():
+        one.get(area).drop([number, 77])
+    with one.reading():
+        assert not one.get(area).chunks
+
+
+def test_of_a_chunk_a_part_can_be_let_go(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        put(store, 3)
+    with one.writing():
+        accepted = accept(one, area)
+        kept = ids(accepted.calls[1:])
+        one.get(area).replace_chunk(accepted.chunk, accepted.calls[1:])
+    with one.reading():
+        assert ids(one.get(area).chunks[accepted.chunk].calls) == kept
+
+
+def test_a_call_of_an_unknown_plugin_is_put_aside_and_comes_when_the_plugin_does(
+    one, put, register, accept
+):
+    # Given
+    area = register(one)
+    with one.writing() as store:
+        known = ids(put(store))
+        strange = ids(put(store, plugin="t.strange"))
+    # When
+    with one.writing():
+        accepted = accept(one, area)
+        assert ids(accepted.calls) == known
+        assert ids(accepted.parked) == strange
+    # Then it says why it waits, and does not come again
+    with one.writing() as store:
+        assert "t.strange" in store.find(ANN, strange[0]).waiting_reason
+        assert accept(one, area).calls == ()
+    with one.writing():
+        accepted = accept(one, area, plugins=("t.add", "t.strange"))
+        assert ids(accepted.calls) == strange
+    with one.writing():
+        assert accept(one, area, plugins=("t.strange",)).calls == ()
+
+
+def test_a_plugin_whose_name_begins_like_another_takes_none_of_its_calls(
+    one, put, register, accept
+):
+    area = register(one)
+    with one.writing() as store:
+        put(store, plugin="t.stranger")
+    with one.writing():
+        accept(one, area)
+    with one.writing():
+        assert accept(one, area, plugins=("t.strange", "t.", "")).calls == ()
+
+
+def test_a_final_call_comes_as_a_note_and_a_forgotten_one_not_at_all(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        cancelled, forgotten = put(store, 2)
+        for record in (cancelled, forgotten):
+            record.cancel(5)
+            store.count_end(store.site.lanes[1].tallies, record)
+        store.forget(forgotten, store.site.lanes[1].tallies)
+        note = cancelled.id
+    with one.writing():
+        accepted = accept(one, area)
+        assert accepted.calls == ()
+        assert ids(accepted.notes) == [note]
+
+
+def test_two_entries_of_one_call_are_held_once(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        (record,) = put(store)
+        record.cancel(5)
+        store.post_note(record, 1)
+        store.post_note(record, 0)
+    with one.writing():
+        accepted = accept(one, area)
+        assert len(accepted.notes) == 1
+        assert len(one.get(area).chunks[accepted.chunk].calls) == 1
+
+
+def test_an_entry_whose_record_cannot_be_read_is_put_aside_and_stops_no_other(
+    one, put, register, accept
+):
+    # Given
+    area = register(one)
+    with one.writing() as store:
+        first, gone, last = put(store, 3)
+        wanted = ids([first, last])
+        oid = gone._p_oid
+    spoil_record(one, oid)
+    # When
+    with one.writing():
+        accepted = accept(one, area)
+    # Then
+    assert ids(accepted.calls) == wanted
+    assert [broken for broken, _ in accepted.broken] == [oid]
+    with one.writing() as store:
+        assert ("", oid.hex()) in store.site.parked
+        assert accept(one, area).broken == ()
+
+
+def spoil_record(session, oid):
+    """Write bytes in the record's place that nobody can read."""
+    session.manager.begin()
+    session.connection.cacheMinimize()
+    storage, transaction = session.connection._storage, TransactionMetaData()
+    _, serial = storage.load(oid)
+    storage.tpc_begin(transaction)
+    try:
+        storage.store(oid, serial, b"no pickle at all", "", transaction)
+        storage.tpc_vote(transaction)
+        storage.tpc_finish(transaction)
+    finally:
+        # Does nothing after the end; else the storage would be locked for ever.
+        storage.tpc_abort(transaction)
+    session.manager.abort()
+
+
+def test_a_board_tells_what_runs_and_only_of_open_calls(one, put, register):
+    area = register(one, "worker-7")
+    with one.writing() as store:
+        running, ended = put(store, 2)
+        board = one.get(area).board
+        board.running = {
+            running._p_oid: (2, 1_000, 0.5, "half"),
+            ended._p_oid: (1, 1_000, None, ""),
+        }
+        ended.cancel(5)
+        ids_ = running.id, ended.id
+    with one.reading() as store:
+        shown = store.running(store.find(ANN, ids_[0]))
+        assert (shown.worker, shown.attempt, shown.fraction, shown.message) == (
+            "worker-7",
+            2,
+            0.5,
+            "half",
+        )
+        assert store.running(store.find(ANN, ids_[1])) is None
+
+
+def test_workers_publish_what_they_have(one, register):
+    register(one, "a", plugins=("t.add", "t.only_here"))
+    register(one, "b", plugins=("t.add",))
+
+    with one.reading() as store:
+        assert set(store.published()) == {"t.add", "t.only_here"}
+        assert sorted(area.name for area in store.areas()) == ["a", "b"]
+
+
+@pytest.mark.parametrize("waiting", [0, 200])
+def test_a_put_reads_and_writes_few_objects_however_many_wait(one, put, waiting):
+    # Given
+    with one.writing() as store:
+        put(store, waiting + 1)
+    # When
+    store = one.begin()
+    put(store)
+    written = one.connection._registered_objects
+    # Then: the call, the last segment of its inbox, and of its owner's index
+    assert len(written) <= 3
+    one.abort()
