@@ -19,7 +19,7 @@ import pytest
 
 import wsgi_zasync
 from wsgi_zasync import errors, expressions, plugins, testing
-from wsgi_zasync.cli import _parser
+from wsgi_zasync.cli import _parser, checking
 from wsgi_zasync.config_file import SHARED_SECTIONS
 from wsgi_zasync.key_table import rows
 from wsgi_zasync.options import PutOptions
@@ -75,6 +75,8 @@ def public_members(cls: type) -> Iterator[str]:
 def test_the_examples_of_a_page_give_what_it_says(name, tmp_path, monkeypatch):
     # Given a page, and a directory that its examples may write to
     monkeypatch.chdir(tmp_path)
+    # What other tests of this process exposed is none of the page's.
+    monkeypatch.setattr(checking, "exposed_functions", list)
     parser = doctest.DocTestParser()
     example = parser.get_doctest(PAGES[name], {"__name__": "__main__"}, name, name, 0)
     said: list[str] = []
