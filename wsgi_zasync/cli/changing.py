@@ -7,9 +7,10 @@ A retried callback is evaluated by a worker as the call's owner, with what the o
 from __future__ import annotations
 
 import sys
-from itertools import islice
+from functools import partial
+from typing import Any
 
-from ..call import to_micros
+from ..call import CallRecord, to_micros
 from ..errors import CallNotFound, ZasyncError
 from ..store import pruning
 from .operating import Operation, Site, opened
@@ -68,19 +69,21 @@ def prune(path: str, dry_run: bool) -> int:
             print(f"{counted(total, 'call')} would be forgotten")
             return 0
         total = 0
-        while done := site.change("prune", lambda operation: _prune(operation, keep)):
-            total += done
+        begin: pruning.Position | None = pruning.Position()
+        while begin is not None:
+            part = site.change("prune", partial(_prune, keep=keep, begin=begin))
+            total, begin = total + part.count, part.next
         print(f"{counted(total, 'call')} forgotten; packing the storage frees their space")
     return 0
 
 
-def _prune(operation: Operation, keep: float) -> int:
-    store, now = operation.store, _now(operation)
-    first = next(islice(pruning.prunable(store, now, keep), 1), None)
-    if first is None:
-        return 0
-    tallies = store.site.lanes[operation.context(first).lane()].tallies
-    return pruning.prune(store, tallies, now, keep, limit=BATCH)
+def _prune(operation: Operation, keep: float, begin: pruning.Position) -> pruning.Pruned:
+    store = operation.store
+
+    def tallies(record: CallRecord) -> Any:
+        return store.site.lanes[operation.context(record).lane()].tallies
+
+    return pruning.prune(store, tallies, _now(operation), keep, begin=begin, limit=BATCH)
 
 
 def _now(operation: Operation) -> int:
