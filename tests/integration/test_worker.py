@@ -703,3 +703,23 @@ def test_a_broken_record_stops_nobody(site):
     site.run()
 
     assert site.of(good, "result") == 1
+
+
+@pytest.mark.parametrize(("times", "state"), [(2, "succeeded"), (9, "failed")])
+def test_a_commit_that_fails_for_another_reason_is_tried_a_few_times(site, times, state):
+    # Given a storage that has an error of its own for what is a conflict
+    ran = []
+
+    @site.add("count", runs="transaction")
+    def count(attempt):
+        ran.append(attempt.number)
+        attempt.root["n"] = attempt.root.get("n", 0) + 1
+        if len(ran) <= times:
+            connection = attempt.root._p_jar
+            connection.transaction_manager.get().addBeforeCommitHook({}.__getitem__, (39440,))
+
+    call = site.put("count")
+    site.run()
+
+    assert site.of(call, "state", "attempts") == (state, 1)
+    assert site.root(lambda root: root.get("n", 0)) == (1 if state == "succeeded" else 0)

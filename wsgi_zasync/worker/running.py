@@ -78,7 +78,10 @@ class ThreadRunner:
         order.interrupt = lambda: self._pool.abandon(slot, order) if order.given_up else None
         order.begun = self._clock.monotonic()
         if persistent_objects((order.args, order.kwargs)):
-            outcome = self._call_with_objects(order)
+            try:
+                outcome = self._call_with_objects(order)
+            except Exception as exc:  # noqa: BLE001 - its objects cannot be read now
+                outcome = outcome_of(order, exc, self._clock)
         else:
             outcome = call_blocking(order, self._clock)
         if not order.given_up:

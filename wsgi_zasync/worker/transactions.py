@@ -8,6 +8,7 @@ Threads: those of a pool, each with its own connection and its own counts.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -28,13 +29,20 @@ from .completion import Completion, Entry, Settled
 from .desk import Desk, Writing, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
+from .redaction import shown, text_of
 from .running import call_blocking, outcome_of
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between tries while the storage is away.
 AWAY_SECONDS = 0.5
 
 #: Conflicts after which a call runs while no other of this process does.
 PATIENCE = 2
+
+#: Tries of a commit that fails for a reason that is no conflict: a hook that refuses, or a
+#: storage that has errors of its own for what is one.
+UNKNOWN_TRIES = 3
 
 #: Conflicts after which the callbacks follow in a transaction of their own.
 CALLBACKS_PATIENCE = 4
@@ -111,7 +119,7 @@ class TransactionRunner:
             except ClientDisconnected:
                 if self._stopping.wait(AWAY_SECONDS):
                     return
-            except TransientError as exc:
+            except Exception as exc:  # noqa: BLE001 - the storage's, whose kinds nobody can list
                 conflicts += 1
                 if (failed := self._give_up_after(order, conflicts, exc)) is not None:
                     outcome = failed
@@ -124,11 +132,19 @@ class TransactionRunner:
         if order.given_up:
             self._pool.abandon(slot, order)
 
-    def _give_up_after(self, order: Order, conflicts: int, error: TransientError) -> Outcome | None:
+    def _give_up_after(self, order: Order, conflicts: int, error: Exception) -> Outcome | None:
         """Wait a moment before the next try; or the failure, if there is to be none."""
         policy = order.retry or order.declaration.retry or WITHOUT_RETRY
         decision = policy.decide(RetryEvent.CONFLICT, count=conflicts, random=self._random)
-        if not decision.again:
+        known = isinstance(error, TransientError)
+        if not known:
+            logger.warning(
+                "call %s could not be committed: %s: %s",
+                order.held.call_id,
+                type(error).__name__,
+                shown(text_of(error)),
+            )
+        if not decision.again or (not known and conflicts >= UNKNOWN_TRIES):
             return outcome_of(order, error, self._deployment.clock)
         self._stopping.wait(decision.delay_seconds)
         return None
@@ -176,12 +192,7 @@ class TransactionRunner:
             # Cancelled meanwhile, or a result that cannot be stored: then its effects are not
             # wanted either.
             return outcome if entry.state == CallState.FAILED else Outcome(cancelled=True)
-        try:
-            self._commit(writing.transaction, [held.oid])
-        except TransientError:
-            raise
-        except Exception as exc:  # noqa: BLE001 - a hook or another storage refused it
-            return outcome_of(order, exc, self._deployment.clock)
+        self._commit(writing.transaction, [held.oid])
         self._committed(order, entry)
         return _WRITTEN
 
