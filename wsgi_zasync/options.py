@@ -122,7 +122,10 @@ def _duration(name: str, given: Any) -> float | None:
         return None
     if type(given) not in (int, float, timedelta):
         raise _wrong(name, "seconds or a timedelta", given)
-    value = seconds(given)
+    try:
+        value = seconds(given)
+    except OverflowError:
+        value = float("inf")
     if not 0 < value < float("inf"):
         raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
     return value

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from persistent import Persistent
 
-from .errors import InvalidArguments
+from .errors import ConfigurationError, InvalidArguments
 from .sealing import Sealed, Secret
 
 #: How deep containers may nest; far above what data needs, far below the stack.
@@ -40,7 +40,8 @@ class WeakReference:
 class Storing:
     """Turns values into what is stored; one for each put or outcome.
 
-    ``size`` counts the bytes so far: of texts and bytes their length, of all else eight.
+    ``size`` counts the bytes so far: of texts, bytes and long numbers their length, of all else
+    eight.
     """
 
     def __init__(
@@ -77,11 +78,11 @@ class Storing:
         kind = type(value)
         if kind is str:
             return self._text(value, path)
-        self._count(len(value) if kind is bytes else 8, path)
+        self._count(_size(value), path)
         if kind in _SCALARS or kind is bytes:
             return value
         if kind is datetime:
-            return _utc(value)
+            return self._moment(value, path)
         if kind in _CONTAINERS:
             if depth >= MAX_DEPTH:
                 raise self._error(f"{path} is nested deeper than {MAX_DEPTH}", path)
@@ -103,6 +104,20 @@ class Storing:
         except UnicodeEncodeError as exc:
             raise self._error(f"{path} has a lone surrogate at {exc.start}", path) from exc
         return value
+
+    def _moment(self, value: datetime, path: str) -> datetime:
+        """Without any timezone class but the standard one: aware ones become UTC."""
+        if value.tzinfo is None:
+            return value
+        try:
+            offset = value.utcoffset()
+            moment = value.astimezone(UTC)
+        except (OverflowError, ValueError, TypeError, NotImplementedError) as exc:
+            raise self._error(f"{path} cannot be told in UTC: {exc}", path) from exc
+        if offset is None:
+            # Python would take it for a time of this machine's own zone.
+            raise self._error(f"{path} has a timezone that tells no offset from UTC", path)
+        return moment
 
     def _container(self, value: Any, path: str, depth: int) -> Any:
         if type(value) is dict:
@@ -146,9 +161,28 @@ class Storing:
         )
 
 
-def _utc(value: datetime) -> datetime:
-    """A datetime without any timezone class but the standard one: aware ones become UTC."""
-    return value if value.tzinfo is None else value.astimezone(UTC)
+def _size(value: Any) -> int:
+    """What counts for a value that is no text: as much as it takes to keep it, about."""
+    size = 8
+    if type(value) is bytes:
+        size = len(value)
+    elif type(value) is int:
+        size = max(8, value.bit_length() // 8)
+    elif type(value) is Decimal:
+        size += len(value.as_tuple().digits)
+    return size
+
+
+def stored_size(value: Any) -> int:
+    """What a stored value counted for when it was stored."""
+    kind = type(value)
+    if kind is str:
+        return len(value.encode())
+    if kind is dict:
+        return 8 + sum(stored_size(part) for pair in value.items() for part in pair)
+    if kind in _CONTAINERS:
+        return 8 + sum(stored_size(item) for item in value)
+    return _size(value)
 
 
 def _shown(key: Any) -> str:
@@ -173,8 +207,17 @@ def restored(value: Any, connection: Any, open_sealed: Callable[[Sealed], Any]) 
     if kind is Sealed:
         return open_sealed(value)
     if kind is WeakReference:
-        return connection.get_connection(value.database).get(value.oid)
+        return _referred(value, connection)
     return value
+
+
+def _referred(reference: WeakReference, connection: Any) -> Any:
+    if reference.database not in connection.db().databases:
+        raise ConfigurationError(
+            f"an argument is an object of the database {reference.database!r}, which this process "
+            "has not opened: name it in zodb_conf"
+        )
+    return connection.get_connection(reference.database).get(reference.oid)
 
 
 def without_secrets(value: Any) -> Any:

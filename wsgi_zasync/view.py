@@ -27,7 +27,7 @@ from .errors import (
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
-from .values import Storing, masked, restored, to_json
+from .values import Storing, masked, restored, stored_size, to_json
 
 #: The names that callbacks see anyway, so that nothing else can be bound to them.
 RESERVED = frozenset(
@@ -151,7 +151,7 @@ class Call:
     @property
     def waiting_reason(self) -> str | None:
         """Why it waits, when that is more than being in line."""
-        return self._record.waiting_reason
+        return self._record.waiting_reason if self.state is CallState.WAITING else None
 
     @property
     def started(self) -> datetime | None:
@@ -289,25 +289,32 @@ class Call:
         for name in names:
             if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
                 raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
-        storing = Storing(
-            context.store.connection, max_bytes=quotas.max_argument_bytes - record.size
+        used = record.size + sum(
+            len(late.text) + stored_size(late.names) for late in self._late_callbacks()
         )
+        storing = Storing(context.store.connection, max_bytes=quotas.max_argument_bytes - used)
         stored = {name: storing.stored(value, name) for name, value in names.items()}
         author = None if self._author is None else self._author.owner
         callback = Callback(on=on, text=text, names=stored, author=author)
         if record._p_serial == b"\0" * 8:
-            record.size += storing.size + len(text)
+            size = storing.size + len(text)
+            record.size += size
             record.callbacks = (*record.callbacks, callback.to_plain())
+            context.store.count_more(record, size)
         else:
             mail = context.store.mail(record)
             late = replace(mail, callbacks=(*mail.callbacks, callback.to_plain()))
             context.store.write_mail(record, late)
         return self
 
-    def _all_callbacks(self) -> list[Callback]:
+    def _late_callbacks(self) -> list[Callback]:
+        """Those that no worker has read yet."""
         record = self._record
         late = self._context.store.mail(record).callbacks[record.late_callbacks :]
-        return record.all_callbacks() + [Callback.from_plain(plain) for plain in late]
+        return [Callback.from_plain(plain) for plain in late]
+
+    def _all_callbacks(self) -> list[Callback]:
+        return self._record.all_callbacks() + self._late_callbacks()
 
     def retry_callbacks(self) -> int:
         """Have the failed callbacks of this final call evaluated again; returns how many.

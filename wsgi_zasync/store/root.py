@@ -156,6 +156,10 @@ class Store:
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
 
+    def count_more(self, record: CallRecord, size: int) -> None:
+        """Count bytes that a call has got since it was put, in the transaction that puts it."""
+        self.site.lanes[record.place[0]].owners[owner_key(record.owner)].count_more(size)
+
     @property
     def is_new(self) -> bool:
         """Whether this very transaction makes the store."""
