@@ -276,6 +276,7 @@ def test_new_objects_do_not_collide_after_the_server_was_killed(server, web):
         wait_for_server(web, lambda root, n=n: root.update({f"web{n}": PersistentMapping()}))
 
     # Then what both make has oids of its own
+    signal_for(other).until_visible(web.lastTransaction())
     for n in range(3):
         wait_for_server(other, lambda root, n=n: root.update({f"other{n}": PersistentMapping()}))
     with other.transaction() as connection:
