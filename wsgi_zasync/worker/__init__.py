@@ -133,10 +133,10 @@ class Worker:
             self._grace = self.settings.grace if grace_seconds is None else grace_seconds
             service.bell.stop()
             thread.join()
-            service.dispatcher.stop(1.0)
+            service.stop_threads(1.0)
         self._service = self._thread = None
         if self._stepping is not None:
-            self._stepping.dispatcher.stop(1.0)
+            self._stepping.stop_threads(1.0)
             self._stepping = None
         if self._watchdog is not None:
             self._watchdog.stop()

@@ -32,16 +32,12 @@ from .completion import Completion, Entry, Settled, owes
 from .desk import Desk, Writing, store_database
 from .held import Held, Order, Report
 from .lanes import LaneShare
-from .redaction import shown, text_of
+from .patience import blame, named
+from .redaction import shown
 from .rounds import AtOnce, Round, Work
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-#: Conflicts after which an outcome commits without its callbacks, and those after which the
-#: callbacks, which followed alone, are recorded as failed.
-PATIENCE = 3
-LAST_PATIENCE = 20
 
 #: How often a worker tries to register while others do so at the same moment.
 REGISTERING_TRIES = 20
@@ -63,8 +59,15 @@ class Acceptor:
         plugins: dict[str, Any],
         threads: int,
         watchdog: Watchdog | None = None,
+        brief: bool = True,
     ) -> None:
-        """Describe it; ``open`` connects it."""
+        """Describe it; ``open`` connects it.
+
+        Args:
+            threads: How many others commit with counts of their own.
+            brief: Whether long callbacks are left to one of those.
+        """
+        self._brief = brief
         self._db = db
         self._deployment = deployment
         self._completion = completion
@@ -187,48 +190,28 @@ class Acceptor:
             raise
         except Exception as exc:  # noqa: BLE001 - what it is decides how it goes on
             if not work.reports:
-                logger.info("accepting is tried again: %s", shown(_named(exc)))
+                logger.info("accepting is tried again: %s", shown(named(exc)))
                 return Round(complete=False, more=True)
-            entries, left = self._split(work.reports, exc)
-            return Round(entries=entries, left=left, complete=False, more=bool(work.limit))
+            done = Round(complete=False, more=bool(work.limit))
+            self._split(work.reports, exc, done)
+            return done
 
-    def _split(self, reports: list[Report], error: Exception) -> tuple[list[Entry], list[Report]]:
+    def _split(self, reports: list[Report], error: Exception, done: Round) -> None:
         """Commit the reports in smaller parts, until what hinders is alone."""
-        if len(reports) == 1 and not _is_transient(error):
-            self._blame(reports[0], error)
-        entries: list[Entry] = []
-        left: list[Report] = []
+        if len(reports) == 1 and not isinstance(error, TransientError):
+            blame(reports[0].held, error)
         half = max(1, len(reports) // 2)
         for part in (reports[:half], reports[half:]) if len(reports) > 1 else (reports,):
             try:
-                done = self._transact(Work(reports=part))
-                entries += done.entries
-                left += done.left
+                done.take(self._transact(Work(reports=part)))
             except (Fenced, ClientDisconnected):
                 raise
             except Exception as exc:  # noqa: BLE001 - as above
                 if len(part) > 1:
-                    more, rest = self._split(part, exc)
-                    entries += more
-                    left += rest
+                    self._split(part, exc, done)
                 else:
-                    self._blame(part[0], exc)
-                    left += part
-        return entries, left
-
-    def _blame(self, report: Report, error: Exception) -> None:
-        """Remember that this one could not be committed, alone as it was."""
-        held = report.held
-        held.conflicts += 1
-        if not _is_transient(error):
-            if held.callbacks_error is None:
-                held.callbacks_error = f"{shown(_named(error))} (its effects were undone)"
-            else:
-                logger.error("call %s cannot be ended: %s", held.call_id, shown(_named(error)))
-        elif held.conflicts >= LAST_PATIENCE:
-            held.callbacks_error = f"{shown(_named(error))} ({held.conflicts} times)"
-        elif held.conflicts >= PATIENCE:
-            held.callbacks_later = True
+                    blame(part[0].held, exc)
+                    done.left += part
 
     def _transact(self, work: Work) -> Round:
         done = Round()
@@ -237,11 +220,7 @@ class Acceptor:
                 self.desk.store_connection.prefetch(*work.fresh)
             writing = self.writing(transaction)
             for report in work.reports:
-                entry = self._completion.settle(writing, report)
-                if entry.settled is Settled.NOT_NOW:
-                    done.left.append(report)
-                else:
-                    done.entries.append(entry)
+                done.settled(self._completion.settle(writing, report, brief=self._brief))
             accepted = self._accept(writing, work, done) if work.limit else None
             if work.at_once is not None and done.accepted and not done.notes:
                 self._run_at_once(writing, work.at_once, done)
@@ -291,12 +270,10 @@ class Acceptor:
         chunk = done.begun[0].chunk
         for report in reports:
             self._refuse_late_mail(writing, report.held)
-            entry = self._completion.settle(writing, report)
-            if entry.settled is Settled.NOT_NOW:
-                done.left.append(report)
-                continue
-            done.entries.append(entry)
+            entry = self._completion.settle(writing, report, brief=self._brief)
+            done.settled(entry)
             if entry.settled in (Settled.DONE, Settled.WAITS):
+                report.held.checked = True
                 done.begun.remove(report.held)
         if not done.begun:
             writing.area.drop([chunk])
@@ -309,7 +286,6 @@ class Acceptor:
         if mailbox is not None:
             mailbox._p_activate()
             store.connection.readCurrent(mailbox)
-        held.checked = True
 
     def order(self, writing: Writing, held: Held) -> Order | Report:
         """The order for a call, or what is to be written instead."""
@@ -416,14 +392,6 @@ def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> l
         )
         for record in records
     ]
-
-
-def _is_transient(error: Exception) -> bool:
-    return isinstance(error, TransientError)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def _log_aside(accepted: Accepted) -> None:

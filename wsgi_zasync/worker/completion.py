@@ -21,9 +21,10 @@ from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
 from ..store.mailbox import Mail
 from ..values import Storing, restored
 from .desk import Writing
-from .evaluation import Evaluation, Undecided, mark_gone
+from .evaluation import Evaluation, TakesLong, Undecided, mark_gone
 from .held import Held, Outcome, Report
 from .redaction import failure_from, shown, text_of
+from .savepoint import Savepoint
 
 #: After how long something is tried again that a policy could not decide, in seconds.
 UNDECIDED_DELAY = 5.0
@@ -42,6 +43,8 @@ class Settled(StrEnum):
     VOID = "void"
     #: Nothing was written: this transaction has evaluated another owner's callbacks.
     NOT_NOW = "not now"
+    #: Nothing was written: a callback takes longer than others may be made to wait.
+    LONG = "long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,13 @@ class Completion:
         self._evaluation = evaluation
         self._random = random
 
-    def settle(self, writing: Writing, report: Report) -> Entry:
+    def settle(self, writing: Writing, report: Report, *, brief: bool = False) -> Entry:
         """Write what the report says.
+
+        Args:
+            writing: The transaction.
+            report: Of what has become of a call.
+            brief: Whether others wait for this thread, so that long callbacks are refused.
 
         Raises:
             TransientError: The transaction has to be done again.
@@ -80,8 +88,28 @@ class Completion:
             return Entry(report, Settled.DONE, record.state)
         mail = writing.store.mail(record)
         has_callbacks = bool(record.callbacks or mail.callbacks)
+        owner = writing.callback_owner
         if has_callbacks and not self._may_evaluate(writing, record):
             return Entry(report, Settled.NOT_NOW, record.state)
+        if not (brief and has_callbacks):
+            return self._settled(writing, report, record, mail)
+        before = Savepoint(writing, self._deployment)
+        try:
+            return self._settled(writing, report, record, mail, brief=True)
+        except TakesLong:
+            before.rollback()
+            writing.callback_owner = owner
+            return Entry(report, Settled.LONG, record.state)
+
+    def _settled(
+        self,
+        writing: Writing,
+        report: Report,
+        record: CallRecord,
+        mail: Mail,
+        *,
+        brief: bool = False,
+    ) -> Entry:
         ended = False
         if not record.is_final:
             if report.outcome is None or not _counts(record, report):
@@ -91,7 +119,7 @@ class Completion:
                 return waits
             ended = True
         _append_late(record, mail)
-        return self._callbacks(writing, record, report, ended)
+        return self._callbacks(writing, record, report, ended, brief)
 
     def _may_evaluate(self, writing: Writing, record: CallRecord) -> bool:
         """Whether this owner's callbacks may share the transaction with those before."""
@@ -184,7 +212,7 @@ class Completion:
     # -- its callbacks ----------------------------------------------------------------------
 
     def _callbacks(
-        self, writing: Writing, record: CallRecord, report: Report, ended: bool
+        self, writing: Writing, record: CallRecord, report: Report, ended: bool, brief: bool
     ) -> Entry:
         held = report.held
         if not record.pending_callbacks():
@@ -195,7 +223,7 @@ class Completion:
         if held.callbacks_later and ended:
             return Entry(report, Settled.OWED, record.state, "callbacks follow", ended=ended)
         try:
-            failed = self._evaluation.evaluate(writing, record)
+            failed = self._evaluation.evaluate(writing, record, brief=brief)
         except Undecided as exc:
             return Entry(
                 report, Settled.OWED, record.state, str(exc), 0, UNDECIDED_DELAY, ended=ended

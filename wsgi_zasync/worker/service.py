@@ -7,9 +7,7 @@ bell, and commits of others ring it.
 
 from __future__ import annotations
 
-import heapq
 from functools import partial
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -20,7 +18,6 @@ from ..settings import WorkerSettings
 from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
-from .attempt import progress_of
 from .beginning import Beginning
 from .bell import Bell
 from .completion import Completion, Entry, Settled
@@ -31,6 +28,9 @@ from .evaluation import Evaluation
 from .held import Held, Report
 from .holdings import Holdings
 from .lanes import LaneShare
+from .long_callbacks import LongCallbacks
+from .notices import first_shown_at, on_board
+from .owed import Owed
 from .rescuer import Adopted, Rescuer, Watch
 from .rounds import BATCH, Round, RunningOnBoard, Work
 from .watchdog import Watchdog
@@ -42,9 +42,6 @@ BEATS_BEFORE_DEATH = 3
 
 #: Seconds between two looks at progress, if anything runs long enough to be on the board.
 PROGRESS_SECONDS = 2.0
-
-#: Seconds that a call runs before it is on the board.
-SHOWN_AFTER_SECONDS = 0.5
 
 #: Calls that are accepted ahead of what can begin, at least.
 AHEAD = 32
@@ -87,7 +84,9 @@ class Service:
         self._one_by_one = one_by_one
         self.bell = Bell()
         self.holdings = Holdings(self._clock.monotonic)
-        completion = Completion(deployment, Evaluation(deployment, Limits()), Random())
+        give_way = None if one_by_one else lambda: self.long.stand_aside()
+        evaluation = Evaluation(deployment, Limits(), give_way)
+        completion = Completion(deployment, evaluation, Random())
         beginning = Beginning(deployment, settings.timeout)
         self.acceptor = Acceptor(
             db,
@@ -98,8 +97,13 @@ class Service:
             name=name,
             queues=settings.serves,
             plugins=deployment.registry.publication(),
-            threads=settings.threads,
+            # Those that run transactions, and the one for long callbacks.
+            threads=settings.threads + 1,
             watchdog=watchdog,
+            brief=not one_by_one,
+        )
+        self.long: LongCallbacks = LongCallbacks(
+            db, deployment, self.acceptor, completion, self.bell, name, settings.threads
         )
         longest_step = float("inf") if one_by_one else settings.dead_after / 2
         watch = Watch(self._clock, settings.dead_after, longest_step)
@@ -119,9 +123,7 @@ class Service:
         self._unsubscribe: Any = None
         #: Ended calls whose mail is to be looked at once more.
         self._check: list[Entry] = []
-        #: (monotonic time, tie-breaker, report): what is owed later.
-        self._later: list[tuple[float, int, Report]] = []
-        self._tie = count()
+        self._owed = Owed()
         self._board: RunningOnBoard = {}
         self._mailboxes: frozenset[bytes] = frozenset()
         self._watched: frozenset[bytes] = frozenset()
@@ -157,13 +159,19 @@ class Service:
             self._unsubscribe = None
         self.acceptor.close()
 
+    def stop_threads(self, timeout_seconds: float) -> None:
+        """End the threads that run and end calls, but for those that were given up."""
+        self.dispatcher.stop(timeout_seconds)
+        self.long.stop(timeout_seconds)
+
     def start_anew(self) -> None:
         """We were taken for dead: drop all that we hold, and register again."""
         for order in list(self.holdings.running.values()):
             self.dispatcher.give_up(order)
         self.bell.drop_reports()
+        self.long.drop()
         self.holdings = Holdings(self._clock.monotonic)
-        self._check, self._later = [], []
+        self._check, self._owed = [], Owed()
         self._board = {}
         self.rescuer.forget()
         self.acceptor.register()
@@ -200,7 +208,8 @@ class Service:
         fresh = self.bell.take_fresh()
         if mail:
             self._stop_cancelled()
-        self._take_back_owed(now)
+        for owed in self._owed.take(now):
+            self.bell.report(owed)
         self.dispatcher.take_overdue(self.holdings)
         reports = self._ready_reports()
         work = self._work(reports, accept, news, now)
@@ -266,6 +275,8 @@ class Service:
         """Remember what a commit brought."""
         self._settled(done.entries)
         self.bell.put_back(done.left)
+        for report in done.long:
+            self.long.add(report)
         self._again_at = None
         if not done.complete:
             # What was to be dropped is not dropped later: its number may be another chunk's by
@@ -297,20 +308,12 @@ class Service:
             held = entry.report.held
             self.ended += entry.ended
             if entry.settled is Settled.OWED:
-                self._owe(Report(held), entry.delay_seconds)
+                self._owed.add(Report(held), self._clock.monotonic() + entry.delay_seconds)
             elif entry.settled is Settled.WAITS:
                 self.holdings.release(held)
                 self._more = True
             elif not entry.report.held.checked:
                 self._check.append(entry)
-
-    def _owe(self, report: Report, delay_seconds: float) -> None:
-        at = self._clock.monotonic() + delay_seconds
-        heapq.heappush(self._later, (at, next(self._tie), report))
-
-    def _take_back_owed(self, now: float) -> None:
-        while self._later and self._later[0][0] <= now:
-            self.bell.report(heapq.heappop(self._later)[2])
 
     def _look_at_mail(self) -> None:
         """Let go of calls that have ended, unless a callback came at the last moment."""
@@ -367,11 +370,8 @@ class Service:
                 self.dispatcher.ask_to_stop(order)
 
     def _now_running(self, now: float) -> RunningOnBoard:
-        return {
-            oid: (order.attempt.number, order.started, *progress_of(order.attempt))
-            for oid, order in self.holdings.running.items()
-            if order.begun is not None and now - order.begun >= SHOWN_AFTER_SECONDS
-        }
+        ending = [report.order for report in self.long.reports() if report.order is not None]
+        return on_board((*self.holdings.running.values(), *ending), now)
 
     def _progressed(self, now: float) -> bool:
         return self._now_running(now) != self._board
@@ -406,7 +406,7 @@ class Service:
                 self.acceptor.lanes.help_at,
                 self._due_at(now),
                 self._board_at(),
-                self._later[0][0] if self._later else None,
+                self._owed.next_at,
             )
             if at is not None
         ]
@@ -416,10 +416,8 @@ class Service:
         """When the board may have to be written for what runs."""
         if self._board:
             return self._next_progress
-        begun = [o.begun for o in self.holdings.running.values() if o.begun is not None]
-        if not begun:
-            return None
-        return max(self._next_progress, min(begun) + SHOWN_AFTER_SECONDS)
+        at = first_shown_at(self.holdings.running.values())
+        return None if at is None else max(self._next_progress, at)
 
     def _due_at(self, now: float) -> float | None:
         if self._next_due is None:
@@ -432,7 +430,7 @@ class Service:
 
     def is_drained(self) -> bool:
         """Whether nothing runs or is to be written any more."""
-        return not (self.holdings.running or len(self.bell) or self._check)
+        return not (self.holdings.running or len(self.long) or len(self.bell) or self._check)
 
     def are_more_expected(self) -> bool:
         """Whether calls that were handed out a moment ago are likely to end within another."""
