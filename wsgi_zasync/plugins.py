@@ -15,6 +15,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, cast
 
@@ -155,22 +156,27 @@ def check_arguments(
     Raises:
         InvalidArguments: With the reason in the words of Python's own binding.
     """
-    kinds = list(inspect._ParameterKind)
     try:
-        signature = inspect.Signature(
-            [
-                inspect.Parameter(
-                    parameter, kinds[kind], default=None if default else inspect.Parameter.empty
-                )
-                for parameter, kind, default in parameters
-            ]
-        )
+        signature = _signature(tuple(parameters))
     except (ValueError, TypeError, IndexError):
         return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as exc:
         raise InvalidArguments(f"plugin {name!r} takes {signature}: {exc}", path="args") from exc
+
+
+@lru_cache(maxsize=1_000)
+def _signature(parameters: tuple[PlainParameter, ...]) -> inspect.Signature:
+    kinds = list(inspect._ParameterKind)
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                parameter, kinds[kind], default=None if default else inspect.Parameter.empty
+            )
+            for parameter, kind, default in parameters
+        ]
+    )
 
 
 class Registry:

@@ -180,7 +180,8 @@ class DefaultPolicy:
 
         This policy knows no directory of users, so that nobody is ever gone.
         """
-        return principal.evolve(roles=self._roles_of(principal))
+        roles = self._roles_of(principal)
+        return principal if roles == principal.roles else principal.evolve(roles=roles)
 
     def root_for(self, principal: Principal, root: Any) -> Any:
         """The object at ``root_path``, or ``None`` if none is configured.

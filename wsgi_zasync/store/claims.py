@@ -110,4 +110,5 @@ class LanePools:
 
     def of(self, database: Any) -> LanePool:
         """The pool of a ``ZODB.DB``, made at first need."""
-        return self._pools.setdefault(database, LanePool())
+        found = self._pools.get(database)
+        return self._pools.setdefault(database, LanePool()) if found is None else found
