@@ -123,6 +123,11 @@ class PutState:
             txn.addAfterAbortHook(state._ended, (False,))
         return state
 
+    @property
+    def hooks(self) -> frozenset[Any]:
+        """What this has asked the transaction to call at its end."""
+        return frozenset({self._ended})
+
     def _ended(self, committed: bool) -> None:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None

@@ -404,6 +404,52 @@ def test_a_transaction_with_writes_of_the_application_is_not_replayed(
     assert root_of(db, lambda root: len(root["links"])) == 0
 
 
+def test_what_was_noted_on_a_transaction_is_noted_on_its_replay(wrap, db, stored_ids, conflicts):
+    def app(environ, start_response):
+        put(environ)
+        txn = get_manager(environ).connection.transaction_manager.get()
+        txn.note("ordered a report")
+        txn.setUser("ann", "/users")
+        txn.setExtendedInfo("request", "7")
+        conflicts(2)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status == "200 OK"
+    assert len(conflicts.met) == 2
+    (last,) = db.storage.undoLog(0, 1)
+    assert last["user_name"] == b"/users ann"
+    assert last["description"] == b"ordered a report"
+    assert last["request"] == "7"
+
+
+@pytest.mark.parametrize("hook", ["addBeforeCommitHook", "addAfterCommitHook", "addAfterAbortHook"])
+def test_a_transaction_that_somebody_waits_for_the_end_of_is_not_replayed(
+    wrap, db, stored_ids, conflicts, hook, caplog
+):
+    told = []
+
+    def app(environ, start_response):
+        put(environ)
+        txn = get_manager(environ).connection.transaction_manager.get()
+        getattr(txn, hook)(lambda *committed: told.append(committed))
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    # Who was told that it was aborted is not belied by a commit after it.
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 1
+    assert stored_ids(db) == []
+    assert len(told) == 1
+
+
 def test_a_lost_connection_is_not_replayed_since_the_commit_may_have_happened(
     wrap, db, stored_ids, conflicts, caplog
 ):
