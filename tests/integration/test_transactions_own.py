@@ -801,6 +801,34 @@ def test_no_connection_is_left_open(wrap, db):
     assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
 
 
+def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, stored_ids):
+    # Given a request that reads, while others put and give the lane back that they used
+    def app(environ, start_response):
+        get_manager(environ).mine()
+        if environ["PATH_INFO"] == "/slow":
+            told.extend(quick() for _ in range(3))
+        identifier = put(environ).id
+        start_response("200 OK", TEXT)
+        return [identifier.encode()]
+
+    def quick():
+        server = Server(application)
+        server.request("/quick")
+        return server.sent[1].decode()
+
+    told = []
+    application = wrap(app)
+    told.append(quick())
+
+    # When it puts as well
+    server = Server(application)
+    server.request("/slow")
+
+    # Then it uses a lane of which it sees the end
+    assert server.status == "200 OK"
+    assert sorted(stored_ids(db)) == sorted([*told, server.sent[1].decode()])
+
+
 def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
     told, wrong = [], []
 
@@ -826,3 +854,74 @@ def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
     assert wrong == []
     assert sorted(stored_ids(db)) == sorted(identifier.decode() for identifier in told)
     assert len(set(told)) == 60
+
+
+# -- the body is closed once, whatever happens ----------------------------------------------------
+
+
+class Closing:
+    """A body that counts how often it is closed."""
+
+    def __init__(self, parts):
+        self.parts = iter(parts)
+        self.closed = 0
+
+    def __iter__(self):
+        return self.parts
+
+    def close(self):
+        self.closed += 1
+
+
+def _raising():
+    yield b""
+    raise ZeroDivisionError
+
+
+SHAPES = {
+    "whole": lambda: [b"a", b"b"],
+    "empty": list,
+    "empty parts": lambda: [b"", b""],
+    "empty parts first": lambda: [b"", b"", b"a"],
+    "fails before the first part": _raising,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("puts", ["nothing", "a call", "what cannot be committed"])
+@pytest.mark.parametrize("client", ["stays", "reads one part", "leaves", "cannot be reached"])
+def test_the_body_is_closed_exactly_once(wrap, db, stored_ids, shape, puts, client, caplog):
+    body = Closing(SHAPES[shape]())
+
+    def app(environ, start_response):
+        if puts != "nothing":
+            put(environ)
+        if puts == "what cannot be committed":
+            manager = get_manager(environ).connection.transaction_manager
+            manager.get().join(failing_commit(OSError()))
+        start_response("200 OK", TEXT)
+        return body
+
+    def start_response(status, headers, exc_info=None):
+        if client == "cannot be reached":
+            raise BrokenPipeError
+        return lambda data: None
+
+    environ = Request.blank("/").environ | {"REMOTE_USER": "ann"}
+    answered = None
+    try:
+        answered = wrap(app)(environ, start_response)
+        if client != "leaves":
+            for _ in answered:
+                if client == "reads one part":
+                    break
+    except (ZeroDivisionError, BrokenPipeError):
+        pass
+    finally:
+        if hasattr(answered, "close"):
+            answered.close()
+
+    assert body.closed == 1
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+    committed = puts == "a call" and shape != "fails before the first part"
+    assert len(stored_ids(db)) == int(committed)
