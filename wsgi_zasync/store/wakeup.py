@@ -147,6 +147,13 @@ class Watch:
             self._tid = tid
             self._written.set()
 
+    def widen(self, oids: Iterable[bytes]) -> bool:
+        """Watch these as well; whether any is new, so that what was read may be old by now."""
+        wider = self._watched.union(oids)
+        is_wider = wider != self._watched
+        self._watched = wider
+        return is_wider
+
     def wait(self, timeout_seconds: float) -> bool:
         """Wait for one of the objects to be written; whether one was."""
         if not self._written.wait(timeout_seconds):
