@@ -925,3 +925,33 @@ def test_the_body_is_closed_exactly_once(wrap, db, stored_ids, shape, puts, clie
     assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
     committed = puts == "a call" and shape != "fails before the first part"
     assert len(stored_ids(db)) == int(committed)
+
+
+def test_a_file_that_was_not_sent_is_closed_exactly_once(wrap, db, caplog):
+    closed = []
+
+    class FileWrapper:
+        def __init__(self, file):
+            pass
+
+        def __iter__(self):
+            return iter([b"file"])
+
+        def close(self):
+            closed.append(True)
+
+    def app(environ, start_response):
+        manager = get_manager(environ).connection.transaction_manager
+        manager.get().join(failing_commit(OSError()))
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
+
+    def start_response(status, headers, exc_info=None):
+        raise BrokenPipeError
+
+    environ = Request.blank("/").environ | {"wsgi.file_wrapper": FileWrapper}
+    with pytest.raises(BrokenPipeError):
+        wrap(app)(environ, start_response)
+
+    assert closed == [True]
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []

@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from ..fork_lock import ForkLock
+
 logger = logging.getLogger(__name__)
 
 #: Called with the tid (None: already visible here) and the oids that were written.
 Subscriber = Callable[[bytes | None, frozenset[bytes]], None]
 
 _ATTRIBUTE = "_wsgi_zasync_signal"
-_creating = threading.Lock()
+_creating = ForkLock()
 
 
 def signal_for(db: Any) -> Signal:
