@@ -357,6 +357,7 @@ def test_a_forked_process_opens_its_own_database(tmp_path):
     application.stop()
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_process_is_forked_while_another_thread_opens_the_database():
     # Given a thread that opens the database, and is at it
     parent = os.getpid()
