@@ -218,6 +218,7 @@ class _Process:
         principal = self._identify(environ)
         if principal is None and self._settings.identity is None:
             return self._offer(app, environ, start_response)
+        self._surroundings.learn_from(app)
         return self._poll(
             environ,
             start_response,

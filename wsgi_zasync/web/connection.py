@@ -85,6 +85,11 @@ class Surroundings:
             return self.seen_database
         return self.database.get()
 
+    def learn_from(self, application: Any) -> None:
+        """See whether the application knows its database, before any request has led to it."""
+        if not self.database.is_configured and self.seen_database is None:
+            self.seen_database = owners.applications_database(application)
+
     def make_store(self) -> None:
         """Make the store's structure before the first transaction of ours, once a process."""
         if not self._has_store:
