@@ -138,7 +138,10 @@ class PutState:
         if lane is not None and self.pool is not None:
             serials = [record._p_serial for record in self.puts] if committed else []
             self.pool.give_back(lane, max(serials, default=b""))
-        written, self.written = self.written, []
+        # What a savepoint took back again is of no database any more.
+        stored = {record._p_oid for record in self.puts if record._p_jar is not None}
+        written = [n for n in self.written if n.action != "put" or n.oid in stored]
+        self.written = []
         if not committed or self.signal is None:
             return
         self.signal.announce(note.oid for note in written)

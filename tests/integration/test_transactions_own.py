@@ -219,6 +219,28 @@ def test_a_doomed_transaction_aborts_and_its_response_goes_out(wrap, db, stored_
     assert stored_ids(db) == []
 
 
+def test_a_savepoint_takes_a_call_back_and_nothing_is_told_of_it(wrap, db, stored_ids, caplog):
+    told = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        told.append(put(environ).id)
+        savepoint = calls.connection.transaction_manager.savepoint()
+        told.append(put(environ).id)
+        savepoint.rollback()
+        assert told[1] not in calls
+        told.append(put(environ).id)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    with caplog.at_level("INFO", "wsgi_zasync"):
+        Server(wrap(app)).request()
+
+    assert stored_ids(db) == [told[0], told[2]]
+    logged = [record.call for record in caplog.records if hasattr(record, "call")]
+    assert logged == [told[0], told[2]]
+
+
 # -- when the commit fails --------------------------------------------------------------------
 
 
