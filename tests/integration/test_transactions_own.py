@@ -810,6 +810,46 @@ def test_a_write_by_the_threads_transaction_that_was_not_bound_is_refused(wrap, 
     assert stored_ids(db) == []
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("order", ["before", "after", "without a put", "in a hook"])
+@pytest.mark.parametrize("kind", ["list", "generator", "write"])
+def test_a_second_connection_in_our_transaction_fails_and_never_hangs(
+    wrap, db, stored_ids, root_of, caplog, order, kind
+):
+    seconds = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.root["first"] = True
+        manager = calls.connection.transaction_manager
+        seconds.append(db.open(transaction_manager=manager))
+        if order == "in a hook":
+            manager.get().addBeforeCommitHook(seconds[0].root().update, ({"second": True},))
+            put(environ)
+        elif order == "before":
+            seconds[0].root()["second"] = True
+            with pytest.raises(ConfigurationError, match="two connections"):
+                put(environ)
+        else:
+            if order == "after":
+                put(environ)
+            seconds[0].root()["second"] = True
+        write = start_response("200 OK", TEXT)
+        if kind == "write":
+            write(b"all is well")
+        return (part for part in [b"all is well"]) if kind == "generator" else [b"all is well"]
+
+    server = Server(wrap(app))
+    server.request()
+    seconds[0].close()
+
+    assert server.status.startswith("500")
+    assert b"all is well" not in server.sent
+    assert "two connections" in caplog.text
+    assert stored_ids(db) == []
+    assert root_of(db, lambda root: sorted({"first", "second"} & set(root))) == []
+
+
 def test_no_connection_is_left_open(wrap, db):
     def app(environ, start_response):
         get_manager(environ).mine()

@@ -224,7 +224,9 @@ class WSGIAccess:
         """
         txn, host = self.transaction(), self._host()
         if host is None:
-            return calls_connection(self.own.connection(self._prepare))
+            connection = calls_connection(self.own.connection(self._prepare))
+            owners.refuse_two_connections(txn)
+            return connection
         connection = self._known(txn, _STORE)
         if connection is None:
             connection = self._hosts_store_connection(txn, host)

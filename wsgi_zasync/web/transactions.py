@@ -19,7 +19,7 @@ from ZODB.POSException import ConflictError
 from ..errors import StoreConflict, TransactionOver
 from ..store import open_store
 from ..store.claims import claim
-from .owners import CALLS_DATABASE
+from .owners import CALLS_DATABASE, refuse_two_connections
 
 logger = logging.getLogger(__name__)
 
@@ -139,6 +139,8 @@ class OwnTransaction:
             notes = (txn.user, txn.description, dict(txn.extension))
             if replayable is not None and not self._holds_only(replayable, txn):
                 replayable = None
+            # After all other hooks, which may make a connection join.
+            txn.addBeforeCommitHook(refuse_two_connections, (txn,))
             try:
                 manager.commit()
                 return
