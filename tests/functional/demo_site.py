@@ -176,7 +176,12 @@ class DemoProcess:
 
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            # Asked first: one that is killed leaves its own processes behind.
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         self._reader.join()
         self.process.stdout.close()

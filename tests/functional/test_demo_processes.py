@@ -183,3 +183,4 @@ def test_a_killed_worker_loses_nothing(tmp_path):
         assert second.returncode == 0
         assert "worker second is ready" in log
         assert f"call {call['id']} succeeded plugin=shelf.report owner=ann" in log
+        assert site.stop() == 0
