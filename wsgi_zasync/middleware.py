@@ -11,7 +11,6 @@ import importlib
 import logging
 import os
 import secrets
-import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Self
@@ -19,6 +18,7 @@ from typing import Any, Self
 from .clock import Clock, SystemClock
 from .deployment import Deployment
 from .errors import ConfigurationError
+from .fork_lock import ForkLock
 from .manager import ENVIRON_KEY, CallManager
 from .opening import deployment_for, keys_for, open_database
 from .replaying import replayable
@@ -86,7 +86,7 @@ class CallManagerMiddleware:
         if settings.db is not None and settings.secret is None and not callable(settings.db):
             # What several processes share needs one secret: better told now than in a request.
             secrets_for(None, settings.db.storage)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._process: _Process | None = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -218,6 +218,7 @@ class _Process:
         principal = self._identify(environ)
         if principal is None and self._settings.identity is None:
             return self._offer(app, environ, start_response)
+        self._surroundings.learn_from(app)
         return self._poll(
             environ,
             start_response,

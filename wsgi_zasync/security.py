@@ -21,6 +21,21 @@ __all__ = ["SESSION_SOURCE", "DefaultPolicy", "Principal", "expose", "exposed"]
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"
 
+#: What servers, frameworks and logs call a user who is not logged in.
+ANONYMOUS_SPELLINGS = frozenset(
+    {
+        "",
+        "-",
+        "None",
+        "null",
+        "(null)",
+        "anonymous",
+        "Anonymous",
+        "AnonymousUser",
+        "Anonymous User",
+    }
+)
+
 #: Longest id or source of a principal, in characters.
 MAX_ID_LENGTH = 255
 

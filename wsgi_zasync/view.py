@@ -286,6 +286,8 @@ class Call:
                 "max_expression_length",
             )
         compile_expression(text)
+        if self._author is None:
+            context.deployment.texts.note(text)
         for name in names:
             if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
                 raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)

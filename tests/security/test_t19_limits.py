@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+from collections import Counter
 from datetime import timedelta
 
 import pytest
 
 from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
+from wsgi_zasync.putting import _digest
+from wsgi_zasync.settings import Quotas
 
 
 def test_open_calls(make_site):
@@ -199,6 +204,53 @@ def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
             assert calls.mine()[0]._record.unique != first
     finally:
         other.close()
+
+
+@pytest.mark.slow
+def test_keys_chosen_for_one_tree_of_an_unkeyed_hash_spread_out(site):
+    """N4: ten thousand of them, as somebody would choose who reads this source."""
+    parts = [b"\0\0\0\0", b"\0\0\0\3ann", b"\0\0\0\4echo"]
+    prefix = hashlib.blake2b(b"".join(parts), digest_size=16)
+    chosen = []
+    for number in itertools.count():
+        key = f"k{number}"
+        unkeyed = prefix.copy()
+        unkeyed.update(len(key).to_bytes(4, "big") + key.encode())
+        if unkeyed.digest()[0] == 0:
+            chosen.append(key)
+            if len(chosen) == 10_000:
+                break
+
+    with site.calls() as calls:
+        record = calls.put("echo")._record
+        context = calls._context(Principal("ann"))
+        trees = Counter(_digest(context, record, key)[0] for key in chosen)
+
+    # Ten thousand over 256 trees: 39 in each, more or less.
+    assert len(trees) == 256
+    assert max(trees.values()) < 100
+
+
+def test_asking_again_and_again_to_cancel_does_not_grow_the_mailbox(site):
+    """N5: what lies in a mailbox is bounded, whoever asks how often."""
+    call_id = site.put("echo")
+    with site.calls() as calls:
+        store, record = calls._context(Principal("ann")).store, calls.get(call_id)._record
+        area = store.register_worker("w", {}, ("default",))
+        area.board.running = {record._p_oid: (1, 1, None, "")}
+
+    sizes = set()
+    for _ in range(100):
+        with site.calls() as calls:
+            calls.cancel(call_id)
+            record = calls.get(call_id)._record
+            sizes.add(len(repr(record.mailbox.mail)))
+    assert len(sizes) == 1
+
+
+def test_the_limits_of_messages_are_the_documented_ones():
+    """N5: 100 unsent messages of 64 kB each."""
+    assert (Quotas().max_unsent_messages, Quotas().max_message_bytes) == (100, 65_536)
 
 
 def test_a_unique_key_is_of_its_owner_and_plugin(site):

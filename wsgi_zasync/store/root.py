@@ -215,8 +215,8 @@ class Store:
         try:
             place = Place.decoded(call_id.partition("-")[0])
         except CallNotFound:
-            # One text for all: it names the whole of what was asked for.
-            raise not_found(call_id) from None
+            # As much is loaded for what is no id at all as for one that is not there.
+            place = Place(0, 0, 0)
         index = self.site.lanes[place.lane].owners.get(owner_key(owner))
         record: CallRecord | None = (
             None if index is None else index.at(place.segment, place.position)
