@@ -14,7 +14,7 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord
+from ..call import CallRecord, to_micros
 from ..callbacks import Callback
 from ..deployment import Deployment
 from ..errors import InvalidArguments, Unauthorized
@@ -34,6 +34,10 @@ MAX_VALUE_BYTES = 1_000
 
 class Undecided(Exception):
     """Nobody can say now what the owner may do: what was asked for has to wait."""
+
+
+class _OwnerGone(Unauthorized):
+    """The owner is no more, by the time that the call has ended."""
 
 
 def owner_of(record: CallRecord) -> Principal:
@@ -88,7 +92,7 @@ class Evaluation:
         policy, clock = self._deployment.policy, self._deployment.clock
         before = writing.transaction.savepoint()
         try:
-            owner = authority_now(policy, owner_of(record), writing.root)
+            owner = self._owner_now(writing, record)
             author = None
             if callback.author is not None:
                 source, identifier = callback.author
@@ -108,9 +112,17 @@ class Evaluation:
             if (again := _transient_behind(exc)) is not None:
                 raise again from exc
             before.rollback()
+            if isinstance(exc, _OwnerGone):
+                mark_gone(writing, record, to_micros(clock.now()))
             if isinstance(exc, Undecided | CannotDecide):
                 raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))
+
+    def _owner_now(self, writing: Writing, record: CallRecord) -> Principal:
+        try:
+            return authority_now(self._deployment.policy, owner_of(record), writing.root)
+        except Unauthorized as exc:
+            raise _OwnerGone(str(exc)) from exc
 
     def _names(
         self,
@@ -174,4 +186,5 @@ def _kept(value: Any) -> Any:
 
 def _said(error: BaseException) -> str:
     text = shown(text_of(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind = Unauthorized if isinstance(error, _OwnerGone) else type(error)
+    return f"{kind.__name__}: {text}" if text else kind.__name__

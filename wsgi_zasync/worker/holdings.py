@@ -7,7 +7,8 @@ Thread: the acceptor's; others only look up what runs.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from .backlog import Backlog
 from .held import Held, Order
@@ -91,6 +92,16 @@ class Holdings:
             self._alone.appendleft(held)
         else:
             self.backlog.add(held)
+
+    @contextmanager
+    def taken(self, calls: Iterable[Held]) -> Iterator[None]:
+        """Calls that are to begin now: they are put back if that fails."""
+        try:
+            yield
+        except BaseException:
+            for held in calls:
+                self.again(held)
+            raise
 
     def began(self, order: Order) -> None:
         """An order was handed out."""
