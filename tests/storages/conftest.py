@@ -117,11 +117,10 @@ def relstorage_sqlite(directory):
 def relstorage_postgres(directory):
     from relstorage.adapters.postgresql import PostgreSQLAdapter
 
-    with (
-        nullcontext(POSTGRES) if POSTGRES else postgres.server() as dsn,
-        relational(lambda options: PostgreSQLAdapter(dsn=dsn, options=options)) as client,
-    ):
-        yield client
+    with nullcontext() if POSTGRES else postgres.server() as server:
+        dsn = POSTGRES or server.dsn
+        with relational(lambda options: PostgreSQLAdapter(dsn=dsn, options=options)) as client:
+            yield client
 
 
 STORAGES = {

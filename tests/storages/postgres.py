@@ -32,7 +32,7 @@ def installed():
 
 @contextmanager
 def server():
-    """Start a server; gives the DSN of a database in it, and stops and erases it at the end."""
+    """A server that is started; it is stopped and erased at the end."""
     programs, rights = installed(), {}
     # Not pytest's directory: others may not enter that, and its path may be too long for a socket.
     home = Path(tempfile.mkdtemp(prefix="zasync-pg"))
@@ -44,8 +44,12 @@ def server():
         (home / "run").mkdir()
         if rights:
             _give(home, rights["user"], rights["group"])
-        with _running(programs, home / "run", rights) as dsn:
-            yield dsn
+        found = Server(programs, home / "run", rights)
+        found.start()
+        try:
+            yield found
+        finally:
+            found.stop()
     finally:
         shutil.rmtree(home)
 
@@ -72,47 +76,53 @@ def _give(directory, user, group):
             os.chown(os.path.join(parent, name), user, group, follow_symlinks=False)
 
 
-@contextmanager
-def _running(programs, directory, rights):
-    data = directory / "data"
-    # A test's database need not survive a crash of the machine.
-    subprocess.run(
-        [programs / "bin/initdb", "-D", data, "-U", "zasync", "-A", "trust", "-E", "UTF8"]
-        + ["--no-locale", "--no-sync"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        cwd=directory,
-        **rights,
-    )
-    log = directory / "log"
-    with open(log, "wb") as out:
-        process = subprocess.Popen(
-            [programs / "bin/postgres", "-D", data, "-k", directory, "-h", "", "-F"],
-            stdout=out,
-            stderr=out,
+class Server:
+    """A server, which can be stopped and started again."""
+
+    def __init__(self, programs, directory, rights):
+        self._programs, self._directory, self._rights = programs, directory, rights
+        self._process = None
+        #: By which RelStorage reaches its database.
+        self.dsn = f"host={directory} dbname=postgres user=zasync"
+        # A test's database need not survive a crash of the machine.
+        subprocess.run(
+            [programs / "bin/initdb", "-D", directory / "data", "-U", "zasync", "-A", "trust"]
+            + ["-E", "UTF8", "--no-locale", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
             cwd=directory,
             **rights,
         )
-    try:
-        dsn = f"host={directory} dbname=postgres user=zasync"
-        _wait_for(dsn, process, log)
-        yield dsn
-    finally:
-        # At once: nobody's work is in it.
-        process.send_signal(signal.SIGQUIT)
-        process.wait(SECONDS)
 
+    def start(self):
+        """Start it, and return when it can be connected to."""
+        directory = self._directory
+        with open(directory / "log", "ab") as out:
+            self._process = subprocess.Popen(
+                [self._programs / "bin/postgres", "-D", directory / "data", "-k", directory]
+                + ["-h", "", "-F"],
+                stdout=out,
+                stderr=out,
+                cwd=directory,
+                **self._rights,
+            )
+        self._wait()
 
-def _wait_for(dsn, process, log):
-    import psycopg2
+    def stop(self):
+        """Stop it at once, in the middle of what it does."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(SECONDS)
 
-    pause = threading.Event()
-    for _ in range(SECONDS * 20):
-        try:
-            psycopg2.connect(dsn).close()
-            return
-        except psycopg2.OperationalError:
-            if process.poll() is not None:
-                break
-            pause.wait(0.05)
-    raise RuntimeError(f"PostgreSQL does not start: {log.read_text()}")
+    def _wait(self):
+        import psycopg2
+
+        pause = threading.Event()
+        for _ in range(SECONDS * 20):
+            try:
+                psycopg2.connect(self.dsn).close()
+                return
+            except psycopg2.OperationalError:
+                if self._process.poll() is not None:
+                    break
+                pause.wait(0.05)
+        raise RuntimeError(f"PostgreSQL does not start: {(self._directory / 'log').read_text()}")
