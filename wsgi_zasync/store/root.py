@@ -394,6 +394,10 @@ class Store:
         """
         self.site.parked[("", record._p_oid.hex())] = record
 
+    def unreadable(self) -> list[CallRecord]:
+        """The records that were put aside because they cannot be read."""
+        return list(self.site.parked.values(min=("", ""), max=("", "\x7f")))
+
     def unpark(self, plugins: Iterable[str], limit: int) -> list[CallRecord]:
         """Take up calls that were put aside, of plugins that are known now."""
         if not self.site.parked:
