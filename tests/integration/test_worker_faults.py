@@ -11,6 +11,7 @@ import ZODB
 from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.FileStorage import FileStorage
+from ZODB.POSException import ConflictError
 
 from tests.integration.stepping import Site, accept_only
 from wsgi_zasync import CallNotFound, CallState, RetryPolicy
@@ -392,6 +393,60 @@ def test_short_calls_of_two_owners_that_begin_at_once_are_let_go_and_see_late_ca
     with site.calls(settled[0]) as manager:
         values = [callback.value for callback in manager.get(calls[settled[0]]).callbacks]
         assert values == [settled[0], "late"]
+    assert len(service.holdings) == 0
+
+
+def test_a_retried_call_is_not_run_twice_at_once_when_its_old_chunk_is_found_again(site):
+    # Given a call that waits for its second attempt
+    running, release = threading.Event(), threading.Event()
+    ran = []
+
+    def flaky(attempt):
+        ran.append(attempt.number)
+        if attempt.number == 1:
+            raise ConnectionError
+        running.set()
+        release.wait(10)
+
+    site.add("flaky", flaky, retry=RetryPolicy(attempts=5, delay_seconds=1, jitter=0))
+    call = site.put("flaky")
+    service = site.service("first", one_by_one=False)
+    while not service.holdings.done_chunks:
+        service.turn()
+        service.bell.wait(0.02)
+    # and whose first chunk could not be dropped
+    inner = service.acceptor._transact
+    dropping = []
+
+    def transact(work):
+        if work.drop and not dropping:
+            dropping.append(list(work.drop))
+            raise ConflictError("somebody was faster")
+        return inner(work)
+
+    service.acceptor._transact = transact
+    # When that is found again while the second one runs
+    site.clock.advance(2)
+    for _ in range(5):
+        service.turn()
+        if running.wait(0.2):
+            break
+    assert dropping == [[0]]
+    site.clock.advance(5.1)
+    for _ in range(5):
+        service.turn()
+
+    # Then there is one attempt at a time
+    assert ran == [1, 2]
+    assert len(service.holdings.running) == 1
+    assert len(service.holdings.backlog) == 0
+    release.set()
+    for _ in range(20):
+        service.bell.wait(0.02)
+        service.turn()
+    assert site.state(call) == CallState.SUCCEEDED
+    assert ran == [1, 2]
+    assert service.holdings.by_plugin["flaky"] == 0
     assert len(service.holdings) == 0
 
 

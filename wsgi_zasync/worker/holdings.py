@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from .backlog import Backlog
-from .held import Held, Order
+from .held import Held, Order, Report
 from .rescuer import Adopted
 
 #: Seconds for which a call that is to run alone waits for the others to end, and for which it
@@ -63,18 +63,25 @@ class Holdings:
         for held in calls:
             self.backlog.add(held)
 
-    def adopt(self, adopted: Adopted) -> None:
-        """Take what came from a dead worker into hand."""
+    def adopt(self, adopted: Adopted) -> list[Report]:
+        """Take what was found into hand, of a dead worker or our own; returns what to write.
+
+        A call that was retried may be held already, from a later chunk: that one has it.
+        """
+        known = set().union(*self._chunks.values())
         for number, oids in adopted.chunks.items():
-            if oids:
-                self._chunks[number] = oids
+            if oids - known:
+                self._chunks[number] = oids - known
             else:
                 self.done_chunks.append(number)
         for held in adopted.held:
+            if held.oid in known:
+                continue
             if held.alone:
                 self._alone.append(held)
             else:
                 self.backlog.add(held)
+        return [report for report in adopted.reports if report.held.oid not in known]
 
     def release(self, held: Held) -> None:
         """Let go of a call: it is done, or waits elsewhere."""

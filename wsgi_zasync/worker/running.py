@@ -77,9 +77,10 @@ class ThreadRunner:
         self._pool.submit(lambda slot: self._run(order, slot), order)
 
     def _run(self, order: Order, slot: Slot[None]) -> None:
+        # Before we look whether it was given up: who does that later calls this.
+        order.interrupt = lambda: self._pool.abandon(slot, order) if order.given_up else None
         if order.given_up:
             return
-        order.interrupt = lambda: self._pool.abandon(slot, order) if order.given_up else None
         order.begun = self._clock.monotonic()
         if persistent_objects((order.args, order.kwargs)):
             try:

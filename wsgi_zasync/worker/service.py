@@ -385,8 +385,7 @@ class Service:
             self._adopt(lost)
 
     def _adopt(self, adopted: Adopted) -> None:
-        self.holdings.adopt(adopted)
-        for report in adopted.reports:
+        for report in self.holdings.adopt(adopted):
             self.bell.report(report)
         self._more = True
 
