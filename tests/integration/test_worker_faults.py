@@ -450,6 +450,28 @@ def test_a_retried_call_is_not_run_twice_at_once_when_its_old_chunk_is_found_aga
     assert len(service.holdings) == 0
 
 
+def test_a_retried_call_that_is_found_in_a_later_chunk_is_run_from_there(site):
+    """The report of its attempt before is still to be written, and says nothing any more."""
+    ran = []
+    site.add("note", lambda attempt: ran.append(1))
+    call = site.put("note")
+    service = site.service("first")
+    accept_only(service)
+    del service.dispatcher.room
+    service.holdings.backlog.clear()
+    # Given a commit of which nobody knew that it came about: it put the call into a later chunk
+    with service.acceptor.desk.transaction() as txn:
+        area = service.acceptor.writing(txn).area
+        area.keep(area.chunks[0].calls)
+        service.acceptor.commit(txn)
+
+    site.clock.advance(5.1)
+    site.work(service)
+
+    assert site.state(call) == CallState.SUCCEEDED
+    assert ran == [1]
+
+
 # -- cancelling on the way to a retry --------------------------------------------------------------
 
 

@@ -39,7 +39,8 @@ from .watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 #: Conflicts after which an outcome commits without its callbacks, and those after which the
-#: callbacks, which followed alone, are recorded as failed.
+#: callbacks, which followed alone, are recorded as failed. For a reason that is no conflict they
+#: are recorded as failed after the first number.
 PATIENCE = 3
 LAST_PATIENCE = 20
 
@@ -223,7 +224,9 @@ class Acceptor:
         held = report.held
         held.conflicts += 1
         if not _is_transient(error):
-            if held.callbacks_error is None:
+            if held.conflicts < PATIENCE:
+                logger.warning("call %s is ended once more: %s", held.call_id, shown(_named(error)))
+            elif held.callbacks_error is None:
                 held.callbacks_error = f"{shown(_named(error))} (its effects were undone)"
             else:
                 logger.error("call %s cannot be ended: %s", held.call_id, shown(_named(error)))

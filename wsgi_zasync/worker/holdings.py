@@ -68,20 +68,24 @@ class Holdings:
 
         A call that was retried may be held already, from a later chunk: that one has it.
         """
-        known = set().union(*self._chunks.values())
+        latest = {oid: number for number in sorted(self._chunks) for oid in self._chunks[number]}
+
+        def is_held(oid: bytes, number: int) -> bool:
+            return latest.get(oid, -1) > number
+
         for number, oids in adopted.chunks.items():
-            if oids - known:
-                self._chunks[number] = oids - known
+            if found := {oid for oid in oids if not is_held(oid, number)}:
+                self._chunks[number] = found
             else:
                 self.done_chunks.append(number)
         for held in adopted.held:
-            if held.oid in known:
+            if is_held(held.oid, held.chunk):
                 continue
             if held.alone:
                 self._alone.append(held)
             else:
                 self.backlog.add(held)
-        return [report for report in adopted.reports if report.held.oid not in known]
+        return [r for r in adopted.reports if not is_held(r.held.oid, r.held.chunk)]
 
     def release(self, held: Held) -> None:
         """Let go of a call: it is done, or waits elsewhere."""

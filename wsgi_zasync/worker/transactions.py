@@ -116,7 +116,9 @@ class TransactionRunner:
                         outcome = self._try(order, slot)
                 break
             except Fenced:
-                self._fenced()
+                # One that was given up belongs to a place that its worker has left already.
+                if not order.given_up:
+                    self._fenced()
                 return
             except AWAY:
                 if self._is_stopped_while_away(order):
