@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
 from collections import Counter
 from datetime import timedelta
+from hashlib import blake2b
+from itertools import count, islice
 
 import pytest
 
 from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
-from wsgi_zasync.putting import _digest
 from wsgi_zasync.settings import Quotas
+from wsgi_zasync.store import open_store
 
 
 def test_open_calls(make_site):
@@ -189,8 +189,6 @@ def test_descendants(make_site):
 
 def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
     """N4: the hash is keyed, so that nobody can compute where a key goes."""
-    from wsgi_zasync.store import open_store
-
     with site.calls() as calls:
         with pytest.raises(InvalidArguments):
             calls.options(unique="k" * 201)
@@ -206,29 +204,29 @@ def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
         other.close()
 
 
-@pytest.mark.slow
 def test_keys_chosen_for_one_tree_of_an_unkeyed_hash_spread_out(site):
-    """N4: ten thousand of them, as somebody would choose who reads this source."""
-    parts = [b"\0\0\0\0", b"\0\0\0\3ann", b"\0\0\0\4echo"]
-    prefix = hashlib.blake2b(b"".join(parts), digest_size=16)
-    chosen = []
-    for number in itertools.count():
-        key = f"k{number}"
-        unkeyed = prefix.copy()
-        unkeyed.update(len(key).to_bytes(4, "big") + key.encode())
-        if unkeyed.digest()[0] == 0:
-            chosen.append(key)
-            if len(chosen) == 10_000:
-                break
+    """N4: somebody knows the hash and all that goes into it but the site's own key."""
 
+    def hashed(key, begun):
+        hashing = begun.copy()
+        hashing.update(len(key).to_bytes(4, "big") + key.encode())
+        return hashing.digest()
+
+    before = b"".join(len(p).to_bytes(4, "big") + p for p in (b"", b"ann", b"echo"))
+    unkeyed = blake2b(before, digest_size=16)
+    # Given 10,000 keys that all fall into one tree if the hash has no key
+    aimed = (key for key in map(str, count()) if hashed(key, unkeyed)[0] == 7)
+    chosen = list(islice(aimed, 10_000))
     with site.calls() as calls:
-        record = calls.put("echo")._record
-        context = calls._context(Principal("ann"))
-        trees = Counter(_digest(context, record, key)[0] for key in chosen)
+        secret = open_store(calls.connection).site.hash_key
+        keyed = blake2b(before, digest_size=16, key=secret)
+        call = calls.options(unique=chosen[0]).put("echo")
+        assert call._record.unique == hashed(chosen[0], keyed)
 
-    # Ten thousand over 256 trees: 39 in each, more or less.
+    # Then they spread over all 256, none with more than its share by far
+    trees = Counter(hashed(key, keyed)[0] for key in chosen)
     assert len(trees) == 256
-    assert max(trees.values()) < 100
+    assert max(trees.values()) < 3 * 10_000 / 256
 
 
 def test_asking_again_and_again_to_cancel_does_not_grow_the_mailbox(site):

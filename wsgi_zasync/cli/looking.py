@@ -18,6 +18,7 @@ from persistent.timestamp import TimeStamp
 from ..call import CallRecord, from_micros
 from ..states import CallState
 from ..store.accepted import WorkerArea
+from ..store.reading import readable
 from ..values import to_json
 from .operating import Operation, opened
 from .output import ago, counted, owner_text, shown, table
@@ -174,7 +175,8 @@ def _counts(operation: Operation) -> dict[str, int]:
     for state in CallState:
         if state.is_final:
             counts[str(state)] = sum(tally.by_state[state] for tally in tallies)
-    counts["parked"] = len(store.site.parked)
+    counts["unreadable"] = len(store.unreadable())
+    counts["parked"] = len(store.site.parked) - counts["unreadable"]
     return counts
 
 
@@ -188,7 +190,9 @@ def _worker(operation: Operation, area: WorkerArea) -> ShownWorker:
     board._p_activate()
     running = []
     for oid, (attempt, started, fraction, message) in board.running.items():
-        record = operation.store.connection.get(oid)
+        record = readable(operation.store.connection, oid)
+        if record is None:
+            continue
         progress = "" if fraction is None else f"{fraction:.0%} "
         running.append(
             (
@@ -215,6 +219,8 @@ def _worker(operation: Operation, area: WorkerArea) -> ShownWorker:
 def _counts_text(site: str, counts: dict[str, int]) -> str:
     ends = ", ".join(f"{counts[state]:,} {state}" for state in CallState if state.is_final)
     parked = f" ({counts['parked']:,} without a plugin)" if counts["parked"] else ""
+    if counts["unreadable"]:
+        parked += f" ({counts['unreadable']:,} that cannot be read)"
     owners = counted(counts["owners"], "owner")
     return f"site {shown(site)}: {counts['open']:,} open{parked}, {ends}, of {owners}"
 

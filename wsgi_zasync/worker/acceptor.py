@@ -16,20 +16,19 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from transaction.interfaces import TransientError
-from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
 from ..call import CallRecord, to_micros
 from ..deployment import Deployment
 from ..errors import Fenced
 from ..store import Accepted
-from ..store.accepted import WorkerArea
+from ..store.accepted import WorkerArea, held_area
 from ..store.claims import claim
+from ..store.reading import readable
 from ..store.wakeup import signal_for
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled, owes
-from .desk import Desk, Writing, store_database
+from .desk import AWAY, Desk, Writing, store_database
 from .held import Held, Order, Report
 from .lanes import LaneShare
 from .patience import blame, named
@@ -102,16 +101,15 @@ class Acceptor:
             self._desk.close()
             self._desk = None
 
-    def writing(self, transaction: Any, *, hold: bool = True) -> Writing:
+    def writing(self, transaction: Any) -> Writing:
         """Our area in this transaction; holding the fence, so that nothing commits without it.
 
         Raises:
             Fenced: We were taken for dead.
         """
         store = self.desk.open_store()
-        area: WorkerArea = store.connection.get(self.area_oid)
-        if hold:
-            area.hold()
+        assert self.area_oid is not None, "the acceptor is not registered"
+        area = held_area(store.connection, self.area_oid)
         return Writing(
             transaction, self.desk.connection, store, area, area.tallies, self.claim_lane
         )
@@ -183,32 +181,35 @@ class Acceptor:
         Raises:
             Fenced: We were taken for dead; nothing was written.
             ClientDisconnected: The storage is away; nothing was written.
+            StorageAway: The same of other storages.
         """
         try:
             return self._transact(work)
-        except (Fenced, ClientDisconnected):
+        except (Fenced, *AWAY):
             raise
         except Exception as exc:  # noqa: BLE001 - what it is decides how it goes on
             if not work.reports:
                 logger.info("accepting is tried again: %s", shown(named(exc)))
                 return Round(complete=False, more=True)
             done = Round(complete=False, more=bool(work.limit))
-            self._split(work.reports, exc, done)
+            self._split(work.reports, done)
             return done
 
-    def _split(self, reports: list[Report], error: Exception, done: Round) -> None:
-        """Commit the reports in smaller parts, until what hinders is alone."""
-        if len(reports) == 1 and not isinstance(error, TransientError):
-            blame(reports[0].held, error)
+    def _split(self, reports: list[Report], done: Round) -> None:
+        """Commit the reports in smaller parts, until what hinders is alone.
+
+        One alone is tried once more before it is blamed: it was together with what was to be
+        accepted, and that may be what hinders.
+        """
         half = max(1, len(reports) // 2)
         for part in (reports[:half], reports[half:]) if len(reports) > 1 else (reports,):
             try:
                 done.take(self._transact(Work(reports=part)))
-            except (Fenced, ClientDisconnected):
+            except (Fenced, *AWAY):
                 raise
             except Exception as exc:  # noqa: BLE001 - as above
                 if len(part) > 1:
-                    self._split(part, exc, done)
+                    self._split(part, done)
                 else:
                     blame(part[0].held, exc)
                     done.left += part
@@ -269,11 +270,10 @@ class Acceptor:
         done.begun, done.accepted = done.accepted, []
         chunk = done.begun[0].chunk
         for report in reports:
-            self._refuse_late_mail(writing, report.held)
             entry = self._completion.settle(writing, report, brief=self._brief)
             done.settled(entry)
             if entry.settled in (Settled.DONE, Settled.WAITS):
-                report.held.checked = True
+                self._refuse_late_mail(writing, report.held)
                 done.begun.remove(report.held)
         if not done.begun:
             writing.area.drop([chunk])
@@ -286,6 +286,7 @@ class Acceptor:
         if mailbox is not None:
             mailbox._p_activate()
             store.connection.readCurrent(mailbox)
+        held.checked = True
 
     def order(self, writing: Writing, held: Held) -> Order | Report:
         """The order for a call, or what is to be written instead."""
@@ -330,7 +331,9 @@ class Acceptor:
         with self.desk.transaction():
             store = self.desk.open_store()
             for oid in list(oids):
-                record: CallRecord = store.connection.get(oid)
+                record = readable(store.connection, oid)
+                if record is None:
+                    continue
                 if record.is_final or record.forgotten or store.mail(record).cancel_requested:
                     found.append(oid)
         return found
@@ -342,7 +345,8 @@ class Acceptor:
             return frozenset()
         with self.desk.transaction():
             store = self.desk.open_store()
-            boxes = [store.mailbox(store.connection.get(oid)) for oid in oids]
+            records = [readable(store.connection, oid) for oid in oids]
+            boxes = [store.mailbox(record) for record in records if record is not None]
             return frozenset(box._p_oid for box in boxes if box is not None)
 
     def still_owed(self, entries: Iterable[Entry]) -> list[Report]:
@@ -355,8 +359,10 @@ class Acceptor:
         with self.desk.transaction():
             store = self.desk.open_store()
             for entry in entries:
-                record: CallRecord = store.connection.get(entry.report.held.oid)
-                if not record.forgotten and record.is_final and owes(record, store.mail(record)):
+                record = readable(store.connection, entry.report.held.oid)
+                if record is None or record.forgotten:
+                    continue
+                if record.is_final and owes(record, store.mail(record)):
                     owed.append(Report(entry.report.held))
         return owed
 

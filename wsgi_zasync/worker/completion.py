@@ -9,6 +9,7 @@ of two transactions that do so ZODB lets one commit.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -18,13 +19,17 @@ from ..call import CallRecord, Failure, to_micros
 from ..deployment import Deployment
 from ..errors import InvalidResult, Unauthorized
 from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
+from ..states import CallState
 from ..store.mailbox import Mail
+from ..store.reading import why_unreadable
 from ..values import Storing, restored
 from .desk import Writing
 from .evaluation import Evaluation, TakesLong, Undecided, mark_gone
 from .held import Held, Outcome, Report
 from .redaction import failure_from, shown, text_of
 from .savepoint import Savepoint
+
+logger = logging.getLogger(__name__)
 
 #: After how long something is tried again that a policy could not decide, in seconds.
 UNDECIDED_DELAY = 5.0
@@ -83,7 +88,12 @@ class Completion:
         Raises:
             TransientError: The transaction has to be done again.
         """
-        record: CallRecord = writing.store.connection.get(report.held.oid)
+        record = writing.record(report.held)
+        if (reason := why_unreadable(record)) is not None:
+            logger.error("a call that was accepted is put aside: %s", shown(reason))
+            writing.store.put_aside(record)
+            _leave_chunk(writing, report.held)
+            return Entry(report, Settled.WAITS, CallState.WAITING, "its record cannot be read")
         if record.forgotten:
             return Entry(report, Settled.DONE, record.state)
         mail = writing.store.mail(record)
@@ -137,8 +147,11 @@ class Completion:
         """End the call, or let it wait; what it says then, if it waits."""
         now = to_micros(self._deployment.clock.now())
         if outcome.parked:
-            writing.store.park(record)
-            _leave_chunk(writing, report.held)
+            # Else a commit came about of which we were told that it had not, and it may be
+            # another worker's by now.
+            if writing.area.has(record, report.held.chunk):
+                writing.store.park(record)
+                _leave_chunk(writing, report.held)
             return Entry(report, Settled.WAITS, record.state, record.waiting_reason)
         if outcome.wait is not None:
             reason, delay = outcome.wait
@@ -203,6 +216,12 @@ class Completion:
         now: int,
     ) -> Entry:
         due = now + int(delay_seconds * 1_000_000)
+        mailbox = writing.store.mailbox(record)
+        if mailbox is not None:
+            # Nobody looks at its mail before it is due: what is asked for at this very moment
+            # has to be seen now, or be told that it waits.
+            mailbox._p_activate()
+            writing.store.connection.readCurrent(mailbox)
         if not writing.area.holds_waiting(record):
             # Else a commit came about of which we were told that it had not.
             record.wait(reason, due)

@@ -17,7 +17,7 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord
+from ..call import CallRecord, to_micros
 from ..callbacks import Callback
 from ..deployment import Deployment
 from ..errors import InvalidArguments, ResourceLimit, Unauthorized
@@ -49,6 +49,10 @@ class TakesLong(Exception):
 
 class Undecided(Exception):
     """Nobody can say now what the owner may do: what was asked for has to wait."""
+
+
+class _OwnerGone(Unauthorized):
+    """The owner is no more, by the time that the call has ended."""
 
 
 def owner_of(record: CallRecord) -> Principal:
@@ -127,7 +131,7 @@ class Evaluation:
         policy, clock = self._deployment.policy, self._deployment.clock
         before = Savepoint(writing, self._deployment)
         try:
-            owner = authority_now(policy, owner_of(record), writing.root)
+            owner = self._owner_now(writing, record)
             author = None
             if callback.author is not None:
                 source, identifier = callback.author
@@ -152,6 +156,8 @@ class Evaluation:
             if (again := _transient_behind(exc)) is not None:
                 raise again from exc
             before.rollback()
+            if isinstance(exc, _OwnerGone):
+                mark_gone(writing, record, to_micros(clock.now()))
             if isinstance(exc, Undecided | CannotDecide):
                 raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))
@@ -161,6 +167,12 @@ class Evaluation:
         self._exhausting[text] = None
         while len(self._exhausting) > KNOWN_TEXTS:
             self._exhausting.popitem(last=False)
+
+    def _owner_now(self, writing: Writing, record: CallRecord) -> Principal:
+        try:
+            return authority_now(self._deployment.policy, owner_of(record), writing.root)
+        except Unauthorized as exc:
+            raise _OwnerGone(str(exc)) from exc
 
     def _names(
         self,
@@ -224,4 +236,5 @@ def _kept(value: Any) -> Any:
 
 def _said(error: BaseException) -> str:
     text = shown(text_of(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind = Unauthorized if isinstance(error, _OwnerGone) else type(error)
+    return f"{kind.__name__}: {text}" if text else kind.__name__

@@ -14,7 +14,6 @@ from collections import OrderedDict, deque
 from typing import Any
 
 from transaction.interfaces import TransientError
-from ZEO.Exceptions import ClientDisconnected
 
 from ..deployment import Deployment
 from ..errors import Fenced
@@ -22,7 +21,7 @@ from ..store.accepted import WorkerArea
 from .acceptor import Acceptor
 from .bell import Bell
 from .completion import Completion, Entry
-from .desk import Desk, Writing
+from .desk import AWAY, Desk, Writing
 from .held import Report
 from .patience import blame
 from .redaction import shown, text_of
@@ -152,7 +151,7 @@ class LongCallbacks:
             except Fenced:
                 self._bell.fenced()
                 return
-            except ClientDisconnected:
+            except AWAY:
                 self._stopping.wait(AWAY_SECONDS)
             except Exception as exc:  # noqa: BLE001 - blame tells the kinds apart
                 blame(report.held, exc)

@@ -17,7 +17,8 @@ from .redaction import shown, text_of
 logger = logging.getLogger(__name__)
 
 #: Conflicts after which an outcome commits without its callbacks, and those after which the
-#: callbacks, which followed alone, are recorded as failed.
+#: callbacks, which followed alone, are recorded as failed. For a reason that is no conflict they
+#: are recorded as failed after the first number.
 PATIENCE = 3
 LAST_PATIENCE = 20
 
@@ -26,7 +27,9 @@ def blame(held: Held, error: Exception) -> None:
     """Remember that this one could not be committed, alone as it was."""
     held.conflicts += 1
     if not isinstance(error, TransientError):
-        if held.callbacks_error is None:
+        if held.conflicts < PATIENCE:
+            logger.warning("call %s is ended once more: %s", held.call_id, shown(named(error)))
+        elif held.callbacks_error is None:
             held.callbacks_error = f"{shown(named(error))} (its effects were undone)"
         else:
             logger.error("call %s cannot be ended: %s", held.call_id, shown(named(error)))

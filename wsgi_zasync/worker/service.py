@@ -253,18 +253,17 @@ class Service:
         due = self._next_due is not None and self._next_due <= to_micros(self._clock.now())
         helping = self.acceptor.lanes.is_time_to_help()
         if accept and (news or poll or due or helping or self._more):
-            room = max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin
-            work.limit = max(0, min(BATCH, room))
+            work.limit = min(BATCH, self._room_to_accept())
             work.everywhere = poll or helping
             idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
             if idle and not (self._one_by_one or self.bell.stopping):
                 work.at_once = partial(self._early.run, self.holdings)
-        if now >= self._next_beat or (now >= self._next_progress and self._progressed(now)):
-            work.board = self._now_running(now)
+        running = self._now_running(now) if now >= self._next_progress else None
+        if now >= self._next_beat or running not in (None, self._board):
+            work.board = self._now_running(now) if running is None else running
         elif now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
-        if news:
-            self._more = True
+        self._more |= news
         if not (reports or work.limit or work.board is not None):
             # Dropping alone is worth no commit; it goes with the next one.
             self.holdings.done_chunks = work.drop
@@ -275,9 +274,14 @@ class Service:
         """Remember what a commit brought."""
         self._settled(done.entries)
         self.bell.put_back(done.left)
+        self._again_at = None
+        # Before anything that may fail: what is held has to be known.
+        self.holdings.keep(done.begun)
+        self.holdings.accept(done.accepted, done.notes)
+        for held in done.notes:
+            self.bell.report(Report(held))
         for report in done.long:
             self.long.add(report)
-        self._again_at = None
         if not done.complete:
             # What was to be dropped is not dropped later: its number may be another chunk's by
             # then. It is found again, and looked at.
@@ -297,10 +301,6 @@ class Service:
             self._mailboxes = self.acceptor.mailboxes(work.board)
             if work.board:
                 self._stop_cancelled()
-        self.holdings.keep(done.begun)
-        self.holdings.accept(done.accepted, done.notes)
-        for held in done.notes:
-            self.bell.report(Report(held))
 
     def _settled(self, entries: list[Entry]) -> None:
         log.settled(entries, self._clock.monotonic())
@@ -319,8 +319,8 @@ class Service:
         """Let go of calls that have ended, unless a callback came at the last moment."""
         if not self._check:
             return
+        owed = self.acceptor.still_owed(self._check)
         entries, self._check = self._check, []
-        owed = self.acceptor.still_owed(entries)
         for report in owed:
             self.bell.report(report)
         kept = {report.held.oid for report in owed}
@@ -336,7 +336,8 @@ class Service:
         chosen = self._chosen()
         if not chosen:
             return False
-        orders, reports = self.acceptor.begin(chosen)
+        with self.holdings.taken(chosen):
+            orders, reports = self.acceptor.begin(chosen)
         self.dispatcher.hand_out(orders, self.holdings)
         for report in reports:
             self.bell.report(report)
@@ -349,10 +350,11 @@ class Service:
         alone = self.holdings.next_alone()
         if alone is not None:
             # Should it kill us, this says which one it was.
-            if not self.acceptor.round(Work(mark=alone)).complete:
+            with self.holdings.taken([alone]):
+                marked = self.acceptor.round(Work(mark=alone)).complete
+            if not marked:
                 self.holdings.again(alone)
-                return []
-            return [alone]
+            return [alone] if marked else []
         if not self.holdings.others_may_begin():
             return []
         counts: dict[str, int] = {}
@@ -373,9 +375,6 @@ class Service:
         ending = [report.order for report in self.long.reports() if report.order is not None]
         return on_board((*self.holdings.running.values(), *ending), now)
 
-    def _progressed(self, now: float) -> bool:
-        return self._now_running(now) != self._board
-
     def _rescue(self) -> None:
         for adopted in self.rescuer.look():
             self._adopt(adopted)
@@ -384,8 +383,7 @@ class Service:
             self._adopt(lost)
 
     def _adopt(self, adopted: Adopted) -> None:
-        self.holdings.adopt(adopted)
-        for report in adopted.reports:
+        for report in self.holdings.adopt(adopted):
             self.bell.report(report)
         self._more = True
 
@@ -396,21 +394,21 @@ class Service:
         now = self._clock.monotonic()
         if self._again_at is not None and self._again_at > now:
             return self._again_at - now
-        if self._more and self.holdings.waiting_to_begin < AHEAD and not self.bell.stopping:
-            return 0.0
-        times = [self._next_beat, self._next_poll]
-        times += [
-            at
-            for at in (
-                self.dispatcher.next_overdue(self.holdings),
-                self.acceptor.lanes.help_at,
-                self._due_at(now),
-                self._board_at(),
-                self._owed.next_at,
-            )
-            if at is not None
+        times: list[float | None] = [
+            self._next_beat,
+            self.dispatcher.next_overdue(self.holdings),
+            self._board_at(),
+            self._owed.next_at,
         ]
-        return max(0.0, min(times) - now)
+        if self._room_to_accept() and not self.bell.stopping:
+            # Else nothing comes of being awake; an end makes room, and rings.
+            if self._more:
+                return 0.0
+            times += [self._next_poll, self.acceptor.lanes.help_at, self._due_at(now)]
+        return max(0.0, min(at for at in times if at is not None) - now)
+
+    def _room_to_accept(self) -> int:
+        return max(0, max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin)
 
     def _board_at(self) -> float | None:
         """When the board may have to be written for what runs."""
@@ -430,7 +428,10 @@ class Service:
 
     def is_drained(self) -> bool:
         """Whether nothing runs or is to be written any more."""
-        return not (self.holdings.running or len(self.long) or len(self.bell) or self._check)
+        if self.holdings.running or len(self.long) or len(self.bell) or self._check:
+            return False
+        owed_at = self._owed.next_at
+        return owed_at is None or owed_at > self._clock.monotonic()
 
     def are_more_expected(self) -> bool:
         """Whether calls that were handed out a moment ago are likely to end within another."""
