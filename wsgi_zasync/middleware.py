@@ -20,7 +20,7 @@ from .clock import Clock, SystemClock
 from .deployment import Deployment
 from .errors import ConfigurationError
 from .manager import ENVIRON_KEY, CallManager
-from .opening import deployment_for, keys_for, open_database
+from .opening import checked, deployment_for, keys_for, open_database
 from .replaying import replayable
 from .settings import MiddlewareSettings
 from .site_secrets import secrets_for
@@ -125,11 +125,7 @@ def _lazy_database(settings: MiddlewareSettings) -> LazyDatabase:
     if settings.db is not None:
         if callable(settings.db):
             return LazyDatabase(opener=settings.db)
-        if not hasattr(settings.db, "storage"):
-            raise ConfigurationError(
-                f"db is a {type(settings.db).__qualname__} and no ZODB.DB: give ZODB.DB(storage)"
-            )
-        return LazyDatabase(settings.db)
+        return LazyDatabase(checked(settings.db))
     if settings.zodb_uri is None and settings.zodb_conf is None:
         return LazyDatabase()
     return LazyDatabase(opener=partial(open_database, settings))

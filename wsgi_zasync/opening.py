@@ -30,13 +30,31 @@ def open_database(settings: SharedSettings) -> Any:
         transaction.interfaces.TransientError: Its server cannot be reached now.
     """
     if callable(settings.db):
-        return _opened("of db", settings.db)
+        return checked(_opened("of db", settings.db))
     if settings.zodb_conf is not None:
         return _opened(str(settings.zodb_conf), lambda: _from_file(str(settings.zodb_conf)))
     if settings.zodb_uri is None:
         raise ConfigurationError("no database is named: write zodb_uri or zodb_conf, or give db")
     uri = settings.zodb_uri
+    if ":" not in uri:
+        raise ConfigurationError(
+            f"zodb_uri = {uri} names no kind of storage: write file://{uri} for a file, or "
+            "zeo://HOST:PORT"
+        )
     return _opened(without_password(uri), lambda: _from_uri(uri))
+
+
+def checked(db: Any) -> Any:
+    """What was given as ``db``, if it is a ``ZODB.DB``.
+
+    Raises:
+        ConfigurationError: It is something else, such as a storage or a file's name.
+    """
+    if not hasattr(db, "databases"):
+        raise ConfigurationError(
+            f"db is a {type(db).__qualname__} and no ZODB.DB: give ZODB.DB(storage)"
+        )
+    return db
 
 
 def _from_uri(uri: str) -> Any:

@@ -25,7 +25,7 @@ from .sealing import Sealed, Secret
 MAX_DEPTH = 50
 
 _SCALARS = (type(None), bool, int, float, Decimal, UUID, date, timedelta)
-_CONTAINERS = (list, tuple, set, frozenset, dict)
+_CONTAINERS = (list, tuple, set, dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import ZODB
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import (
     CallIsFinal,
@@ -336,6 +337,24 @@ def test_a_file_that_another_has_open_is_named(tmp_path, capsys):
         assert "open in another process" in capsys.readouterr().err
     finally:
         database.close()
+
+
+@pytest.mark.parametrize("given", ["Data.fs", MappingStorage(), 7])
+def test_a_database_that_is_none_is_refused(given):
+    for wrong in (lambda: Worker(given), lambda: CallManagerMiddleware(print, given)):
+        with pytest.raises(ConfigurationError, match=r"give ZODB.DB\(storage\)"):
+            wrong()
+
+    # Also one that is opened when it is needed
+    with pytest.raises(ConfigurationError, match=r"give ZODB.DB\(storage\)"):
+        Worker(lambda: given).run_once()
+
+
+def test_a_path_is_no_zodb_uri_and_what_is_one_is_told(tmp_path):
+    with pytest.raises(ConfigurationError, match=f"write file://{tmp_path}/Data.fs"):
+        Worker(zodb_uri=f"{tmp_path}/Data.fs").run_once()
+
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("uri", ["nothing://x", "file:///no/such/directory/Data.fs"])

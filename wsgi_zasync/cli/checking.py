@@ -18,7 +18,6 @@ from ..config_file import ConfigFile
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
 from ..plugins import Registry
-from ..ports import SecurityPolicy
 from ..settings import MiddlewareSettings, SharedSettings
 from ..zodb_uri import refuse_open_address, refuse_open_zeo
 from .operating import filter_sections, opened, worker_settings
@@ -85,11 +84,6 @@ def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSett
 
 
 def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:
-    if settings.policy is not None and not isinstance(settings.policy, SecurityPolicy):
-        findings.wrong.append(
-            f"[{name}] policy: {type(settings.policy).__name__} lacks a method of SecurityPolicy "
-            "(principal_now, allows, root_for)"
-        )
     if settings.insecure_zeo:
         return
     try:
