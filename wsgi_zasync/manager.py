@@ -19,7 +19,7 @@ from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthe
 from .options import PutOptions
 from .ports import Access
 from .putting import put_call
-from .security import Principal
+from .security import SESSION_SOURCE, Principal
 from .states import CallState
 from .store import Store, open_store
 from .view import Call
@@ -99,6 +99,12 @@ class CallManager:
         if principal is not None and type(principal) is not Principal:
             raise InvalidArguments(
                 f"principal must be a Principal or a str, not {type(principal).__name__}",
+                path="principal",
+            )
+        if principal is not None and principal.source == SESSION_SOURCE:
+            raise InvalidArguments(
+                f"the source {SESSION_SOURCE!r} is kept for visitors who are not logged in: use "
+                "another one",
                 path="principal",
             )
         state = PutState.of(self._access.transaction(), self._deployment)

@@ -159,6 +159,10 @@ AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
     "a number as a principal": (
         lambda calls: setattr(calls, "principal", 7), InvalidArguments, "Principal or a str",
     ),
+    "a principal of the strangers' source": (
+        lambda calls: setattr(calls, "principal", Principal("ann", "session")),
+        InvalidArguments, "use another one",
+    ),
     "a principal with a line break": (
         lambda calls: Principal("ann\nbob"), InvalidArguments, "control",
     ),

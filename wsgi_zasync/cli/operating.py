@@ -28,8 +28,10 @@ from ..opening import deployment_for, open_database
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
+from ..store.root import ROOT_KEY
 from ..view import Call
 from ..web.transactions import calls_connection, claim_lane, in_transaction, reading
+from ..zodb_uri import file_of, without_password
 
 _Result = TypeVar("_Result")
 
@@ -198,10 +200,45 @@ class Site:
     """An open site."""
 
     def __init__(self, settings: SharedSettings, database: Any) -> None:
-        """Work on this database; ``opened`` makes one."""
+        """Work on this database, None where there is none yet; ``opened`` makes one."""
         self.settings = settings
-        self.database = database
+        self._database = database
         self.deployment = deployment_for(settings, None)
+
+    @property
+    def database(self) -> Any:
+        """The open database.
+
+        Raises:
+            ConfigurationError: Its file is not there yet.
+        """
+        if self._database is None:
+            raise ConfigurationError(
+                "this database has no calls yet: the file of "
+                f"{without_password(self.settings.zodb_uri or '')} is not there, and is made when "
+                "the site first uses it; check zodb_uri"
+            )
+        return self._database
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a database already."""
+        return self._database is not None
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether anything was ever put in this site of the store.
+
+        Raises:
+            ConfigurationError: There is no database.
+        """
+        name = self.settings.site
+
+        def has(connection: Any) -> bool:
+            store = calls_connection(connection).root().get(ROOT_KEY)
+            return store is not None and name in store.sites
+
+        return reading(self.database, has)
 
     def look(self, work: Callable[[Operation], _Result]) -> _Result:
         """Read something; what ``work`` returns must be plain data.
@@ -232,14 +269,34 @@ class Site:
         return Operation(connection, store, self.deployment)
 
 
+def refuse_unknown(site: Site, call_id: str) -> None:
+    """Refuse to look for a call where nothing was ever put.
+
+    Raises:
+        CallNotFound: Nothing was.
+        ConfigurationError: There is no database.
+    """
+    if not site.has_calls:
+        raise CallNotFound(f"there is no call {call_id[:100]!r}: nothing was ever put there")
+
+
 @contextmanager
-def opened(path: str | Path) -> Iterator[Site]:
+def opened(path: str | Path, *, create: bool = False) -> Iterator[Site]:
     """The site of a file, its database open.
+
+    Args:
+        path: The site's file.
+        create: Whether a FileStorage that is not there is made, as the site would. To look at
+            one must not make it, perhaps as a user who is not the site's.
 
     Raises:
         ConfigurationError: The file, or the database that it names, is not as it should be.
     """
     settings = _impatient(site_settings(path))
+    file = None if settings.zodb_uri is None else file_of(settings.zodb_uri)
+    if not create and file is not None and file.parent.is_dir() and not file.exists():
+        yield Site(settings, None)
+        return
     database = open_database(settings)
     try:
         yield Site(settings, database)

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 def work(file: str | None, zconfig: str | None, section: str, name: str | None) -> int:
     """Run calls; SIGINT and SIGTERM let those that run end (``grace``), then it ends."""
+    # As long as the configuration does not say otherwise.
+    log_to_stderr()
     settings = _settings(file, zconfig, section)
     if name is not None:
         settings = settings.evolve(name=name)
@@ -35,7 +37,6 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
             logger.info("worker %s stops: it lets what runs end", worker.name)
         finally:
             worker.stop()
-    logger.info("worker %s has stopped", worker.name)
     return 0
 
 
@@ -45,4 +46,7 @@ def _settings(file: str | None, zconfig: str | None, section: str) -> WorkerSett
 
         return load_worker_conf(zconfig)
     assert file is not None
-    return worker_settings(ConfigFile.load(file), section)
+    config = ConfigFile.load(file)
+    if config.schedule:
+        logger.warning("[schedule] is not acted upon: this version has no schedules yet")
+    return worker_settings(config, section)
