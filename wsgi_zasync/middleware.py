@@ -165,6 +165,7 @@ class _Process:
         gate = WaitingGate(settings.waiters, settings.wait_limit)
         self._poll = PollApplication(self._surroundings, self.deployment, gate, keys)
         self._worker: Any = None
+        self._shared: list[Any] = []
 
     def _identify(self, environ: Any) -> Any:
         return identify(environ, self._settings.identity, self._header)
@@ -177,14 +178,22 @@ class _Process:
             return
         # Loaded by name: a web process whose worker is elsewhere never loads Twisted.
         module = importlib.import_module(f"{__package__}.worker")
-        settings = self._settings.for_embedded_worker(self._database.get())
+        database = self._database.get()
+        settings = self._settings.for_embedded_worker(database)
         self._worker = module.Worker.from_settings(settings, self.deployment.clock)
-        self._worker.start()
+        self._shared = importlib.import_module(f"{__package__}.sharing").share(database)
+        try:
+            self._worker.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
-        """Stop the embedded worker."""
+        """Stop the embedded worker, and serving its storage to commands beside it."""
         if self._worker is not None:
             self._worker.stop()
+        while self._shared:
+            self._shared.pop().close()
 
     # -- requests --------------------------------------------------------------------------
 

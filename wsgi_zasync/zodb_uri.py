@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
@@ -30,15 +29,6 @@ def may_be_shared(uri: str) -> bool:
         # demo:(BASE)/(CHANGES): calls are written to the changes.
         inner = inner.rpartition(")/(")[2].rstrip(")").partition(")")[0]
     return inner.partition(":")[0] not in _OWN if ":" in inner else False
-
-
-def file_of(uri: str) -> Path | None:
-    """The FileStorage's file, if the address is of one that is written to itself."""
-    prefix, colon, rest = uri.partition("file://")
-    if prefix or not colon:
-        return None
-    path, _, query = rest.partition("?")
-    return None if "demostorage" in dict(parse_qsl(query, True)) else Path(os.path.normpath(path))
 
 
 def refuse_open_zeo(uri: str) -> None:

@@ -18,7 +18,7 @@ from ..plugins import Registry, unknown
 from ..security import DefaultPolicy
 from ..settings import MiddlewareSettings, SharedSettings
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
-from .operating import filter_sections, opened, worker_settings
+from .operating import filter_sections, opened, worker_sections, worker_settings
 from .output import counted, shown
 
 
@@ -72,13 +72,20 @@ def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSett
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
-    for name in file.keys:
-        if name.startswith("worker:"):
-            try:
-                found[name] = worker_settings(file, name.partition(":")[2])
-            except ConfigurationError as error:
-                findings.wrong.append(str(error))
+    for name in _worker_sections(file, findings):
+        try:
+            found[f"worker:{name}"] = worker_settings(file, name)
+        except ConfigurationError as error:
+            findings.wrong.append(str(error))
     return found
+
+
+def _worker_sections(file: ConfigFile, findings: Findings) -> list[str]:
+    try:
+        return worker_sections(file)
+    except ConfigurationError as error:
+        findings.wrong.append(str(error))
+        return []
 
 
 def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:

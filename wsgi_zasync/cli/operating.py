@@ -19,19 +19,21 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..beside import beside_site
 from ..call import CallRecord, Place
 from ..config_file import ConfigFile
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
 from ..opening import deployment_for, open_database
+from ..own_file import file_of
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
 from ..store.root import ROOT_KEY
 from ..view import Call
 from ..web.transactions import calls_connection, claim_lane, in_transaction, reading
-from ..zodb_uri import file_of, without_password
+from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")
 
@@ -74,6 +76,21 @@ def worker_settings(file: ConfigFile, section: str = "main") -> WorkerSettings:
     return WorkerSettings.from_paste(global_conf, **local_conf)
 
 
+def worker_sections(file: ConfigFile) -> list[str]:
+    """The X of each ``[worker:X]`` that can be run by ``zasync worker``.
+
+    One without a database that is there for the worker of a web process is none of them.
+    """
+    filters = filter_sections(file).values()
+    embedded = any(conf.get("worker", "").strip() == "embedded" for _, conf in filters)
+    found = [name.partition(":")[2] for name in file.keys if name.startswith("worker:")]
+    return [name for name in found if not embedded or _names_database(*file.worker(name))]
+
+
+def _names_database(*values: Mapping[str, str]) -> bool:
+    return any(key in conf for conf in values for key in ("zodb_uri", "zodb_conf"))
+
+
 def site_settings(path: str | Path) -> SharedSettings:
     """The settings by which a file's database is reached: a worker's, else a filter's.
 
@@ -81,9 +98,8 @@ def site_settings(path: str | Path) -> SharedSettings:
         ConfigurationError: It says of neither where the database is.
     """
     file = ConfigFile.load(path)
-    for section in file.keys:
-        if section.startswith("worker:"):
-            return worker_settings(file, section.partition(":")[2])
+    for name in worker_sections(file):
+        return worker_settings(file, name)
     for global_conf, local_conf in filter_sections(file).values():
         settings = MiddlewareSettings.from_paste(global_conf, **local_conf)
         if settings.zodb_uri is not None or settings.zodb_conf is not None:
@@ -292,7 +308,7 @@ def opened(path: str | Path, *, create: bool = False) -> Iterator[Site]:
     Raises:
         ConfigurationError: The file, or the database that it names, is not as it should be.
     """
-    settings = _impatient(site_settings(path))
+    settings = _impatient(beside_site(site_settings(path)))
     file = None if settings.zodb_uri is None else file_of(settings.zodb_uri)
     if not create and file is not None and file.parent.is_dir() and not file.exists():
         yield Site(settings, None)

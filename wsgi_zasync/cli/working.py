@@ -6,8 +6,11 @@ from __future__ import annotations
 import logging
 from threading import Event
 
+from ..beside import beside_site
 from ..config_file import ConfigFile
+from ..own_file import file_of
 from ..settings import WorkerSettings
+from ..site_secrets import kept_secret_of
 from .logs import log_to_stderr
 from .operating import worker_settings
 from .signals import on_stop
@@ -22,6 +25,7 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
     settings = _settings(file, zconfig, section)
     if name is not None:
         settings = settings.evolve(name=name)
+    settings = _beside(settings)
     from ..worker import Worker
 
     log_to_stderr(settings.log_format)
@@ -38,6 +42,15 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
         finally:
             worker.stop()
     return 0
+
+
+def _beside(settings: WorkerSettings) -> WorkerSettings:
+    """The same settings; beside a running site through it, and with the secret that it keeps."""
+    found = beside_site(settings)
+    if found is settings or found.secret is not None:
+        return found
+    file = file_of(settings.zodb_uri or "")
+    return found if file is None else found.evolve(secret=kept_secret_of(file))
 
 
 def _settings(file: str | None, zconfig: str | None, section: str) -> WorkerSettings:
