@@ -40,6 +40,11 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
     Raises:
         ConfigurationError: There is none: the middleware does not wrap this application.
     """
+    if not isinstance(environ, Mapping):
+        raise ConfigurationError(
+            f"get_manager takes the WSGI environ, not a {type(environ).__qualname__}: a "
+            "framework's request has it as request.environ or request.META"
+        )
     manager = environ.get(ENVIRON_KEY)
     if type(manager) is not CallManager:
         raise ConfigurationError(

@@ -20,7 +20,7 @@ from .clock import Clock, SystemClock
 from .deployment import Deployment
 from .errors import ConfigurationError
 from .manager import ENVIRON_KEY, CallManager
-from .opening import checked, deployment_for, keys_for, open_database
+from .opening import check_deployment, checked, deployment_for, keys_for, open_database
 from .replaying import replayable
 from .settings import MiddlewareSettings
 from .site_secrets import secrets_for
@@ -74,6 +74,12 @@ class CallManagerMiddleware:
             raise ConfigurationError(
                 "anonymous = session is not available yet: write anonymous = no"
             )
+        if not callable(app):
+            raise ConfigurationError(
+                f"app is a {type(app).__qualname__}, which cannot be called: give the WSGI "
+                "application"
+            )
+        check_deployment(settings)
         TrustedHeader.of(settings.identity_header, settings.trusted_proxies)
         self.settings = settings
         self._app = app

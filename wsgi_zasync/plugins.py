@@ -34,6 +34,12 @@ ENTRY_POINTS = "wsgi_zasync.plugins"
 #: One parameter as plain data: name, kind (as ``int(Parameter.kind)``), whether it has a default.
 PlainParameter = tuple[str, int, bool]
 
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -111,6 +117,7 @@ def plugin(
     }
 
     def declare(function: _Function) -> _Function:
+        _check_takes_attempt(name, function)
         declaration = PluginDeclaration(
             name=name,
             target=function,
@@ -135,6 +142,19 @@ def _check_declared(name: Any, runs: Any, retry: Any) -> None:
     if retry is not None and type(retry) is not RetryPolicy:
         raise ConfigurationError(
             f"plugin {name!r}: retry must be a RetryPolicy, not {type(retry).__name__}"
+        )
+
+
+def _check_takes_attempt(name: str, function: Callable[..., Any]) -> None:
+    if not callable(function):
+        raise ConfigurationError(f"plugin {name!r} is {function!r}, which cannot be called")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return
+    if not parameters or parameters[0].kind not in _POSITIONAL:
+        raise ConfigurationError(
+            f"plugin {name!r} takes no positional argument: its first parameter is the attempt"
         )
 
 
@@ -245,6 +265,7 @@ class Registry:
             return replace(carried, name=name)
         if not callable(found):
             raise ConfigurationError(f"plugin {name!r} is {found!r}, which cannot be called")
+        _check_takes_attempt(name, found)
         return PluginDeclaration(name=name, target=found, parameters=parameters_of(found))
 
     def _configured(self, name: str, declared: PluginDeclaration) -> PluginDeclaration:

@@ -91,6 +91,12 @@ class Storing:
             return self._seal(value)
         if isinstance(value, Persistent):
             return self._reference(value, path)
+        if kind is Secret:
+            raise self._error(
+                f"{path} is a Secret, which can be an argument of a call, where the site has a "
+                "secret to seal it with, and nothing else: give plain data",
+                path,
+            )
         raise self._error(
             f"{path} is of type {kind.__module__}.{kind.__qualname__}, which cannot be stored: "
             "give plain data (exact types), a Secret, or a persistent object that is in the "
