@@ -20,8 +20,6 @@ logger = logging.getLogger(__name__)
 
 def work(file: str | None, zconfig: str | None, section: str, name: str | None) -> int:
     """Run calls; SIGINT and SIGTERM let those that run end (``grace``), then it ends."""
-    # As long as the configuration does not say otherwise.
-    log_to_stderr()
     settings = _settings(file, zconfig, section)
     if name is not None:
         settings = settings.evolve(name=name)
@@ -29,6 +27,8 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
     from ..worker import Worker
 
     log_to_stderr(settings.log_format)
+    if file is not None and ConfigFile.load(file).schedule:
+        logger.warning("[schedule] is not acted upon: this version has no schedules yet")
     stopping = Event()
     with on_stop(stopping.set):
         worker = Worker.from_settings(settings)
@@ -59,7 +59,4 @@ def _settings(file: str | None, zconfig: str | None, section: str) -> WorkerSett
 
         return load_worker_conf(zconfig)
     assert file is not None
-    config = ConfigFile.load(file)
-    if config.schedule:
-        logger.warning("[schedule] is not acted upon: this version has no schedules yet")
-    return worker_settings(config, section)
+    return worker_settings(ConfigFile.load(file), section)
