@@ -176,14 +176,14 @@ def test_what_a_request_does_is_told_as_what_a_worker_does(db, caplog):
 
 
 def test_there_is_one_line_for_each_change_and_no_argument_in_it(db, started, caplog):
-    caplog.set_level(logging.INFO, logger="wsgi_zasync.worker")
+    caplog.set_level(logging.INFO, logger="wsgi_zasync")
     started(db)
 
     record = put(db, "echo", "s3cret-argument")
     end_of(db, record)
 
     lines = [r.getMessage() for r in caplog.records if record.id in r.getMessage()]
-    assert [line.split()[2] for line in lines] == ["running", "succeeded"]
+    assert [line.split()[2] for line in lines] == ["put", "running", "succeeded"]
     assert all("plugin=echo" in line and "owner=ann" in line for line in lines)
     assert "s3cret" not in caplog.text
 
