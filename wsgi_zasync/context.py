@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from .call import CallRecord, to_micros
 from .deployment import Deployment
+from .escaping import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
@@ -146,10 +147,14 @@ class PutState:
             return
         self.signal.announce(note.oid for note in written)
         for note in written:
+            owner = owner_text(note.owner)
             logger.info(
-                "call %s of plugin %r %s",
-                note.id,
-                note.plugin,
-                note.action,
-                extra={"call": note.id, "plugin": note.plugin, "owner": note.owner},
+                "%s",
+                escape_controls(f"call {note.id} {note.action} plugin={note.plugin} owner={owner}"),
+                extra={
+                    "action": note.action,
+                    "call": note.id,
+                    "plugin": note.plugin,
+                    "owner": list(note.owner),
+                },
             )

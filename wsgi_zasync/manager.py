@@ -19,7 +19,7 @@ from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthe
 from .options import PutOptions
 from .ports import Access
 from .putting import put_call
-from .security import ANONYMOUS_SPELLINGS, Principal
+from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import Store, open_store
 from .view import Call
@@ -40,6 +40,11 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
     Raises:
         ConfigurationError: There is none: the middleware does not wrap this application.
     """
+    if not isinstance(environ, Mapping):
+        raise ConfigurationError(
+            f"get_manager takes the WSGI environ, not a {type(environ).__qualname__}: a "
+            "framework's request has it as request.environ or request.META"
+        )
     manager = environ.get(ENVIRON_KEY)
     if type(manager) is not CallManager:
         raise ConfigurationError(
@@ -104,6 +109,12 @@ class CallManager:
         if principal is not None and principal.id in ANONYMOUS_SPELLINGS:
             # Strangers would all be one owner.
             principal = None
+        if principal is not None and principal.source == SESSION_SOURCE:
+            raise InvalidArguments(
+                f"the source {SESSION_SOURCE!r} is kept for visitors who are not logged in: use "
+                "another one",
+                path="principal",
+            )
         state = PutState.of(self._access.transaction(), self._deployment)
         state.principal, state.is_principal_set = principal, True
 

@@ -269,7 +269,7 @@ def _table_grant(permission: str, text: str) -> _Grant:
     grant = _parse_grant(text)
     if grant is None:
         raise ConfigurationError(
-            f"permission {permission!r}: {text!r} is neither role:NAME nor user:ID "
+            f"[permissions] {permission}: {text!r} is neither role:NAME nor user:ID "
             "nor user:SOURCE:ID"
         )
     return grant

@@ -19,7 +19,7 @@ from transaction.interfaces import TransientError
 
 from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
-from ..opening import deployment_for, keys_for, open_database
+from ..opening import checked, deployment_for, keys_for, open_database
 from ..settings import WorkerSettings
 from .desk import AWAY, StorageAway
 from .dispatch import check_places
@@ -71,7 +71,8 @@ class Worker:
 
     def _describe(self, settings: WorkerSettings, clock: Clock | None) -> None:
         self.settings = settings
-        self._db: Any = None if callable(settings.db) else settings.db
+        given = settings.db
+        self._db: Any = None if given is None or callable(given) else checked(given)
         self._opened_here = False
         keys = keys_for(settings, lambda: self._database())
         self._deployment = deployment_for(settings, keys, clock)
