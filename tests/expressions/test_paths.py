@@ -155,3 +155,8 @@ def test_too_many_alternatives_and_prefixes_are_refused():
         compile_expression("not:" * 60 + "a")
     with pytest.raises(ResourceLimit):
         compile_expression("a" * 5000)
+
+
+def test_a_number_as_a_step_is_bounded_like_any_other():
+    with pytest.raises(ResourceLimit, match=r"^result/\?step: an integer of more than 4096 bits$"):
+        evaluate("result/?step", step=10**5000)
