@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .call import PRIORITIES, CallRecord, Failure, from_micros
+from .call import PRIORITIES, CallRecord, Event, Failure, from_micros
 from .callbacks import Callback, Occasion
 from .context import CallContext
 from .errors import (
@@ -30,9 +30,7 @@ from .states import CallbackState, CallState
 from .values import Storing, masked, restored, stored_size, to_json
 
 #: The names that callbacks see anyway, so that nothing else can be bound to them.
-RESERVED = frozenset(
-    ("call", "result", "failure", "event", "user", "root", "now", "nothing", "default")
-)
+RESERVED = frozenset("call result failure event user root now nothing default put emit".split())
 
 
 class Progress(NamedTuple):
@@ -239,6 +237,15 @@ class Call:
     def callbacks_failed(self) -> int:
         """How many callback expressions failed."""
         return sum(c.state is CallbackState.FAILED for c in self._record.all_callbacks())
+
+    @property
+    def events(self) -> list[Event]:
+        """What the call told its owner, oldest first."""
+        connection = self._context.store.connection
+        return [
+            Event(number, from_micros(when), source, restored(message, connection, masked))
+            for number, (when, source, message) in enumerate(self._record.events, 1)
+        ]
 
     def on_success(self, text: str, /, **names: Any) -> Call:
         """Evaluate the expression when the call has succeeded; ``result`` is its result.
