@@ -87,7 +87,8 @@ class Event(NamedTuple):
     #: From 1, in the order in which they were told.
     number: int
     when: datetime
-    #: ``callback``: one of the call's expressions told it, by ``emit``.
+    #: ``callback``: one of the call's expressions told it, by ``emit``; ``callback of mallory``
+    #: if a user wrote that.
     source: str
     message: Any
 

@@ -122,6 +122,7 @@ def names_to_act(
     manager = CallManager(access, deployment, lineage=lineage)
     quotas = deployment.quotas
     made_here: list[ReadableCall] = []
+    source = "callback" if author is None else f"callback of {':'.join(author.owner).lstrip(':')}"
 
     def put(plugin_name: str, /, *args: Any, **kwargs: Any) -> ReadableCall:
         """Make another call as the same owner, in the same transaction."""
@@ -160,7 +161,7 @@ def names_to_act(
             )
         storing = Storing(None, max_bytes=quotas.max_event_bytes)
         stored = storing.stored(message, "message")
-        record.tell(to_micros(deployment.clock.now()), "callback", stored, storing.size)
+        record.tell(to_micros(deployment.clock.now()), source, stored, storing.size)
         writing.store.count_bytes(writing.tallies, record, storing.size)
 
     names["put"] = exposed(put, name="put")

@@ -129,7 +129,12 @@ class Evaluation:
         if record.state == CallState.SUCCEEDED:
             names["result"] = restored(record.result, connection, masked)
         names["user"] = owner
-        names["root"] = _root_for(self._deployment.policy, owner, writing.root)
+        root = _root_for(self._deployment.policy, owner, writing.root)
+        if author is not None and root is not None:
+            # What only the owner may walk through is no place for a text of somebody else.
+            theirs = _root_for(self._deployment.policy, author, writing.root)
+            root = root if theirs is root else None
+        names["root"] = root
         names["now"] = self._deployment.clock.now()
         return names
 
