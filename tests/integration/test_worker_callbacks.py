@@ -261,6 +261,52 @@ def test_a_policy_that_fails_delays_a_callback_and_keeps_the_outcome(site):
     assert site.items() == (7,)
 
 
+@pytest.mark.parametrize("question", ["principal_now", "root_for", "allows"])
+def test_whatever_the_policy_cannot_tell_delays_a_callback(site, question, monkeypatch):
+    answer, asked = getattr(site.policy, question), []
+
+    def fails_after_the_attempt_began(*about):
+        asked.append(about)
+        if question == "principal_now" and len(asked) == 1:
+            return answer(*about)
+        raise ConnectionError("directory is down")
+
+    call = site.put("echo", 7, text="python: [shelf.add(result), put('open').id]", shelf="shelf")
+    monkeypatch.setattr(site.policy, question, fails_after_the_attempt_began)
+    site.worker.run_once()
+    assert [c.state for c in site.callbacks(call)] == ["pending"]
+
+    monkeypatch.undo()
+    site.clock.advance(10)
+    site.worker.run_once()
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+
+
+def test_no_root_is_shown_where_the_policy_says_no_or_knows_another_owner(site, monkeypatch):
+    def no(*args):
+        raise Unauthorized("not for you")
+
+    monkeypatch.setattr(site.policy, "root_for", no)
+    call = site.put("echo", text="string:x")
+    site.worker.run_once()
+    assert site.callbacks(call)[0].error.startswith("Unauthorized")
+
+    monkeypatch.undo()
+    call = site.put("echo", text="user/id")
+    asked = []
+
+    def another(principal, root):
+        asked.append(principal)
+        return principal if len(asked) == 1 else Principal("bob")
+
+    monkeypatch.setattr(site.policy, "principal_now", another)
+    site.worker.run_once()
+    monkeypatch.undo()
+    [callback] = site.callbacks(call)
+    assert (callback.state, callback.value) == ("failed", None)
+    assert callback.error.startswith("Unauthorized")
+
+
 def test_what_is_owed_survives_its_worker(site):
     call = site.put("echo", 7, text="python: shelf.add(result)", shelf="shelf")
     site.policy.error = ConnectionError("directory is down")
