@@ -60,7 +60,12 @@ def _compound(part):
         st.builds(lambda f, p: f"{f}({p[0]}, {p[1]})", FUNCTIONS, two),
         st.builds(lambda f, a, b: f"{f}({a}, key={b})", FUNCTIONS, part, part),
         st.builds(lambda f, a, b: f"{f}({a}, key=lambda x: {b})", FUNCTIONS, part, part),
-        st.builds(lambda f, a, b: f"{f}(lambda x: {a}, {b})", st.sampled_from(["map", "filter", "sorted"]), part, part),
+        st.builds(
+            lambda f, a, b: f"{f}(lambda x: {a}, {b})",
+            st.sampled_from(["map", "filter", "sorted"]),
+            part,
+            part,
+        ),
         three.map(lambda p: f"({p[0]} if {p[1]} else {p[2]})"),
         two.map(lambda p: f"[{p[0]} for x in {p[1]}]"),
         three.map(lambda p: f"[{p[0]} for x, y in {p[1]} if {p[2]}]"),
