@@ -162,6 +162,7 @@ def formatted(run: Guard, value: Any, spec: str) -> str:
 def percent(run: Guard, template: str, values: Any) -> str:
     """``template % values``, each part of the template looked at before."""
     run.scan(len(template))
+    run.spend(10 * template.count("%"))
     run.plain_size(values)
     given = iter(values if type(values) is tuple else (values,))
     pieces: list[str] = []

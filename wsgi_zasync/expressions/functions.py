@@ -159,6 +159,7 @@ def _int(run: Operations, value: Any = 0, base: Any = None) -> int:
 
 def _isinstance(run: Operations, value: Any, kinds: Any) -> bool:
     wanted = kinds if type(kinds) is tuple else (kinds,)
+    run.spend(len(wanted))
     if not all(type(one) is Builtin and one.kind for one in wanted):
         raise ExpressionError("isinstance takes str, int, float, bool, list, dict and the like")
     # Exact types decide everything here; only bool is also int, as in Python.
