@@ -154,8 +154,8 @@ MADE: dict[str, list[str]] = {
 #: Each must end soon, in little memory.
 EXHAUSTING: dict[str, list[str]] = {
     "many small ones": [
-        "['a'.startswith(t) for t in [('',) * 99999] for x in range(99999)]", "['a'.endswith(t, 1) for t in [('',) * 99999] for x in range(99999)]",
-        "[isinstance(1, t) for t in [(str,) * 99999] for x in range(99999)]", "[t % () for t in ['%%' * 9999] for x in range(99999)]",
+        "[['a'.startswith(t) for x in range(99999)] for t in [('',) * 99999]]", "[['a'.endswith(t, 1) for x in range(99999)] for t in [('',) * 99999]]",
+        "[[isinstance(1, t) for x in range(99999)] for t in [(str,) * 99999]]", "[t % () for t in ['%%' * 9999] for x in range(99999)]",
         "[t ** Decimal('0.3') for t in [Decimal('9' * 999)] for x in range(99999)]", "[''.join(t) for t in [('',) * 99999] for x in range(99999)]",
         "[map(lambda y: y, t) for t in [['a'] * 999] for x in range(9999)]", "[sorted(t, key=str.lower) for t in [['a'] * 999] for x in range(9999)]",
         "[t.quantize(Decimal('1')) for t in [Decimal('1.5')] for x in range(99999)]", "[hex(t) for t in [2 ** 4000] for x in range(99999)]",
