@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from persistent import Persistent
 
@@ -78,6 +78,18 @@ class Failure:
         kind, message, traceback_text, attempt, when = plain
         moment = None if when is None else from_micros(when)
         return cls(kind, message, traceback_text, attempt, moment)
+
+
+class Event(NamedTuple):
+    """Something that a call told its owner: plain data, and what it came from."""
+
+    #: From 1, in the order in which they were told.
+    number: int
+    when: datetime
+    #: ``callback``: one of the call's expressions told it, by ``emit``; ``callback of mallory``
+    #: if a user wrote that.
+    source: str
+    message: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +180,8 @@ class CallRecord(Persistent):
     failure: tuple[Any, ...] | None = None
     #: Callbacks as plain data.
     callbacks: tuple[tuple[Any, ...], ...] = ()
+    #: What it told its owner: (microseconds, source, message in stored form) each.
+    events: tuple[tuple[int, str, Any], ...] = ()
     #: How many of the callbacks in its mailbox have been appended to these.
     late_callbacks = 0
     #: How many times its owner asked for failed callbacks again.
@@ -263,6 +277,11 @@ class CallRecord(Persistent):
             for index, callback in enumerate(self.all_callbacks())
             if callback.state is CallbackState.PENDING and callback.is_for(state)
         ]
+
+    def tell(self, when: int, source: str, message: Any, size: int) -> None:
+        """Keep a message in stored form, of ``size`` bytes, for its owner."""
+        self.events += ((when, source, message),)
+        self.size += size
 
     def erase(self) -> None:
         """Forget everything but what keeps the id from being found or made again."""

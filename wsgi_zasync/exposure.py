@@ -249,10 +249,17 @@ def checker_of(value: Any) -> Any:
         return None
     if is_proxy(value):
         return module.getChecker(value)
-    if module.getCheckerForInstancesOf(type(value)) is None:
-        # The one that zope.security then takes shows nothing; a host might know better.
+    declared = module.getCheckerForInstancesOf(type(value))
+    if declared is None or declared is _own_checkers(module).get(type(value)):
+        # Nobody declared it: zope.security opens iterators and the like by itself, and for
+        # the rest takes one that shows nothing, where the host might know better.
         return None
     return module.selectChecker(value)
+
+
+def _own_checkers(module: Any) -> dict[type, Any]:
+    """The checkers that ``zope.security`` comes with, for Python's own classes."""
+    return getattr(module, "_default_checkers", {})
 
 
 def is_proxy(value: Any) -> bool:

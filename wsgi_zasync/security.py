@@ -11,6 +11,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
@@ -222,12 +223,12 @@ class DefaultPolicy:
         place = object
         for _ in range(MAX_PARENTS + 1):
             _pin(place)
-            acl = getattr(place, "__acl__", None)
+            acl = _found(place, "__acl__")
             if acl is not None:
                 decision = _decide(acl() if callable(acl) else acl, holder, permission)
                 if decision is not None:
                     return decision
-            place = getattr(place, "__parent__", None)
+            place = _found(place, "__parent__")
             if place is None:
                 grants = self._permissions.get(permission, ())
                 return any(holder.matches(grant) for grant in grants)
@@ -273,6 +274,22 @@ def _table_grant(permission: str, text: str) -> _Grant:
             "nor user:SOURCE:ID"
         )
     return grant
+
+
+def _found(place: Any, name: str) -> Any:
+    """An attribute, or ``None`` if there is none.
+
+    Raises:
+        AttributeError: There is one that fails. A list that cannot be read must not be taken
+            for none, which could allow what it denies.
+    """
+    try:
+        return getattr(place, name)
+    except AttributeError:
+        declared = getattr(type(place), name, None)
+        if declared is None or isinstance(declared, MemberDescriptorType):
+            return None
+        raise
 
 
 def _decide(acl: Any, holder: _Holder, permission: str) -> bool | None:

@@ -48,6 +48,9 @@ class Quotas:
     )
     max_unsent_messages: int = key(_count, "unsent messages of a session call", 100)
     max_message_bytes: int = key(convert.size(1), "one message to a session call", 64 * 1024)
+    max_events: int = key(_count, "events that a call keeps", 100)
+    max_event_bytes: int = key(convert.size(1), "one event of a call", 16 * 1024)
+    max_callback_puts: int = key(_count, "calls that one evaluation of a callback may put", 100)
     max_depth: int = key(convert.whole(1, 1000), "calls that lead one to the next", 8)
     max_descendants: int = key(_count, "calls that one call can lead to in all", 1000)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .call import PRIORITIES, CallRecord, Failure, from_micros
+from .call import PRIORITIES, CallRecord, Event, Failure, from_micros
 from .callbacks import RESERVED, Callback, Occasion
 from .context import CallContext
 from .errors import (
@@ -234,6 +234,15 @@ class Call:
     def callbacks_failed(self) -> int:
         """How many callback expressions failed."""
         return sum(c.state is CallbackState.FAILED for c in self._record.all_callbacks())
+
+    @property
+    def events(self) -> list[Event]:
+        """What the call told its owner, oldest first."""
+        connection = self._context.store.connection
+        return [
+            Event(number, from_micros(when), source, restored(message, connection, masked))
+            for number, (when, source, message) in enumerate(self._record.events, 1)
+        ]
 
     def on_success(self, text: str, /, **names: Any) -> Call:
         """Evaluate the expression when the call has succeeded; ``result`` is its result.

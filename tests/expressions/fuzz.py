@@ -39,7 +39,7 @@ OPERATORS = st.sampled_from(
 FUNCTIONS = st.sampled_from(
     "len str int float sorted sum max min list tuple set dict range map filter zip enumerate reversed abs round all any "
     "isinstance ord chr divmod Decimal timedelta ring user.is_a user.greet book.rename book.burn root.get result.get "
-    "'a'.join 'a'.replace 'a'.center 'a'.format options['tags'].index hash getattr eval type".split()
+    "'a'.join 'a'.replace 'a'.center 'a'.format options['tags'].index hash getattr eval type hex pow oct str.lower str.format str.join dict.get list.index int.bit_length price.quantize day.isocalendar moment.utcoffset".split()
 )
 
 SPECS = st.sampled_from(
@@ -60,6 +60,12 @@ def _compound(part):
         st.builds(lambda f, p: f"{f}({p[0]}, {p[1]})", FUNCTIONS, two),
         st.builds(lambda f, a, b: f"{f}({a}, key={b})", FUNCTIONS, part, part),
         st.builds(lambda f, a, b: f"{f}({a}, key=lambda x: {b})", FUNCTIONS, part, part),
+        st.builds(
+            lambda f, a, b: f"{f}(lambda x: {a}, {b})",
+            st.sampled_from(["map", "filter", "sorted"]),
+            part,
+            part,
+        ),
         three.map(lambda p: f"({p[0]} if {p[1]} else {p[2]})"),
         two.map(lambda p: f"[{p[0]} for x in {p[1]}]"),
         three.map(lambda p: f"[{p[0]} for x, y in {p[1]} if {p[2]}]"),

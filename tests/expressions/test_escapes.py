@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from tests.expressions import escapes
+from tests.expressions import escapes, further_escapes
 from tests.expressions.world import CANARY, Book, Reader, Shelf, Trouble, build, evaluate
 from wsgi_zasync.errors import ExpressionError, Unauthorized
 from wsgi_zasync.expressions.values import SCALARS
@@ -20,10 +20,12 @@ from wsgi_zasync.security import Principal
 DATA = ("result", "options", "evil", "evil_path", "numbers", "pair")
 
 
-def texts(table):
+def texts(name):
+    """Every text of the two tables of that name."""
+    tables = {**getattr(escapes, name), **getattr(further_escapes, name)}
     return [
         pytest.param(text, id=f"{group}-{number}")
-        for group, attacks in table.items()
+        for group, attacks in tables.items()
         for number, text in enumerate(attacks)
     ]
 
@@ -65,17 +67,17 @@ def attempt(text):
     return outcome
 
 
-@pytest.mark.parametrize("text", texts(escapes.REFUSED))
+@pytest.mark.parametrize("text", texts("REFUSED"))
 def test_an_attack_is_refused(text):
     assert isinstance(attempt(text), (ExpressionError, Unauthorized))
 
 
-@pytest.mark.parametrize("text", texts(escapes.HARMLESS))
+@pytest.mark.parametrize("text", texts("HARMLESS"))
 def test_what_looks_like_an_attack_is_refused_or_harmless(text):
     attempt(text)
 
 
-@pytest.mark.parametrize("recipe", texts(escapes.MADE))
+@pytest.mark.parametrize("recipe", texts("MADE"))
 def test_a_hostile_text_or_value_does_not_compile(recipe):
     assert isinstance(attempt(eval(recipe)), (ExpressionError, Unauthorized))
 
@@ -83,7 +85,7 @@ def test_a_hostile_text_or_value_does_not_compile(recipe):
 EXHAUSTED = """
 import resource, sys, time
 from decimal import Decimal
-from tests.expressions import escapes
+from tests.expressions import escapes, further_escapes
 from tests.expressions.world import build, evaluate
 from wsgi_zasync.errors import ExpressionError, Unauthorized
 
@@ -102,7 +104,8 @@ names = build() | {
 evaluate("python: f'{moment:%c}' + str(price)", names)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20),) * 2)
-texts = [text for attacks in escapes.EXHAUSTING.values() for text in attacks]
+tables = {**escapes.EXHAUSTING, **further_escapes.EXHAUSTING}
+texts = [text for attacks in tables.values() for text in attacks]
 slowest = 0.0
 for text in texts:
     began = time.process_time()

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import itertools
 import threading
 import types
 import uuid
+import weakref
 
 import pytest
 from BTrees.OOBTree import OOBTree
 from transaction.interfaces import TransientError
 from ZODB.POSException import POSKeyError
+from zope.interface.interface import InterfaceClass
 
 from tests.expressions.world import ANN, BEN, Policy, Reader, build, evaluate
 from wsgi_zasync.errors import (
@@ -248,6 +252,15 @@ class TestPermissions:
             assert undecided.value.__cause__ is raised
             assert "secret" not in str(undecided.value)
 
+    def test_without_a_policy_nobody_has_any(self):
+        expression = compile_expression("book/title")
+
+        with pytest.raises(Unauthorized, match="needs the permission 'View'"):
+            expression.evaluate(build(), principal=ANN, policy=None)
+        assert (
+            compile_expression("user/name").evaluate(build(), principal=ANN, policy=None) == "Ann"
+        )
+
     def test_a_policy_may_refuse_by_raising(self):
         class Raising(Policy):
             def allows(self, principal, permission, object):
@@ -357,6 +370,9 @@ class TestExposedCode:
             (TransientError("secret"), CannotDecide, "again"),
             (CannotDecide("secret"), CannotDecide, "again"),
             (SystemExit("secret"), ExpressionError, "SystemExit"),
+            (GeneratorExit("secret"), ExpressionError, "GeneratorExit"),
+            (asyncio.CancelledError("secret"), ExpressionError, "CancelledError"),
+            (type("Ending", (BaseException,), {})("secret"), ExpressionError, "Ending"),
             (RecursionError("secret"), ExpressionError, "RecursionError"),
             (MemoryError("secret"), ExpressionError, "MemoryError"),
             (QuotaExceeded("secret"), ExpressionError, "QuotaExceeded"),
@@ -392,6 +408,57 @@ class TestExposedCode:
         with pytest.raises((ExpressionError, Unauthorized)) as refused:
             evaluate("thing/value", thing=Thing())
         assert "secret" not in str(refused.value)
+
+    @pytest.mark.parametrize("where", ["__getitem__", "__len__", "__iter__", "__contains__"])
+    def test_what_is_meant_to_end_a_thread_ends_an_operation_only(self, where):
+        def fail(self, *args):
+            raise GeneratorExit("secret")
+
+        thing = expose(where)(type("Thing", (), {where: fail}))()
+        source = {
+            "__getitem__": "thing[0]", "__len__": "len(thing)", "__iter__": "[x for x in thing]",
+            "__contains__": "1 in thing",
+        }[where]  # fmt: skip
+        with pytest.raises(ExpressionError, match="exposed code raised GeneratorExit$"):
+            evaluate(f"python: {source}", thing=thing)
+
+    def test_lazy_results_and_policies_may_end_so_as_well(self):
+        def ending():
+            yield 1
+            raise asyncio.CancelledError
+
+        class Ending(Policy):
+            def allows(self, principal, permission, object):
+                raise asyncio.CancelledError
+
+        with pytest.raises(ExpressionError, match="exposed code raised CancelledError$"):
+            evaluate("python: base.method()", base=Base(answer=ending()))
+        with pytest.raises(CannotDecide):
+            evaluate("book/title", policy=Ending())
+
+    def test_an_interruption_by_the_operator_is_never_swallowed(self):
+        def interrupt(*args):
+            raise KeyboardInterrupt
+
+        def interrupted():
+            yield interrupt()
+
+        class Interrupting(Policy):
+            def allows(self, principal, permission, object):
+                interrupt()
+
+        class Thing:
+            value = property(interrupt)
+            __len__ = interrupt
+
+        expose("value", "__len__")(Thing)
+        for source in ("python: f()", "python: base.method()", "thing/value", "python: len(thing)"):
+            with pytest.raises(KeyboardInterrupt):
+                evaluate(
+                    source, f=exposed(interrupt), base=Base(answer=interrupted()), thing=Thing()
+                )
+        with pytest.raises(KeyboardInterrupt):
+            evaluate("book/title", policy=Interrupting())
 
     def test_our_own_errors_from_our_own_functions_keep_their_text(self):
         def put():
@@ -667,6 +734,17 @@ class TestZopeSecurity:
         assert policy.asked[0][2] is removeSecurityProxy(proxied)
         with pytest.raises(Unauthorized):
             evaluate("zoo/name", zoo=ProxyFactory(zoo, NamesChecker(["weight"])))
+
+    @pytest.mark.parametrize(
+        "value", [itertools.count(), itertools.repeat(1), InterfaceClass("IThing"), weakref.ref(Base)],
+        ids=lambda value: type(value).__name__,
+    )  # fmt: skip
+    def test_what_zope_security_opens_by_itself_is_no_declaration(self, zoo, value):
+        for source in ("value", "python: [value]", "python: [x for x in value]", "python: value()"):
+            with pytest.raises(Unauthorized):
+                evaluate(source, value=value)
+        with pytest.raises(Unauthorized):
+            evaluate("python: base.method()", base=Base(answer=value))
 
 
 class TestTheOperationsThemselves:

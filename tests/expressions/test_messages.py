@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from tests.expressions.world import CANARY, build, evaluate
+from tests.expressions.world import ANN, CANARY, Policy, build, evaluate
 from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized, UndefinedName
 from wsgi_zasync.expressions import check_expressions, compile_expression
 from wsgi_zasync.expressions.cache import TextCache
+from wsgi_zasync.security import Principal, exposed
 
 COMPILE_ERRORS = [
     ("python: user._x", "'_x': names that begin with _ are closed, line 1, column 9\n"
@@ -33,6 +34,12 @@ COMPILE_ERRORS = [
     ("python: path('user/_x')", "'_x': names that begin with _ are closed, line 1, column 20\n"
      "  python: path('user/_x')\n"
      "                     ^"),
+    ("pyton: 1", "'pyton: 1' is no name; did you mean 'python:'?, line 1, column 1\n  pyton: 1\n  ^"),
+    ("Python: 1", "'Python: 1' is no name; did you mean 'python:'?, line 1, column 1\n  Python: 1\n  ^"),
+    ("result/x | exist:user", "'exist:user' is no name; did you mean 'exists:'?, line 1, column 12\n"
+     "  result/x | exist:user\n"
+     "             ^"),
+    ("http://x", "'http:' is no name, line 1, column 1\n  http://x\n  ^"),
     ("python: '" + "x" * 80 + "' + y.__z", None),
 ]  # fmt: skip
 
@@ -94,6 +101,42 @@ def test_no_value_and_no_closed_name_is_in_a_message():
         assert CANARY not in message
         for word in ("_password", "'card'", "'ledger'", "'novels'", "'ok'"):
             assert word not in message
+
+
+def test_a_suggestion_names_only_what_the_owner_may_have():
+    def message(text, **more):
+        with pytest.raises(Unauthorized) as refused:
+            evaluate(text, **more)
+        return str(refused.value)
+
+    assert "did you mean 'title'?" in message("book/titl")
+    assert "did you mean" not in message("book/note")
+    assert "did you mean" not in message("python: book.bur")
+    assert "did you mean 'notes'?" in message("book/note", principal=Principal("root"))
+    assert "did you mean" not in message("book/note", principal=Principal("root"), author=ANN)
+
+
+def test_a_policy_that_fails_while_names_are_compared_suggests_none():
+    class Broken(Policy):
+        def allows(self, principal, permission, object):
+            raise OSError("secret")
+
+    with pytest.raises(Unauthorized, match="^book/titl: no such name is open$"):
+        evaluate("book/titl", policy=Broken())
+
+
+@pytest.mark.parametrize(
+    "text", ["python: user.greet(1, 2, 3)", "python: user.is_a()", "user/is_a", "python: ring(x=1)"]
+)
+def test_arguments_that_do_not_fit_are_told_from_errors_inside(text):
+    with pytest.raises(ExpressionError, match=r": called with wrong arguments \(TypeError\)$"):
+        evaluate(text)
+
+    def broken(message):
+        raise TypeError(message)
+
+    with pytest.raises(ExpressionError, match=r": exposed code raised TypeError$"):
+        evaluate("python: broken('x')", broken=exposed(broken))
 
 
 def test_a_table_is_checked_as_a_whole():

@@ -186,6 +186,21 @@ SAME_AS_PYTHON = """
     f'{1!s:>3}'
     f'{True}'
     f''
+    f'{233:c}' + '%c' % 0x65e5
+    dict(values=1, run=2)
+    round(2.567, ndigits=1)
+    hex(255) + bin(5) + oct(-8)
+    pow(2, 10)
+    pow(2, -1)
+    set('abc').isdisjoint('x')
+    {1, 97} & set(b'a')
+    sorted(['b', 'A'], key=str.lower)
+    max([[1], [2, 3]], key=list.copy)
+    str.join('-', ['a', 'b'])
+    list(map(str.strip, [' a ', 'b ']))
+    list(map(lambda x: x * 2, [1, 2]))
+    list(filter(lambda x: x > 1, [1, 2]))
+    [list(map(lambda x: x + y, [1])) for y in [1, 2]]
 """.strip().splitlines()
 
 
@@ -222,6 +237,8 @@ GIVES_A_LIST = [
     ("day.weekday()", 1), ("day.isoweekday()", 2), ("day.toordinal()", 739944), ("day.ctime()", "Tue Nov 24 00:00:00 2026"),
     ("moment.timestamp()", 1795512605.000007), ("span.total_seconds()", 183600.0), ("clock.hour", 9),
     ("day.replace(year=2027)", datetime.date(2027, 11, 24)), ("moment.replace(hour=0).hour", 0), ("moment.microsecond", 7),
+    ("day.isocalendar()", (2026, 48, 2)), ("moment.utcoffset()", datetime.timedelta(0)),
+    ("price.quantize(Decimal('0.1'))", Decimal("12.5")), ("(price / 3).quantize(Decimal('0.01'))", Decimal("4.17")),
     ("uuid.hex", "12345678123456781234567812345678"), ("f'{moment:%Y-%m-%d}'", "2026-11-24"),
     ("f'{day:%d.%m.}'", "24.11."), ("f'{price:.1f} {price:>8}'", "12.5    12.50"), ("'%.1f' % price", "12.5"),
     ("f'{data}'", "b'bytes'"), ("str(moment)", "2026-11-24 09:30:05.000007+00:00"), ("str(uuid)", "12345678-1234-5678-1234-567812345678"),
@@ -371,6 +388,21 @@ WRONG = """
     f'{"a":%Y}'
     f'{day:Y}'
     f'{moment:%}'
+    '%c' % 55296
+    f'{57343:c}'
+    Decimal('sNaN') == 1
+    {Decimal('sNaN'): 1}
+    {(1, Decimal('sNaN'))}
+    [Decimal('sNaN')].index(1)
+    hex(1.5)
+    pow(1, 2, 3)
+    price.quantize(0.1)
+    price.quantize(Decimal('1e-100'))
+    set('abc').union(1)
+    str.lower(1)
+    map(str.lower, [1])
+    list.copy('a')
+    sorted([1], key=str.lower)
 """.strip().splitlines()
 
 

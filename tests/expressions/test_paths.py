@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from tests.expressions.world import build, evaluate, ring
+from tests.expressions.world import CANARY, build, evaluate, ring
 from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized, UndefinedName
 from wsgi_zasync.expressions import compile_expression
 
@@ -155,3 +157,33 @@ def test_too_many_alternatives_and_prefixes_are_refused():
         compile_expression("not:" * 60 + "a")
     with pytest.raises(ResourceLimit):
         compile_expression("a" * 5000)
+
+
+def test_a_number_as_a_step_is_bounded_like_any_other():
+    with pytest.raises(ResourceLimit, match=r"^result/\?step: an integer of more than 4096 bits$"):
+        evaluate("result/?step", step=10**5000)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "_password", " _password", "\u00a0_password", "\uff3fpassword", "\ufe4f_class__", "\u200b_password",
+        "card", "c\u0430rd", "\uff43ard", "card ", "__class__", "__dict__/card", "name/__class__", "nocall:card",
+        ["name", "_x"], ["__class__"], [["card"]], [None], [b"card"], [True], {"card": 1}, b"card", 1.0, None,
+        "", "a" * 2_000_000, ["name"] * 100_000, 10**5000, [10**5000],
+    ],
+    ids=map(str, itertools.count()),
+)  # fmt: skip
+def test_no_bound_step_reaches_what_is_closed(step):
+    for text in (
+        "user/?step",
+        "book/?step",
+        "root/?step",
+        "ring/?step",
+        "user/name/?step",
+        "string:${user/?step}",
+    ):
+        with pytest.raises((ExpressionError, Unauthorized)) as refused:
+            evaluate(text, step=step)
+        assert CANARY not in str(refused.value)
+        assert "cannot be evaluated" not in str(refused.value)

@@ -242,6 +242,36 @@ def test_a_key_function_goes_nowhere_else():
         evaluate("python: ring(key=lambda x: x)")
 
 
+def test_a_function_of_a_kind_has_the_methods_of_that_kind_only():
+    for source in (
+        "str.format('{0.card}', user)", "str.format_map('{u.card}', {'u': user})", "str.maketrans('a')",
+        "dict.fromkeys('ab')", "int.from_bytes(b'a', 'big')", "list.append(options['tags'], 1)",
+        "dict.pop(result, 'status')", "sorted(['{0.card}'], key=str.format)", "str.kind", "len.kind",
+    ):  # fmt: skip
+        with pytest.raises(Unauthorized):
+            evaluate(f"python: {source}")
+    with pytest.raises(Unauthorized, match="did you mean 'lower'"):
+        evaluate("python: str.lowr('A')")
+    for source in ("str.lower(user)", "map(str.upper, [book])", "dict.get(user, 'card')"):
+        with pytest.raises(ExpressionError, match="takes a"):
+            evaluate(f"python: {source}")
+
+
+def test_lambda_is_taken_by_map_and_filter_first_and_by_nothing_else():
+    for source in (
+        "map([1], lambda x: x)", "(lambda x: x)(1)", "sum(lambda x: x)", "ring(lambda x: x)",
+        "[lambda x: x]", "map(None, lambda x: x)", "user.greet(lambda x: x)", "map(lambda x, y: x, [1])",
+    ):  # fmt: skip
+        with pytest.raises(ExpressionError, match="lambda"):
+            compile_expression(f"python: {source}")
+    with pytest.raises(Unauthorized):
+        evaluate("python: map(lambda book: book.notes, [book])")
+    with pytest.raises(ResourceLimit):
+        evaluate("python: map(lambda x: [y for y in range(10 ** 9)], [1])")
+    with pytest.raises(ResourceLimit):
+        evaluate("python: dict(key=lambda f: f(f))['key'](dict(key=lambda f: f(f))['key'])")
+
+
 def test_positions_are_right_after_wide_characters():
     with pytest.raises(UndefinedName) as refused:
         evaluate("python: '\u00e4\u65e5' + nowhere")

@@ -7,7 +7,16 @@ import pytest
 from persistent import Persistent
 from ZODB.POSException import ConflictError
 
-from wsgi_zasync import CallState, Principal, SecurityPolicy, Unauthorized, expose, plugin
+from wsgi_zasync import (
+    CallNotFound,
+    CallState,
+    InvalidArguments,
+    Principal,
+    SecurityPolicy,
+    Unauthorized,
+    expose,
+    plugin,
+)
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
@@ -252,6 +261,52 @@ def test_a_policy_that_fails_delays_a_callback_and_keeps_the_outcome(site):
     assert site.items() == (7,)
 
 
+@pytest.mark.parametrize("question", ["principal_now", "root_for", "allows"])
+def test_whatever_the_policy_cannot_tell_delays_a_callback(site, question, monkeypatch):
+    answer, asked = getattr(site.policy, question), []
+
+    def fails_after_the_attempt_began(*about):
+        asked.append(about)
+        if question == "principal_now" and len(asked) == 1:
+            return answer(*about)
+        raise ConnectionError("directory is down")
+
+    call = site.put("echo", 7, text="python: [shelf.add(result), put('open').id]", shelf="shelf")
+    monkeypatch.setattr(site.policy, question, fails_after_the_attempt_began)
+    site.worker.run_once()
+    assert [c.state for c in site.callbacks(call)] == ["pending"]
+
+    monkeypatch.undo()
+    site.clock.advance(10)
+    site.worker.run_once()
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+
+
+def test_no_root_is_shown_where_the_policy_says_no_or_knows_another_owner(site, monkeypatch):
+    def no(*args):
+        raise Unauthorized("not for you")
+
+    monkeypatch.setattr(site.policy, "root_for", no)
+    call = site.put("echo", text="string:x")
+    site.worker.run_once()
+    assert site.callbacks(call)[0].error.startswith("Unauthorized")
+
+    monkeypatch.undo()
+    call = site.put("echo", text="user/id")
+    asked = []
+
+    def another(principal, root):
+        asked.append(principal)
+        return principal if len(asked) == 1 else Principal("bob")
+
+    monkeypatch.setattr(site.policy, "principal_now", another)
+    site.worker.run_once()
+    monkeypatch.undo()
+    [callback] = site.callbacks(call)
+    assert (callback.state, callback.value) == ("failed", None)
+    assert callback.error.startswith("Unauthorized")
+
+
 def test_what_is_owed_survives_its_worker(site):
     call = site.put("echo", 7, text="python: shelf.add(result)", shelf="shelf")
     site.policy.error = ConnectionError("directory is down")
@@ -344,6 +399,82 @@ def test_a_callback_puts_only_what_is_open_to_it(site, user, name):
     assert site.callbacks(call, user)[0].state == "failed"
     with site.calls(user) as calls:
         assert calls.count() == 1
+
+
+def test_a_callback_tells_its_owner_what_is_kept_with_the_call(site):
+    call = site.put("echo", {"n": 7}, text="python: emit(result) or emit(['done', call.id])")
+    with site.calls() as calls:
+        before = calls.get(call)._record.size
+
+    site.worker.run_once()
+
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert [(e.number, e.source, e.message) for e in found.events] == [
+            (1, "callback", {"n": 7}),
+            (2, "callback", ["done", call]),
+        ]
+        assert found.events[0].when == site.clock.now()
+        assert found._record.size > before + len(call)
+        assert "events" not in found.to_dict()
+    with site.calls("bob") as calls, pytest.raises(CallNotFound):
+        calls.get(call)
+
+
+def test_what_was_told_is_counted_for_its_owner_and_given_back(site):
+    call = site.put("echo", text="python: emit('x' * 5000)")
+    with site.calls() as calls:
+        before = calls._context(calls.principal).store.tally(calls.principal.owner).bytes
+
+    site.worker.run_once()
+
+    with site.calls() as calls:
+        assert (
+            calls._context(calls.principal).store.tally(calls.principal.owner).bytes
+            >= before + 5000
+        )
+        calls.forget(call)
+        assert calls._context(calls.principal).store.tally(calls.principal.owner).bytes == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "python: emit(shelf)", "python: emit([shelf])", "python: emit('x' * 20000)",
+        "python: emit()",
+        "python: emit(message='x')", "python: [emit(n) for n in range(101)]", "python: emit(emit)",
+        "emit", "python: [emit(1), 1 / 0]",
+    ],
+)  # fmt: skip
+def test_what_cannot_be_told_is_not_and_leaves_nothing(site, text):
+    call = site.put("echo", text=text, shelf="shelf")
+
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call)
+    assert callback.state == "failed"
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert found.events == []
+        assert found.state == "succeeded"
+
+
+def test_a_callback_puts_only_so_many_calls(site):
+    call = site.put("echo", text="python: [put('open').id for n in range(101)]")
+
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call)
+    assert callback.state == "failed"
+    assert "max_callback_puts = 100" in callback.error
+    with site.calls() as calls:
+        assert calls.count() == 1
+
+
+@pytest.mark.parametrize("name", ["put", "emit"])
+def test_nothing_else_is_bound_to_the_names_of_effects(site, name):
+    with site.calls() as calls, pytest.raises(InvalidArguments, match="is taken"):
+        calls.put("echo").on_success("string:x", **{name: 1})
 
 
 def test_a_call_that_was_put_by_a_callback_that_fails_does_not_exist(site):

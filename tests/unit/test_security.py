@@ -29,6 +29,18 @@ class Place:
             self.__acl__ = acl
 
 
+class Slotted:
+    __slots__ = ("__acl__", "__parent__")
+
+
+class Unreadable:
+    """Its list denies, but cannot be read."""
+
+    @property
+    def __acl__(self):
+        return self.directory.denials
+
+
 class StoredPlace(persistent.Persistent):
     def __init__(self, acl=None):
         self.__parent__ = None
@@ -223,6 +235,16 @@ class TestAccessLists:
 
         assert not self.POLICY.allows(Principal("bob"), "edit", one)
         assert time.perf_counter() - began < 0.05
+
+    def test_that_cannot_be_read_are_not_taken_for_none(self):
+        policy = DefaultPolicy(permissions={"view": "user:alice"})
+
+        with pytest.raises(AttributeError):
+            policy.allows(ALICE, "view", Unreadable())
+        with pytest.raises(AttributeError):
+            policy.allows(ALICE, "view", Place(parent=Unreadable()))
+        assert policy.allows(ALICE, "view", Slotted())
+        assert policy.allows(ALICE, "view", object())
 
     def test_a_hundred_parents_are_asked_and_no_more(self):
         def chain(parents):

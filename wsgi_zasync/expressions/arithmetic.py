@@ -188,7 +188,7 @@ def power(run: Guard, one: Any, other: Any) -> Any:
         return result
     numbers = _decimals(run, one, other)
     if numbers:
-        run.spend(100)
+        run.spend(500)
         return _computed("**", DECIMALS.power, *numbers)
     mismatch("**", one, other)
 

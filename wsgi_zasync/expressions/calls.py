@@ -18,6 +18,9 @@ from wsgi_zasync.expressions.nodes import FAILURES, Closure, NodeCompiler
 from wsgi_zasync.expressions.operations import Operations
 from wsgi_zasync.expressions.values import Builtin
 
+#: Functions whose first argument may be a ``lambda``.
+_TAKE_LAMBDA = ("filter", "map")
+
 _SPECIAL = ("path", "string", "exists", "nocall")
 
 
@@ -30,7 +33,12 @@ class Calls(NodeCompiler):
         named = function.id if isinstance(function, ast.Name) else ""
         if named in _SPECIAL and self.slot_of(named) is None:
             return self._special(node, named)
-        args = [self.expression(arg) for arg in node.args]
+        rest = node.args
+        args: list[Closure] = []
+        if named in _TAKE_LAMBDA and rest and isinstance(rest[0], ast.Lambda):
+            args.append(self._key(rest[0]))
+            rest = rest[1:]
+        args += [self.expression(arg) for arg in rest]
         kwargs = [self._keyword(node, keyword) for keyword in node.keywords]
         span = self.span(node)
         if isinstance(function, ast.Attribute):

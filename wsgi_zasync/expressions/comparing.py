@@ -42,7 +42,10 @@ def equal(run: Guard, one: Any, other: Any) -> bool:
     if kind in SCALARS and other_kind in SCALARS:
         run.plain_size(one)
         run.plain_size(other)
-        return bool(one == other)
+        try:
+            return bool(one == other)
+        except ArithmeticError:
+            raise ExpressionError("a signalling NaN cannot be compared") from None
     if one is other:
         return True
     if kind is range and other_kind is range:

@@ -13,7 +13,7 @@ from typing import Any
 from wsgi_zasync.errors import ExpressionError, UndefinedName
 from wsgi_zasync.expressions.comparing import check_keys, check_look_up, equal
 from wsgi_zasync.expressions.guard import Guard
-from wsgi_zasync.expressions.values import CONTAINERS, SETS, kind_name
+from wsgi_zasync.expressions.values import CONTAINERS, SETS, TEXTS, kind_name
 
 
 def _get(run: Guard, data: dict[Any, Any], key: Any, default: Any = None) -> Any:
@@ -59,7 +59,7 @@ def _index(run: Guard, data: Any, item: Any) -> int:
 def _combining(name: str) -> Callable[..., Any]:
     def combine(run: Guard, data: Any, *others: Any) -> Any:
         for other in (data, *others):
-            if type(other) not in CONTAINERS:
+            if type(other) not in CONTAINERS | TEXTS:
                 raise ExpressionError(f"takes a set or a list, not {kind_name(other)}")
             run.build_items(len(other))
             check_keys(run, other)

@@ -7,6 +7,7 @@ and knows where in the text it is.  Types are registered once.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,6 +106,12 @@ class Compilation(ExpressionEngine):
         """The name of the type that the text begins with, if it is one of ours."""
         found = _PREFIX.match(expression)
         return found[1] if found and found[1] in self.types else ""
+
+    def similar_prefix(self, element: str) -> str:
+        """What to add to an error where a prefix was perhaps meant."""
+        word = element.partition(":")[0].strip().lower()
+        near = difflib.get_close_matches(word, self.types, n=1, cutoff=0.7)
+        return f"; did you mean {near[0] + ':'!r}?" if ":" in element and near else ""
 
     @contextmanager
     def at(self, part: str, offset: int) -> Iterator[None]:

@@ -40,7 +40,7 @@ class Expression:
         names: Mapping[str, Any],
         *,
         principal: Any,
-        policy: SecurityPolicy,
+        policy: SecurityPolicy | None,
         author: Any = None,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = SYSTEM_CLOCK,
@@ -51,7 +51,8 @@ class Expression:
         Args:
             names: what is bound, by name.
             principal: with whose rights it is evaluated.
-            policy: what says which rights those are, asked each time.
+            policy: what says which rights those are, asked each time; ``None``
+                gives nobody any.
             author: who wrote the text, if not the application: every
                 permission is then needed by both.
             limits: what it may use.
@@ -73,7 +74,10 @@ class Expression:
             raise
         except (RecursionError, MemoryError):
             raise ResourceLimit("the expression needs too much memory") from None
-        except (Exception, SystemExit) as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            # Exposed code may raise what is meant to end threads or coroutines, too.
             raise ExpressionError(f"cannot be evaluated ({type(failure).__name__})") from failure
 
 

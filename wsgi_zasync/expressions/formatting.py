@@ -123,6 +123,13 @@ def check_time_format(spec: str) -> None:
         raise ExpressionError("a format for dates has only directives of one letter, such as %Y")
 
 
+def whole(text: str) -> str:
+    """The text, unless a number in it gave half a character, which no encoding takes."""
+    if any("\ud800" <= character < "\ue000" for character in text):
+        raise ExpressionError("%c gives whole characters only")
+    return text
+
+
 def _check_width(digits: str | None, limit: int) -> None:
     if digits and (len(digits) > 6 or int(digits) > limit):
         raise ResourceLimit(f"a format wider than {limit}")
@@ -149,12 +156,13 @@ def formatted(run: Guard, value: Any, spec: str) -> str:
         raise ExpressionError(f"{spec[:40]!r} is no format for {kind_name(value)}") from None
     # Neither the width nor the value lets it be much longer than allowed.
     run.build_text(len(text))
-    return text
+    return whole(text) if spec[-1] == "c" else text
 
 
 def percent(run: Guard, template: str, values: Any) -> str:
     """``template % values``, each part of the template looked at before."""
     run.scan(len(template))
+    run.spend(10 * template.count("%"))
     run.plain_size(values)
     given = iter(values if type(values) is tuple else (values,))
     pieces: list[str] = []
@@ -214,4 +222,4 @@ def _percent_value(run: Guard, form: str, value: Any) -> str:
     except (ValueError, TypeError, ArithmeticError):
         raise ExpressionError(f"%{kind} does not go with {kind_name(value)}") from None
     run.build_text(len(text))
-    return text
+    return whole(text) if kind == "c" else text

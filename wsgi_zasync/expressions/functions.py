@@ -68,7 +68,7 @@ def _decimal(run: Operations, value: Any = 0) -> Decimal:
     return arithmetic.decimal_of(run, found)
 
 
-def _dict(run: Operations, values: Any = (), **named: Any) -> dict[Any, Any]:
+def _dict(run: Operations, values: Any = (), /, **named: Any) -> dict[Any, Any]:
     if type(values) is dict:
         pairs = [*values.items(), *named.items()]
     else:
@@ -106,6 +106,15 @@ def _enumerate(run: Operations, values: Any, start: Any = 0) -> list[Any]:
     found = run.listed(values)
     run.build_items(3 * len(found))
     return list(enumerate(found, run.integer(start)))
+
+
+def _base(name: str, form: Callable[[int], str]) -> Callable[..., str]:
+    def convert(run: Operations, number: Any) -> str:
+        if type(number) not in INTEGERS:
+            raise ExpressionError(f"{name} of {kind_name(number)}")
+        return form(run.integer(number))
+
+    return convert
 
 
 def _filter(run: Operations, function: Any, values: Any) -> list[Any]:
@@ -150,6 +159,7 @@ def _int(run: Operations, value: Any = 0, base: Any = None) -> int:
 
 def _isinstance(run: Operations, value: Any, kinds: Any) -> bool:
     wanted = kinds if type(kinds) is tuple else (kinds,)
+    run.spend(len(wanted))
     if not all(type(one) is Builtin and one.kind for one in wanted):
         raise ExpressionError("isinstance takes str, int, float, bool, list, dict and the like")
     # Exact types decide everything here; only bool is also int, as in Python.
@@ -210,15 +220,15 @@ def _reversed(run: Operations, values: Any) -> list[Any]:
     return run.listed(values)[::-1]
 
 
-def _round(run: Operations, value: Any, digits: Any = None) -> Any:
-    if digits is not None and (type(digits) is not int or abs(digits) > 400):
+def _round(run: Operations, value: Any, ndigits: Any = None) -> Any:
+    if ndigits is not None and (type(ndigits) is not int or abs(ndigits) > 400):
         raise ExpressionError("round takes a number of digits up to 400")
     if type(value) is Decimal:
         value = arithmetic.decimal_of(run, value)
         check_decimal(value)
     elif type(value) not in NUMBERS:
         raise ExpressionError(f"round of {kind_name(value)}")
-    rounded = round(value) if digits is None else round(value, digits)
+    rounded = round(value) if ndigits is None else round(value, ndigits)
     return run.integer(rounded) if type(rounded) is int else rounded
 
 
@@ -269,10 +279,12 @@ def _zip(run: Operations, *values: Any, strict: Any = False) -> list[Any]:
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "abs": _absolute, "all": _all, "any": _any, "chr": _chr, "divmod": _divmod,
-    "enumerate": _enumerate, "filter": _filter, "isinstance": _isinstance, "len": _len,
-    "map": _map, "max": _extreme(max), "min": _extreme(min), "ord": _ord, "range": _range,
-    "reversed": _reversed, "round": _round, "sorted": _sorted, "sum": _sum, "zip": _zip,
+    "abs": _absolute, "all": _all, "any": _any, "bin": _base("bin", bin), "chr": _chr,
+    "divmod": _divmod, "enumerate": _enumerate, "filter": _filter, "hex": _base("hex", hex),
+    "isinstance": _isinstance, "len": _len, "map": _map, "max": _extreme(max),
+    "min": _extreme(min), "oct": _base("oct", oct), "ord": _ord, "pow": arithmetic.power,
+    "range": _range, "reversed": _reversed, "round": _round, "sorted": _sorted, "sum": _sum,
+    "zip": _zip,
 }  # fmt: skip
 
 #: Those that also name a kind of value for ``isinstance``.

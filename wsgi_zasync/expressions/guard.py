@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from types import CoroutineType
 from typing import Any
 
@@ -134,9 +135,9 @@ class Guard(Budget):
                     raise ResourceLimit(f"more than {limit} items")
                 self.build(8)
                 found.append(self.admit(value))
-        except (ExpressionError, Unauthorized):
+        except (ExpressionError, Unauthorized, KeyboardInterrupt):
             raise
-        except Exception as failure:
+        except BaseException as failure:
             raise self.refused(failure, False) from failure
         finally:
             self.resume(began)
@@ -176,8 +177,18 @@ class Guard(Budget):
             return
         target = unproxied(value) if is_proxy(value) else value
         for holder in self._holders:
-            if not self._ask(self._policy.allows, holder, permission, target):
+            if self._policy is None or not self._ask(
+                self._policy.allows, holder, permission, target
+            ):
                 raise Unauthorized(f"needs the permission {permission!r}")
+
+    def may(self, rule: Rule, value: Any) -> bool:
+        """Whether `check` would let this pass; no answer counts as no."""
+        try:
+            self.check(rule, value)
+        except (Unauthorized, CannotDecide):
+            return False
+        return True
 
     def _host_exposes(self, value: Any, name: str) -> bool:
         return all(self._ask(self._exposes, holder, value, name) for holder in self._holders)
@@ -188,7 +199,9 @@ class Guard(Budget):
             return bool(question(*about))
         except Unauthorized as no:
             raise Unauthorized("refused by the policy") from no
-        except Exception as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             raise CannotDecide("the policy could not decide") from failure
         finally:
             self.resume(began)
@@ -212,7 +225,12 @@ class Guard(Budget):
                 result = function(*sent, **named)
             else:
                 result = _call_within(timeout, function, sent, named)
-        except (Exception, SystemExit) as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            # Nothing that exposed code raises ends the worker.
+            if _is_refused_call(failure):
+                raise ExpressionError("called with wrong arguments (TypeError)") from failure
             raise self.refused(failure, ours) from failure
         finally:
             self.resume(began)
@@ -282,12 +300,14 @@ class Guard(Budget):
     def _check_leaving_keys(self, keys: Iterable[Any]) -> None:
         """Keys are hashed again in the copy, which must run nobody's ``__hash__``."""
         for key in keys:
-            if type(key) not in SIMPLE:
+            if type(key) is not str:
                 self.check_key(key)
 
     def check_key(self, key: Any) -> None:
         """Refuse what cannot be a key, or would run somebody's ``__hash__``."""
         kind = type(key)
+        if kind is Decimal and key.is_snan():
+            raise ExpressionError("a signalling NaN cannot be a key")
         if kind in SIMPLE:
             return
         if kind in CARRIERS:
@@ -339,6 +359,12 @@ def length(value: Any) -> int:
         return len(value)
     except OverflowError as failure:
         raise ResourceLimit("a range that is too long") from failure
+
+
+def _is_refused_call(failure: BaseException) -> bool:
+    """Whether the arguments do not fit: raised where we call, and not by what is called."""
+    trace = failure.__traceback__
+    return type(failure) is TypeError and trace is not None and trace.tb_next is None
 
 
 def is_database_error(failure: BaseException) -> bool:

@@ -37,11 +37,13 @@ from wsgi_zasync.expressions.moments import (
 from wsgi_zasync.expressions.texts import BYTES_METHODS, STR_METHODS
 from wsgi_zasync.expressions.values import (
     INTEGERS,
+    KIND_NAMES,
     METHODS,
     PLAIN,
     SEQUENCES,
     TEXTS,
     Bound,
+    Builtin,
     NoneType,
     kind_name,
 )
@@ -107,6 +109,8 @@ class Members(Guard):
         return suggest(UndefinedName("no such name"), name, methods, VALUES.get(kind, ()), keys)
 
     def _exposed_attribute(self, value: Any, name: str) -> Any:
+        if type(value) is Builtin and value.kind is not None:
+            return _method_of(value.kind, name)
         rule = self.rule_for(value, name)
         if rule is None:
             raise self._closed(value, name)
@@ -114,7 +118,8 @@ class Members(Guard):
         return self._read(value, name, rule)
 
     def _closed(self, value: Any, name: str) -> Unauthorized:
-        return suggest(Unauthorized("no such name is open"), name, class_rules(type(value)))
+        mine = (known for known, rule in class_rules(type(value)).items() if self.may(rule, value))
+        return suggest(Unauthorized("no such name is open"), name, mine)
 
     def _read(self, value: Any, name: str, rule: Rule) -> Any:
         began = self.pause()
@@ -124,7 +129,9 @@ class Members(Guard):
             if hasattr(type(value), name):
                 raise self.refused(failure, False) from failure
             raise UndefinedName("has no value") from None
-        except Exception as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             raise self.refused(failure, False) from failure
         finally:
             self.resume(began)
@@ -195,7 +202,9 @@ class Members(Guard):
         began = self.pause()
         try:
             found = _OPERATORS[name](unproxied(value) if is_proxy(value) else value, *sent)
-        except Exception as failure:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
             if isinstance(failure, LookupError) and not is_database_error(failure):
                 raise UndefinedName("no such item") from None
             raise self.refused(failure, False) from failure
@@ -224,6 +233,20 @@ class Members(Guard):
         if self.rule_for(value, "__getitem__") is not None:
             return self.operation(value, "__getitem__", name)
         raise self._closed(value, name)
+
+
+def _method_of(kind: type, name: str) -> Builtin:
+    """``str.lower`` and the like: a method of data as a function, for ``key=`` and ``map``."""
+    method = DATA_METHODS[kind].get(name)
+    if method is None:
+        raise suggest(Unauthorized("no such name is open"), name, DATA_METHODS[kind])
+
+    def call(run: Guard, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if type(value) is not kind:
+            raise ExpressionError(f"takes {KIND_NAMES[kind]}, not {kind_name(value)}")
+        return method(run, value, *args, **kwargs)
+
+    return Builtin(name, call)
 
 
 _OPERATIONS = {

@@ -6,9 +6,11 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from wsgi_zasync.errors import ExpressionError
+from wsgi_zasync.expressions.arithmetic import DECIMALS
 from wsgi_zasync.expressions.formatting import check_decimal, check_time_format
 from wsgi_zasync.expressions.guard import Guard
 from wsgi_zasync.expressions.values import INTEGERS, kind_name
@@ -65,6 +67,24 @@ def _replace(run: Guard, value: Any, **parts: Any) -> Any:
         raise ExpressionError("there is no such date") from None
 
 
+def _isocalendar(run: Guard, value: Any) -> tuple[int, int, int]:
+    run.spend(1)
+    year, week, weekday = value.isocalendar()
+    return (year, week, weekday)
+
+
+def _quantize(run: Guard, value: Any, exp: Any) -> Any:
+    if type(exp) is not Decimal:
+        raise ExpressionError("quantize takes a decimal number")
+    for number in (value, exp):
+        run.build_text(8_000)
+        check_decimal(number)
+    try:
+        return DECIMALS.quantize(value, exp)
+    except ArithmeticError:
+        raise ExpressionError("quantize: there is no such number") from None
+
+
 def _decimal(name: str) -> Callable[..., Any]:
     def call(run: Guard, value: Any) -> Any:
         run.build_text(8_000)
@@ -88,6 +108,7 @@ VALUES: dict[type, frozenset[str]] = {
 
 _DATE: dict[str, Callable[..., Any]] = {
     **{name: _simple(name) for name in ("ctime", "isoweekday", "weekday", "toordinal")},
+    "isocalendar": _isocalendar,
     "isoformat": _isoformat,
     "replace": _replace,
     "strftime": _strftime,
@@ -97,7 +118,7 @@ DATE_METHODS = _DATE
 
 DATETIME_METHODS: dict[str, Callable[..., Any]] = {
     **_DATE,
-    **{name: _simple(name) for name in ("date", "time", "timestamp")},
+    **{name: _simple(name) for name in ("date", "time", "timestamp", "utcoffset")},
 }
 
 TIME_METHODS: dict[str, Callable[..., Any]] = {"isoformat": _isoformat, "strftime": _strftime}
@@ -109,5 +130,9 @@ FLOAT_METHODS: dict[str, Callable[..., Any]] = {"is_integer": _simple("is_intege
 INT_METHODS: dict[str, Callable[..., Any]] = {"bit_length": _simple("bit_length")}
 
 DECIMAL_METHODS: dict[str, Callable[..., Any]] = {
-    name: _decimal(name) for name in ("is_nan", "is_infinite", "is_signed", "is_zero", "normalize")
+    **{
+        name: _decimal(name)
+        for name in ("is_nan", "is_infinite", "is_signed", "is_zero", "normalize")
+    },
+    "quantize": _quantize,
 }

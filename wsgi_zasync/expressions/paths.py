@@ -51,6 +51,7 @@ class Variable:
         run.spend(len(names))
         for name in names:
             if type(name) is int:
+                run.integer(name)
                 continue
             if type(name) is not str:
                 raise ExpressionError("a step of a path is a text")
@@ -118,7 +119,7 @@ def _step(element: str, place: int, engine: Compilation, first: bool) -> str | V
             raise engine.error(f"{element[1:41]!r} is no name of a variable", place)
         return Variable(element[1:])
     if first and not _NAME.fullmatch(element):
-        raise engine.error(f"{element[:40]!r} is no name", place)
+        raise engine.error(f"{element[:40]!r} is no name" + engine.similar_prefix(element), place)
     if ":" in element and re.match(r"\w+:.", element):
         raise engine.error(f"there is no namespace {element.split(':')[0][:40]!r}", place)
     return element

@@ -81,6 +81,7 @@ def _searching(name: str, backwards: bool = False) -> Callable[..., Any]:
 def _affix(name: str) -> Callable[..., bool]:
     def test(run: Guard, text: Text, part: Any, start: Any = None, end: Any = None) -> bool:
         parts = part if type(part) is tuple else (part,)
+        run.spend(len(parts))
         _like(text, *parts)
         _bounds(start, end)
         run.scan(sum(len(one) for one in parts))

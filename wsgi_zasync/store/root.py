@@ -320,6 +320,10 @@ class Store:
         """Count a call that has just become final, in the tallies of who writes that."""
         tallies.count_end(tree, owner_key(record.owner), record.state, size)
 
+    def count_bytes(self, tree: Any, record: CallRecord, size: int) -> None:
+        """Count what a final call has got since, in the tallies of who writes that."""
+        tallies.count_bytes(tree, owner_key(record.owner), size)
+
     def forget(self, record: CallRecord, tree: Any) -> None:
         """Erase a final call, and take it out of the index where no put is disturbed by that."""
         lane, segment, position = record.place

@@ -43,6 +43,12 @@ def count_forgotten(tallies: Any, owner_key: str, state: str, size: int) -> None
     _add(tallies, owner_key, len(ENDS) + ENDS.index(CallState(state)), -size)
 
 
+def count_bytes(tallies: Any, owner_key: str, size: int) -> None:
+    """Count bytes that a call has got after it ended."""
+    counts = tallies.get(owner_key, _ZERO)
+    tallies[owner_key] = (*counts[:-1], counts[-1] + size)
+
+
 def _add(tallies: Any, owner_key: str, position: int, size: int) -> None:
     counts = list(tallies.get(owner_key, _ZERO))
     counts[position] += 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""What callbacks may do beside reading: ``put``, and the call that they belong to.
+"""What callbacks may do beside reading: ``put``, ``emit``, and the call that they belong to.
 
 Transaction: the one that evaluates them. User: the call's owner, and where a user wrote the
 text, its author too.
@@ -13,10 +13,10 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord, Failure
+from ..call import CallRecord, Failure, to_micros
 from ..context import CallContext
 from ..deployment import Deployment
-from ..errors import ConfigurationError, Unauthorized, ZasyncError
+from ..errors import ConfigurationError, QuotaExceeded, Unauthorized, ZasyncError
 from ..exposure import expose, exposed
 from ..expressions import CannotDecide
 from ..manager import CallManager
@@ -24,6 +24,7 @@ from ..putting import check_permission
 from ..security import Principal
 from ..states import CallState
 from ..store import Store
+from ..values import Storing
 from ..view import Call, Progress
 from .desk import Writing
 
@@ -111,7 +112,7 @@ def names_to_act(
     owner: Principal,
     author: Principal | None,
 ) -> dict[str, Any]:
-    """``call``, ``failure`` where there is one, and ``put``."""
+    """``call``, ``failure`` where there is one, ``put`` and ``emit``; for one callback."""
     access = WorkerAccess(writing, owner, writing.claim)
     context = CallContext(access=access, deployment=deployment, store=writing.store, owner=owner)
     names: dict[str, Any] = {"call": ReadableCall(record, context)}
@@ -119,9 +120,17 @@ def names_to_act(
         names["failure"] = Failure.from_plain(record.failure)
     lineage = (record.depth + 1, record.ancestor or record.id)
     manager = CallManager(access, deployment, lineage=lineage)
+    quotas = deployment.quotas
+    made_here: list[ReadableCall] = []
+    source = "callback" if author is None else f"callback of {':'.join(author.owner).lstrip(':')}"
 
     def put(plugin_name: str, /, *args: Any, **kwargs: Any) -> ReadableCall:
         """Make another call as the same owner, in the same transaction."""
+        if len(made_here) >= quotas.max_callback_puts:
+            raise QuotaExceeded(
+                f"a callback puts at most max_callback_puts = {quotas.max_callback_puts} calls",
+                "max_callback_puts",
+            )
         declaration = deployment.registry.declaration(plugin_name)
         if not declaration.expressions or declaration.permission is None:
             raise Unauthorized(
@@ -141,7 +150,20 @@ def names_to_act(
         except Exception as exc:
             # The policy: what it cannot tell now is neither allowed nor refused.
             raise CannotDecide("the policy could not decide") from exc
-        return ReadableCall(made._record, made._context)
+        made_here.append(ReadableCall(made._record, made._context))
+        return made_here[-1]
+
+    def emit(message: Any, /) -> None:
+        """Tell the owner something: plain data, kept with the call."""
+        if len(record.events) >= quotas.max_events:
+            raise QuotaExceeded(
+                f"a call keeps at most max_events = {quotas.max_events}", "max_events"
+            )
+        storing = Storing(None, max_bytes=quotas.max_event_bytes)
+        stored = storing.stored(message, "message")
+        record.tell(to_micros(deployment.clock.now()), source, stored, storing.size)
+        writing.store.count_bytes(writing.tallies, record, storing.size)
 
     names["put"] = exposed(put, name="put")
+    names["emit"] = exposed(emit, name="emit")
     return names

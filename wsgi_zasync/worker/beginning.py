@@ -24,7 +24,7 @@ from ..values import persistent_objects, restored
 from .attempt import Attempt
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
 from .desk import Writing
-from .evaluation import Undecided, authority_now, owner_of
+from .evaluation import AnotherPrincipal, Undecided, authority_now, owner_of
 from .held import Held, Order, Outcome
 from .redaction import failure_from, shown, text_of
 
@@ -53,7 +53,7 @@ class Beginning:
             owner = authority_now(self.deployment.policy, owner_of(record), writing.root)
         except Unauthorized as exc:
             failure = unauthorized(exc, record.attempts, self.deployment)
-            return Outcome(failure=failure, owner_gone=True)
+            return Outcome(failure=failure, owner_gone=not isinstance(exc, AnotherPrincipal))
         except Undecided as exc:
             return Outcome(wait=(str(exc), UNDECIDED_DELAY))
         return self._allowed(writing, held, record, owner, now)

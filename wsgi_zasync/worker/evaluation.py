@@ -51,6 +51,10 @@ class Undecided(Exception):
     """Nobody can say now what the owner may do: what was asked for has to wait."""
 
 
+class AnotherPrincipal(Unauthorized):
+    """The policy mistakes one for another: nothing is allowed, but nobody is gone either."""
+
+
 class _OwnerGone(Unauthorized):
     """The owner is no more, by the time that the call has ended."""
 
@@ -75,7 +79,7 @@ def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
     except Exception as exc:
         raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
     if found.owner != principal.owner:
-        raise Unauthorized(f"the policy gave another principal for {principal.owner!r}")
+        raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
     return found
 
 
@@ -171,6 +175,8 @@ class Evaluation:
     def _owner_now(self, writing: Writing, record: CallRecord) -> Principal:
         try:
             return authority_now(self._deployment.policy, owner_of(record), writing.root)
+        except AnotherPrincipal:
+            raise
         except Unauthorized as exc:
             raise _OwnerGone(str(exc)) from exc
 
@@ -191,7 +197,12 @@ class Evaluation:
         if record.state == CallState.SUCCEEDED:
             names["result"] = restored(record.result, connection, masked)
         names["user"] = owner
-        names["root"] = _root_for(self._deployment.policy, owner, writing.root)
+        root = _root_for(self._deployment.policy, owner, writing.root)
+        if author is not None and root is not None:
+            # What only the owner may walk through is no place for a text of somebody else.
+            theirs = _root_for(self._deployment.policy, author, writing.root)
+            root = root if theirs is root else None
+        names["root"] = root
         names["now"] = self._deployment.clock.now()
         return names
 
@@ -236,5 +247,5 @@ def _kept(value: Any) -> Any:
 
 def _said(error: BaseException) -> str:
     text = shown(text_of(error))
-    kind = Unauthorized if isinstance(error, _OwnerGone) else type(error)
+    kind = Unauthorized if isinstance(error, Unauthorized) else type(error)
     return f"{kind.__name__}: {text}" if text else kind.__name__

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""T5: a text that mallory wrote and the administrator put does what both may do."""
+
+from __future__ import annotations
+
+import pytest
+from persistent import Persistent
+
+from wsgi_zasync import Principal, Unauthorized, expose, plugin
+from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
+from wsgi_zasync.worker import Worker
+
+MALLORY = Principal("mallory", "members")
+
+
+class Document(Persistent):
+    """Mallory may view it, the administrator may do everything."""
+
+    title, notes, deleted = "Plan", "for the administrator", False
+
+    def delete(self):
+        self.deleted = True
+        return "deleted"
+
+
+expose("__getitem__", title="view", notes="manage", delete="manage")(Document)
+
+
+@expose(call="manage")
+def restart():
+    return "restarted"
+
+
+class Policy(DefaultPolicy):
+    """The administrator has the whole tree as root, everybody else a part; users can be gone."""
+
+    gone = frozenset()
+
+    def principal_now(self, principal, root):
+        if principal.owner in self.gone:
+            raise Unauthorized("gone")
+        return super().principal_now(principal, root)
+
+    def root_for(self, principal, root):
+        return root["document" if principal.id == "admin" else "public"]
+
+
+@pytest.fixture
+def site():
+    found = Site()
+    yield found
+    found.worker.stop()
+    found.db.close()
+
+
+class Site:
+    def __init__(self):
+        self.db, clock = memory_db(), FakeClock()
+        self.policy = Policy(
+            {"admin": "boss"},
+            {"view": "role:boss user:members:mallory", "manage": "role:boss", "ask": "role:boss"},
+        )
+        plugins = {
+            "echo": plugin("echo")(lambda attempt, value=None: value),
+            "open": plugin("open", expressions=True, permission="ask")(lambda attempt: None),
+        }
+        names = {"restart": restart}
+        self.deployment = deployment_of(plugins, clock=clock, policy=self.policy, exposed=names)
+        self.worker = Worker(
+            self.db, plugins=plugins, clock=clock, policy=self.policy, exposed=names
+        )
+        with self.calls() as calls:
+            for name in ("document", "public"):
+                calls.root[name] = Document()
+                calls.connection.add(calls.root[name])
+
+    def calls(self):
+        return calls_of(self.db, "admin", self.deployment)
+
+    def evaluated(self, text, author, gone=()):
+        """What became of the text: the call, its callback, and whether something was deleted."""
+        with self.calls() as calls:
+            asking = calls if author is None else calls.options(author=author)
+            call = asking.put("echo", 1).on_success(text, document=calls.root["document"])
+        self.policy.gone = frozenset(gone)
+        self.worker.run_once()
+        with self.calls() as calls:
+            found = calls.get(call.id)
+            assert found.state == "succeeded"
+            return found, found.callbacks[0], calls.root["document"].deleted
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("read", "document/notes"),
+        ("call", "python: document.delete()"),
+        ("function", "python: restart()"),
+        ("put", "python: put('open').id"),
+    ],
+)
+def test_what_the_author_may_not_the_text_may_not(site, kind, text):
+    _, callback, deleted = site.evaluated(text, MALLORY)
+
+    assert (callback.state, callback.value, deleted) == ("failed", None, False)
+    assert callback.error.startswith(("Unauthorized", "ExpressionError"))
+    assert "Unauthorized" in callback.error
+    with site.calls() as calls:
+        assert calls.count() == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "document/notes",
+        "python: document.delete()",
+        "python: restart()",
+        "python: put('open').id",
+        "root/notes",
+    ],
+)
+def test_the_same_text_as_a_constant_of_the_application_may(site, text):
+    _, callback, _ = site.evaluated(text, None)
+
+    assert (callback.state, callback.error) == ("done", None)
+    assert callback.value is not None
+
+
+def test_the_owners_root_is_no_place_for_the_author(site):
+    _, callback, _ = site.evaluated("python: root is None", MALLORY)
+    assert callback.value is True
+
+    _, callback, _ = site.evaluated("root/title", MALLORY)
+    assert callback.state == "failed"
+
+    # An author who is shown the same keeps it.
+    _, callback, _ = site.evaluated("root/title", Principal("admin"))
+    assert callback.value == "Plan"
+
+
+def test_what_both_may_is_done(site):
+    _, callback, _ = site.evaluated("document/title", MALLORY)
+
+    assert (callback.state, callback.value) == ("done", "Plan")
+
+
+def test_what_is_told_names_the_author(site):
+    by_mallory, _, _ = site.evaluated("python: emit('give me your password')", MALLORY)
+    by_application, _, _ = site.evaluated("python: emit('done')", None)
+
+    with site.calls() as calls:
+        sources = [
+            [event.source for event in calls.get(call.id).events]
+            for call in (by_mallory, by_application)
+        ]
+    assert sources == [["callback of members:mallory"], ["callback"]]
+
+
+@pytest.mark.parametrize("text", ["string:harmless", "python: emit(1)", "document/title"])
+def test_a_text_whose_author_is_gone_is_not_evaluated(site, text):
+    call, callback, _ = site.evaluated(text, MALLORY, gone=[MALLORY.owner])
+
+    assert callback.state == "failed"
+    assert callback.error.startswith("Unauthorized")
+    with site.calls() as calls:
+        assert calls.get(call.id).events == []
