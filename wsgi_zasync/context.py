@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from .call import CallRecord, to_micros
 from .deployment import Deployment
+from .lines import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
@@ -50,9 +51,16 @@ class CallContext:
                 self.store.own_lanes = state.pool.claimed()
         return state.lane
 
-    def written(self, record: CallRecord, action: str) -> None:
-        """Remember a write, for waking workers and for the log, once it is committed."""
-        note = Written(record._p_oid, record.id, record.plugin, record.owner, action)
+    def written(self, record: CallRecord, action: str, plugin: str | None = None) -> None:
+        """Remember a write, for waking workers and for the log, once it is committed.
+
+        Args:
+            record: What was written.
+            action: What was done, for the log.
+            plugin: Its plugin, where the record has just been erased.
+        """
+        plugin = record.plugin if plugin is None else plugin
+        note = Written(record._p_oid, record.id, plugin, record.owner, action)
         state = self.state()
         state.signal = signal_for(self.store.connection.db())
         state.written.append(note)
@@ -134,9 +142,15 @@ class PutState:
         self.signal.announce(note.oid for note in written)
         for note in written:
             logger.info(
-                "call %s of plugin %r %s",
+                "call %s %s plugin=%s owner=%s",
                 note.id,
-                note.plugin,
                 note.action,
-                extra={"call": note.id, "plugin": note.plugin, "owner": note.owner},
+                escape_controls(note.plugin),
+                escape_controls(owner_text(note.owner)),
+                extra={
+                    "action": note.action,
+                    "call": note.id,
+                    "plugin": note.plugin,
+                    "owner": list(note.owner),
+                },
             )

@@ -16,11 +16,12 @@ from typing import Any
 from persistent.timestamp import TimeStamp
 
 from ..call import CallRecord, from_micros
+from ..lines import counted, owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
 from ..values import to_json
 from .operating import Operation, opened
-from .output import ago, counted, owner_text, shown, table
+from .output import ago, shown, table
 
 #: Seconds between two looks of ``status --watch``.
 WATCH_SECONDS = 2.0
