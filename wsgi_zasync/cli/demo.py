@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..middleware import CallManagerMiddleware
-from .children import worker_process, zeo_process
+from .children import nearby, this_command, worker_process, zeo_process
 from .logs import log_to_stderr
 from .signals import on_stop
 
@@ -59,12 +59,12 @@ def demo(port: int | None, data: str | None, processes: bool) -> int:
         if processes:
             stack.enter_context(zeo_process(directory))
             stack.enter_context(worker_process(file))
-        _serve(web, file, directory, stack)
+        _serve(web, file, directory, stack, processes)
     print("The demo has ended.", flush=True)
     return 0
 
 
-def _serve(web: Web, file: Path, directory: Path, stack: ExitStack) -> None:
+def _serve(web: Web, file: Path, directory: Path, stack: ExitStack, processes: bool) -> None:
     from paste.deploy import loadapp
 
     web.application = loadapp(f"config:{file}")
@@ -74,9 +74,13 @@ def _serve(web: Web, file: Path, directory: Path, stack: ExitStack) -> None:
     # another process has is found out before anybody is told an address.
     middleware.start()
     print(f"\n  The shelf of links:  http://{web.host}:{web.port}/\n")
-    print(f"  Its data is in {directory}; `zasync check {file}` shows its configuration.")
-    print("  Ctrl-C ends it.\n", flush=True)
+    print(f"  Its data is in {nearby(directory)}. Ctrl-C ends it.")
+    if processes:
+        print("  In another terminal, from this directory, what its worker does:")
+        print(f"    {this_command()} status --watch {nearby(file)}")
+    print(flush=True)
     web.run()
+    print("Ending: calls that run may end first. Ctrl-C again ends it at once.", flush=True)
 
 
 @dataclass
