@@ -69,19 +69,29 @@ class Application:
         first = request.path_info_peek()
         if first == "static":
             request.path_info_pop()
-            return self._static
+            response = request.get_response(self._static)
+            if response.status_code < 400:
+                return response
+            # What the file server says of a file that is not there names its place on the disk.
+            response = self._problem(request, HTTPNotFound())
+            response.headers.update(HEADERS)
+            return response
         if first == "samples":
             request.path_info_pop()
             return self._samples
         try:
             response = _Visit(request, self._samples).answer()
         except (HTTPNotFound, HTTPForbidden) as error:
-            text = pages.problem(request.script_name, error.title, error.detail or "")
-            response = Response(text, status=error.status)
+            response = self._problem(request, error)
         except HTTPSeeOther as redirect:
             response = redirect
         response.headers.update(HEADERS)
         return response
+
+    def _problem(self, request: Request, error: HTTPNotFound | HTTPForbidden) -> Response:
+        detail = error.detail or "There is no such page."
+        text = pages.problem(request.script_name, error.title, detail)
+        return Response(text, status=error.status)
 
 
 class _Visit:

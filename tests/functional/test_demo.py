@@ -234,6 +234,37 @@ def test_pages_load_nothing_from_elsewhere(demo, pages):
     assert Visitor(demo.port).get("/static/../session.py").status in (403, 404)
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/static/nothing.css", "/static/%2e%2e/session.py"])
+def test_what_is_not_there_is_a_page_of_ours_without_a_path_of_the_disk(demo, path):
+    answer = Visitor(demo.port).get(path)
+
+    assert answer.status == 404
+    assert "There is no such page." in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert str(ROOT) not in answer.text
+
+
+def test_the_samples_are_at_hand_while_there_is_nothing_else(demo):
+    bob = demo.visitor("bob")
+    for link in re.findall('name="url" value="([^"]+)" />', bob.get("/").text):
+        bob.send_form("/links/remove", url=link)
+    assert 'open="open"' in bob.get("/").text
+
+    bob.ended(add(bob, demo.sample("heron")))
+    with_a_sample = bob.get("/").text
+    bob.ended(add(bob, "http://127.0.0.1:22/"))
+
+    assert 'open="open"' in with_a_sample
+    assert 'open="open"' not in bob.get("/").text
+
+
+def test_without_its_script_the_page_says_how_to_see_more(demo):
+    ann = demo.visitor("ann")
+    add(ann, demo.sample("slow") + "?noscript")
+
+    assert "<noscript>" in ann.get("/").text
+
+
 class TestProcess:
     """How it begins and ends."""
 
@@ -244,6 +275,7 @@ class TestProcess:
 
                 assert running.stop(number) == 0
 
+                assert "Ctrl-C again ends it at once." in "".join(running.output)
                 assert "The demo has ended." in "".join(running.output)
                 assert "Traceback" not in "".join(running.output)
 
@@ -254,11 +286,13 @@ class TestProcess:
         assert f"port {demo.port} of 127.0.0.1 is in use" in found.stderr
         assert len(found.stderr.strip().splitlines()) == 1
 
-    def test_data_in_use_is_told(self, demo):
-        found = run("demo", "--port", "0", "--data", str(demo.data))
+    @pytest.mark.parametrize("options", [(), ("--processes",)], ids=["one", "three"])
+    def test_data_in_use_is_told(self, demo, options):
+        found = run("demo", "--port", "0", "--data", str(demo.data), *options)
 
         assert found.returncode == 2
         assert "is open in another process" in found.stderr
+        assert len(found.stderr.strip().splitlines()) == 1
 
     @pytest.mark.slow
     def test_a_call_that_ran_when_the_process_was_killed_runs_again(self, tmp_path):
