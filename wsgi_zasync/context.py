@@ -47,7 +47,9 @@ class CallContext:
                 state.lane = claim(self.store.site, "maker")
             else:
                 state.pool = self.deployment.lanes.of(self.store.connection.db())
-                state.lane = state.pool.take(lambda: self.access.claim_lane(self.store))
+                state.lane = state.pool.take(
+                    lambda: self.access.claim_lane(self.store), self.store.sees_put
+                )
                 self.store.own_lanes = state.pool.claimed()
         return state.lane
 
@@ -135,7 +137,9 @@ class PutState:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
-            self.pool.give_back(lane)
+            puts = self.puts if committed else []
+            # Known without loading anything: the commit has just left it there.
+            self.pool.give_back(lane, puts[-1]._p_serial if puts else None)
         written, self.written = self.written, []
         if not committed or self.signal is None:
             return

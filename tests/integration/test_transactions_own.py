@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 from wsgiref.handlers import SimpleHandler
 from wsgiref.validate import validator
@@ -753,6 +754,31 @@ def test_no_connection_is_left_open(wrap, db):
     Server(application).request("/generator")
 
     assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+
+
+def test_a_put_after_another_request_has_put_is_not_in_its_place(wrap, db, stored_ids, caplog):
+    caplog.set_level(logging.INFO, "wsgi_zasync")
+
+    def app(environ, start_response):
+        manager = get_manager(environ)
+        if environ["PATH_INFO"] == "/outer":
+            # Its snapshot is taken before the other request puts, its own put comes after.
+            assert len(manager.mine()) == 1
+            Server(application).request("/inner")
+        call = manager.put("echo")
+        start_response("200 OK", TEXT)
+        return [call.id.encode()]
+
+    application = wrap(app)
+    Server(application).request("/first")
+
+    outer = Server(application)
+    outer.request("/outer")
+
+    assert outer.status == "200 OK"
+    assert outer.sent[1].decode() in stored_ids(db)
+    assert len(stored_ids(db)) == 3
+    assert "conflict" not in caplog.text
 
 
 def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):

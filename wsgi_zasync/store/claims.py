@@ -49,27 +49,43 @@ class LanePool:
         self._lock = threading.Lock()
         self._free: list[int] = []
         self._all: list[int] = []
+        #: The serial of what this process has put last, by lane.
+        self._put: dict[int, bytes] = {}
         self._pid = os.getpid()
 
-    def take(self, claim_one: Callable[[], int]) -> int:
+    def take(self, claim_one: Callable[[], int], sees: Callable[[int, bytes], bool]) -> int:
         """A lane that no other transaction of this process uses now.
 
         Args:
             claim_one: Claims one more, in a transaction of its own.
+            sees: Whether the transaction sees what was put into a lane with a serial. A lane
+                that got a call after the transaction's snapshot was taken is none for it: their
+                two calls would be in one place.
         """
         self._forget_after_fork()
+        passed: list[int] = []
+        try:
+            # The one that was given back first is the most likely to be seen as it is.
+            while (lane := self._first_free()) is not None:
+                serial = self._put.get(lane)
+                if serial is None or sees(lane, serial):
+                    return lane
+                passed.append(lane)
+            with self._lock:
+                if len(self._all) >= self.MAX_LANES:
+                    return passed.pop(0) if passed else random.SystemRandom().choice(self._all)
+            lane = claim_one()
+            with self._lock:
+                if lane not in self._all:
+                    self._all.append(lane)
+            return lane
+        finally:
+            with self._lock:
+                self._free[:0] = passed
+
+    def _first_free(self) -> int | None:
         with self._lock:
-            if self._free:
-                # The one that was given back first: what was written to it last is the most
-                # likely to be in the snapshot of a transaction that began a while ago.
-                return self._free.pop(0)
-            if len(self._all) >= self.MAX_LANES:
-                return random.SystemRandom().choice(self._all)
-        lane = claim_one()
-        with self._lock:
-            if lane not in self._all:
-                self._all.append(lane)
-        return lane
+            return self._free.pop(0) if self._free else None
 
     def retake(self, lane: int) -> bool:
         """Take this lane, to put into it once more; False if another transaction uses it now."""
@@ -80,10 +96,17 @@ class LanePool:
                 self._free.remove(lane)
             return is_free
 
-    def give_back(self, lane: int) -> None:
-        """The transaction that took the lane is over."""
+    def give_back(self, lane: int, serial: bytes | None = None) -> None:
+        """The transaction that took the lane is over.
+
+        Args:
+            lane: The lane.
+            serial: Of the calls that it has put into the lane; None if there are none.
+        """
         self._forget_after_fork()
         with self._lock:
+            if serial is not None:
+                self._put[lane] = serial
             if lane in self._all and lane not in self._free:
                 self._free.append(lane)
 

@@ -167,6 +167,10 @@ class Store:
         self.site._p_activate()
         return bool(self.site._p_serial == b"\0" * 8)
 
+    def sees_put(self, lane_number: int, serial: bytes) -> bool:
+        """Whether this transaction sees the calls that were put into a lane with a serial."""
+        return self.site.lanes[lane_number].last_written() >= serial
+
     def post_note(self, record: CallRecord, lane_number: int) -> None:
         """Ask the workers to look at a *final* call again.
 
