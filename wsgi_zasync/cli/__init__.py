@@ -18,6 +18,7 @@ from transaction.interfaces import TransientError
 from ..errors import ConfigurationError, ZasyncError
 from ..states import CallState
 from .output import shown
+from .places import find_modules
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -25,7 +26,7 @@ DONE, FAILED, MISUSED = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = _parser().parse_args(arguments)
-    _find_modules_here()
+    find_modules()
     try:
         code: int = _run(given)
         sys.stdout.flush()
@@ -74,16 +75,6 @@ def _run(given: argparse.Namespace) -> int:
     if command == "prune":
         return changing.prune(given.file, given.dry_run)
     return changing.change(given.file, command, given.id)
-
-
-def _find_modules_here() -> None:
-    """Let a file name modules in the current directory, as ``python -m`` does.
-
-    They come last, so that none of them takes the place of one that is installed.
-    """
-    here = os.getcwd()
-    if not {"", here} & set(sys.path):
-        sys.path.append(here)
 
 
 def _tell(error: object, code: int) -> int:

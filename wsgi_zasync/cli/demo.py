@@ -20,10 +20,8 @@ from ..errors import ConfigurationError
 from ..middleware import CallManagerMiddleware
 from .children import nearby, this_command, worker_process, zeo_process
 from .logs import log_to_stderr
+from .places import INSTALLED, REPOSITORY, demo_files
 from .signals import on_stop
-
-#: The repository, or what an unpacked source distribution has in its place.
-SOURCE = Path(__file__).resolve().parents[2]
 
 Application = Callable[..., Iterable[bytes]]
 
@@ -39,16 +37,19 @@ def demo(port: int | None, data: str | None, processes: bool) -> int:
     Raises:
         ConfigurationError: The demo is not there, its port is in use, or its data is.
     """
-    original = SOURCE / ("demo_app/three.ini" if processes else "paste.ini")
-    if not original.is_file():
+    source = demo_files()
+    if source is None:
         raise ConfigurationError(
-            f"the demo is in the source distribution, and {original} is not there: unpack that, "
-            "or clone the repository, and run make demo"
+            f"the demo is neither in {REPOSITORY} nor in {INSTALLED}: clone the repository, and "
+            "run make demo there"
         )
-    sys.path.insert(0, str(SOURCE))
+    original = source / ("demo_app/three.ini" if processes else "paste.ini")
+    # It is imported by its own name, wherever it is.
+    sys.path.insert(0, str(source))
     log_to_stderr()
     web = _listening(original, port)
-    directory = Path(data).absolute() if data is not None else SOURCE / "var"
+    beside = Path.cwd() if source == INSTALLED else source
+    directory = Path(data).absolute() if data is not None else beside / "var"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -154,7 +155,7 @@ def _own_copy(original: Path, directory: Path, port: int) -> Path:
     for name, value in changes.items():
         line = f"{name} = {value}".replace("\\", r"\\")
         changed = re.sub(rf"(?m)^{name} = .*$", line, changed)
-    same_place = directory == SOURCE / "var"
+    same_place = directory == REPOSITORY / "var"
     if same_place and re.search(rf"(?m)^http_port = {port}$", text):
         return original
     copy = directory / original.name

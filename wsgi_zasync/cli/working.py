@@ -35,7 +35,6 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
             logger.info("worker %s stops: it lets what runs end", worker.name)
         finally:
             worker.stop()
-    logger.info("worker %s has stopped", worker.name)
     return 0
 
 

@@ -20,6 +20,7 @@ from ZEO.Exceptions import ClientDisconnected
 
 from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
+from ..lines import counted
 from ..opening import deployment_for, keys_for, open_database
 from ..settings import WorkerSettings
 from .dispatch import check_places
@@ -165,7 +166,7 @@ class Worker:
             self._drain(service)
         finally:
             service.close()
-        logger.info("worker %s has stopped; %d calls ended", self.name, service.ended)
+        logger.info("worker %s has stopped; %s ended", self.name, counted(service.ended, "call"))
 
     def _loop(self, service: Service) -> None:
         away = AWAY_SECONDS
