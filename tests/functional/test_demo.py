@@ -242,6 +242,7 @@ def test_what_is_not_there_is_a_page_of_ours_without_a_path_of_the_disk(demo, pa
     assert "There is no such page." in answer.text
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert str(ROOT) not in answer.text
+    assert 'href="/static/shelf.css"' in answer.text
 
 
 def test_the_samples_are_at_hand_while_there_is_nothing_else(demo):
@@ -278,6 +279,24 @@ class TestProcess:
                 assert "Ctrl-C again ends it at once." in "".join(running.output)
                 assert "The demo has ended." in "".join(running.output)
                 assert "Traceback" not in "".join(running.output)
+
+    @pytest.mark.parametrize("options", [(), ("--processes",)], ids=["one", "three"])
+    def test_a_second_signal_ends_all_of_it_at_once(self, tmp_path, options):
+        with DemoProcess(tmp_path, *options) as running:
+            ann = running.visitor("ann")
+            ann.send_form("/reports")
+            (link,) = ann.open_calls()
+            while ann.get(f"{link}?wait=1").json["state"] != "running":
+                pass
+            running.process.send_signal(signal.SIGTERM)
+            while "Ending" not in "".join(running.output):
+                pass
+
+            assert running.stop(signal.SIGTERM) == -signal.SIGTERM
+
+        # Its output has ended, so that no other process has it any more.
+        assert "succeeded plugin=shelf.report" not in "".join(running.output)
+        assert "The demo has ended." not in "".join(running.output)
 
     def test_a_port_in_use_is_told_with_its_number(self, demo, tmp_path):
         found = run("demo", "--port", str(demo.port), "--data", str(tmp_path))

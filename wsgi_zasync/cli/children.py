@@ -54,7 +54,7 @@ LONGEST_PATH = 100
 
 
 @contextmanager
-def zeo_process(directory: Path) -> Iterator[None]:
+def zeo_process(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A ZEO server on a unix socket that only this user can open.
 
     ZEO has no passwords: who can connect can do anything.
@@ -86,7 +86,7 @@ def zeo_process(directory: Path) -> Iterator[None]:
                     f"the ZEO server of {conf} did not begin; what it says above is the reason"
                 )
             Event().wait(0.05)
-        yield
+        yield process
 
 
 def _refuse_open_storage(path: Path) -> None:
@@ -100,11 +100,11 @@ def _refuse_open_storage(path: Path) -> None:
 
 
 @contextmanager
-def worker_process(file: Path) -> Iterator[None]:
+def worker_process(file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker on ``[worker:main]`` of a file."""
     advice = f"; calls wait until there is another one: {this_command()} worker {nearby(file)}"
-    with _process("worker", ["-m", "wsgi_zasync", "worker", str(file)], advice):
-        yield
+    with _process("worker", ["-m", "wsgi_zasync", "worker", str(file)], advice) as process:
+        yield process
 
 
 def this_command() -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -55,11 +56,18 @@ def demo(port: int | None, data: str | None, processes: bool) -> int:
     except OSError as error:
         raise ConfigurationError(f"--data {directory}: {error.strerror}") from error
     file = _own_copy(original, directory, web.port)
-    with ExitStack() as stack, on_stop(web.stop):
+    children: list[Popen[bytes]] = []
+
+    def kill_children() -> None:
+        for child in children:
+            child.kill()
+
+    # The signals outermost: a second one counts while all the rest is being ended.
+    with on_stop(web.stop, kill_children), ExitStack() as stack:
         stack.callback(web.close)
         if processes:
-            stack.enter_context(zeo_process(directory))
-            stack.enter_context(worker_process(file))
+            children.append(stack.enter_context(zeo_process(directory)))
+            children.append(stack.enter_context(worker_process(file)))
         _serve(web, file, directory, stack, processes)
     print("The demo has ended.", flush=True)
     return 0
@@ -81,7 +89,6 @@ def _serve(web: Web, file: Path, directory: Path, stack: ExitStack, processes: b
         print(f"    {this_command()} status --watch {nearby(file)}")
     print(flush=True)
     web.run()
-    print("Ending: calls that run may end first. Ctrl-C again ends it at once.", flush=True)
 
 
 @dataclass
@@ -111,6 +118,7 @@ class Web:
     def stop(self) -> None:
         """Stop serving; called in a signal's handler, in the thread that serves."""
         self._stopped = True
+        print("Ending: what runs may end first. Ctrl-C again ends it at once.", flush=True)
         raise SystemExit(0 if self._running else 1)
 
     def close(self) -> None:
