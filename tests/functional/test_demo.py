@@ -261,9 +261,10 @@ def test_the_samples_are_at_hand_while_there_is_nothing_else(demo):
 
 def test_without_its_script_the_page_says_how_to_see_more(demo):
     ann = demo.visitor("ann")
-    add(ann, demo.sample("slow") + "?noscript")
+    link = add(ann, demo.sample("slow") + "?noscript")
 
     assert "<noscript>" in ann.get("/").text
+    ann.ended(link)
 
 
 class TestProcess:
