@@ -49,7 +49,7 @@ docs: $(VENV)/.installed-docs  ## build the documentation into build/docs, warni
 	@echo "build/docs/index.html"
 
 system-deps:  # what is not a Python package: never required, tests that miss it say so
-	@sh scripts/system_deps.sh
+	@VENV=$(VENV) sh scripts/system_deps.sh
 
 mined: $(VENV)/.installed-test  # other sandboxes' tests: where pip cannot get them, the test that reads them is skipped
 	@test $(VENV)/.mined -nt scripts/mine_tests.py || \
@@ -64,6 +64,9 @@ $(VENV)/.made: scripts/bootstrap_venv.py
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "No Python 3.11 or newer was found. Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 2; fi
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is no Python 3.11 or newer; name another one: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 2; }
 	$(PYTHON) scripts/bootstrap_venv.py $(VENV)
 	@touch $@
 

@@ -66,22 +66,33 @@ class Application:
         return response
 
     def _answer(self, request: Request) -> Any:
+        base: str = request.script_name
         first = request.path_info_peek()
         if first == "static":
             request.path_info_pop()
-            return self._static
+            response = request.get_response(self._static)
+            if response.status_code < 400:
+                return response
+            # What the file server says of a file that is not there names its place on the disk.
+            response = self._problem(base, HTTPNotFound())
+            response.headers.update(HEADERS)
+            return response
         if first == "samples":
             request.path_info_pop()
             return self._samples
         try:
             response = _Visit(request, self._samples).answer()
         except (HTTPNotFound, HTTPForbidden) as error:
-            text = pages.problem(request.script_name, error.title, error.detail or "")
-            response = Response(text, status=error.status)
+            response = self._problem(base, error)
         except HTTPSeeOther as redirect:
             response = redirect
         response.headers.update(HEADERS)
         return response
+
+    def _problem(self, base: str, error: HTTPNotFound | HTTPForbidden) -> Response:
+        detail = error.detail or "There is no such page."
+        text = pages.problem(base, error.title, detail)
+        return Response(text, status=error.status)
 
 
 class _Visit:

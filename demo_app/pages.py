@@ -85,17 +85,19 @@ def shelf(
     said: str | None,
 ) -> str:
     """The page of a user's shelf."""
-    shown = [shown_call(call) for call in calls]
+    shown, samples, links = [shown_call(call) for call in calls], list(samples), shelf.newest()
     return _render(
         "shelf",
         base=base,
         token=token,
         session=session,
-        links=shelf.newest(),
+        links=links,
         reports=shelf.newest_reports(),
         under_way=[call for call in shown if not call.is_final],
         ended=[call for call in shown if call.is_final],
-        samples=list(samples),
+        samples=samples,
+        # Who plays with these adds several.
+        only_samples={link.url for link in links} <= {address for address, _ in samples},
         message=MESSAGES.get(said or ""),
         size=size,
         moment=moment,
@@ -118,4 +120,4 @@ def size(number: int) -> str:
 
 def moment(when: datetime) -> str:
     """A moment as people write it, in UTC."""
-    return when.strftime("%d %B %Y, %H:%M:%S UTC").lstrip("0")
+    return when.strftime("%d %b %Y, %H:%M:%S UTC").lstrip("0")

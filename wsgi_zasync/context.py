@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .call import CallRecord, to_micros
 from .deployment import Deployment
-from .escaping import escape_controls, owner_text
+from .lines import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
@@ -55,9 +55,16 @@ class CallContext:
         """Whether this transaction is young enough to see what was put into a lane."""
         return not tid or self.store.site.lanes[lane].last_written() >= tid
 
-    def written(self, record: CallRecord, action: str) -> None:
-        """Remember a write, for waking workers and for the log, once it is committed."""
-        note = Written(record._p_oid, record.id, record.plugin, record.owner, action)
+    def written(self, record: CallRecord, action: str, plugin: str | None = None) -> None:
+        """Remember a write, for waking workers and for the log, once it is committed.
+
+        Args:
+            record: What was written.
+            action: What was done, for the log.
+            plugin: Its plugin, where the record has just been erased.
+        """
+        plugin = record.plugin if plugin is None else plugin
+        note = Written(record._p_oid, record.id, plugin, record.owner, action)
         state = self.state()
         state.signal = signal_for(self.store.connection.db())
         state.written.append(note)

@@ -381,8 +381,9 @@ class Call:
             raise CallNotFound(f"call {self.id} was forgotten already")
         if not record.is_final:
             raise CallNotFinal(f"call {self.id} is {self.state}: cancel it first")
+        plugin = record.plugin
         context.store.forget(record, context.store.site.lanes[context.lane()].tallies)
-        context.written(record, "forgotten")
+        context.written(record, "forgotten", plugin)
 
     def send(self, message: Any) -> None:
         """Send plain data to a session call.

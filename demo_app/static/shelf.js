@@ -49,19 +49,31 @@
 
   // What has ended has changed the shelf: take the page's parts as the server renders them.
   async function refresh() {
-    const known = new Set([...document.querySelectorAll("#shelf .when")].map((e) => e.textContent));
+    const times = () => [...document.querySelectorAll("#shelf time")];
+    const known = new Set(times().map((time) => time.dateTime));
     const answer = await fetch(location.pathname, { cache: "no-store" });
     if (!answer.ok) throw new Error(`${answer.status}`);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const id of ["calls", "shelf", "reports", "ended"]) {
       const [old, fresh] = [document.getElementById(id), page.getElementById(id)];
       if (!fresh) return location.reload(); // logged out meanwhile
-      if (!old.contains(document.activeElement)) old.replaceWith(document.adoptNode(fresh));
-      else old.innerHTML = fresh.innerHTML;
+      // Within the old section, which is what screen readers listen to.
+      const focused = old.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+      old.replaceChildren(...fresh.childNodes);
+      if (focused !== null) focusOn(old, focused);
     }
-    for (const when of document.querySelectorAll("#shelf .when")) {
-      if (!known.has(when.textContent)) when.closest("li").classList.add("new");
+    for (const time of times()) {
+      if (!known.has(time.dateTime)) time.closest("li").classList.add("new");
     }
+  }
+
+  // Who is somewhere on the page with the keyboard stays there, if that is still there.
+  const nameOf = (element) =>
+    element.getAttribute("aria-label") || element.href || element.textContent;
+
+  function focusOn(section, name) {
+    const all = [...section.querySelectorAll("a, button")];
+    all.find((element) => nameOf(element) === name)?.focus({ preventScroll: true });
   }
 
   async function follow() {

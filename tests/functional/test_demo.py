@@ -220,6 +220,39 @@ def test_pages_load_nothing_from_elsewhere(demo, pages):
     assert Visitor(demo.port).get("/static/../session.py").status in (403, 404)
 
 
+@pytest.mark.parametrize("path", ["/nowhere", "/static/nothing.css", "/static/%2e%2e/session.py"])
+def test_what_is_not_there_is_a_page_of_ours_without_a_path_of_the_disk(demo, path):
+    answer = Visitor(demo.port).get(path)
+
+    assert answer.status == 404
+    assert "There is no such page." in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    assert str(ROOT) not in answer.text
+    assert 'href="/static/shelf.css"' in answer.text
+
+
+def test_the_samples_are_at_hand_while_there_is_nothing_else(demo):
+    bob = demo.visitor("bob")
+    for link in re.findall('name="url" value="([^"]+)" />', bob.get("/").text):
+        bob.send_form("/links/remove", url=link)
+    assert 'open="open"' in bob.get("/").text
+
+    bob.ended(add(bob, demo.sample("heron")))
+    with_a_sample = bob.get("/").text
+    bob.ended(add(bob, "http://127.0.0.1:22/"))
+
+    assert 'open="open"' in with_a_sample
+    assert 'open="open"' not in bob.get("/").text
+
+
+def test_without_its_script_the_page_says_how_to_see_more(demo):
+    ann = demo.visitor("ann")
+    link = add(ann, demo.sample("slow") + "?noscript")
+
+    assert "<noscript>" in ann.get("/").text
+    ann.ended(link)
+
+
 class TestProcess:
     """How it begins and ends."""
 
@@ -230,8 +263,27 @@ class TestProcess:
 
                 assert running.stop(number) == 0
 
+                assert "Ctrl-C again ends it at once." in "".join(running.output)
                 assert "The demo has ended." in "".join(running.output)
                 assert "Traceback" not in "".join(running.output)
+
+    @pytest.mark.parametrize("options", [(), ("--processes",)], ids=["one", "three"])
+    def test_a_second_signal_ends_all_of_it_at_once(self, tmp_path, options):
+        with DemoProcess(tmp_path, *options) as running:
+            ann = running.visitor("ann")
+            ann.send_form("/reports")
+            (link,) = ann.open_calls()
+            while ann.get(f"{link}?wait=1").json["state"] != "running":
+                pass
+            running.process.send_signal(signal.SIGTERM)
+            while "Ending" not in "".join(running.output):
+                pass
+
+            assert running.stop(signal.SIGTERM) == -signal.SIGTERM
+
+        # Its output has ended, so that no other process has it any more.
+        assert "succeeded plugin=shelf.report" not in "".join(running.output)
+        assert "The demo has ended." not in "".join(running.output)
 
     def test_a_port_in_use_is_told_with_its_number(self, demo, tmp_path):
         found = run("demo", "--port", str(demo.port), "--data", str(tmp_path))
@@ -240,11 +292,13 @@ class TestProcess:
         assert f"port {demo.port} of 127.0.0.1 is in use" in found.stderr
         assert len(found.stderr.strip().splitlines()) == 1
 
-    def test_data_in_use_is_told(self, demo):
-        found = run("demo", "--port", "0", "--data", str(demo.data))
+    @pytest.mark.parametrize("options", [(), ("--processes",)], ids=["one", "three"])
+    def test_data_in_use_is_told(self, demo, options):
+        found = run("demo", "--port", "0", "--data", str(demo.data), *options)
 
         assert found.returncode == 2
         assert "is open in another process" in found.stderr
+        assert len(found.stderr.strip().splitlines()) == 1
 
     @pytest.mark.slow
     def test_a_call_that_ran_when_the_process_was_killed_runs_again(self, tmp_path):

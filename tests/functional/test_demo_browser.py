@@ -20,9 +20,10 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    with DemoProcess(tmp_path_factory.mktemp("demo")) as running:
+@pytest.fixture
+def demo(tmp_path):
+    """One of its own for each test: what is on a shelf is that test's."""
+    with DemoProcess(tmp_path / "demo") as running:
         yield running
 
 
@@ -91,6 +92,21 @@ def test_the_progress_of_a_report_moves_and_its_end_appears(browser, demo):
     browser.wait_for(f"document.querySelectorAll('#reports .report').length > {reports}")
 
     assert browser.evaluate("document.querySelector('.report dd').textContent") == "3"
+
+
+def test_who_uses_the_keyboard_stays_in_place_when_something_arrives(browser, demo):
+    log_in(browser, demo, "ann")
+    add(browser, demo.sample("heron"))
+    browser.wait_for(shelf_has("The grey heron"))
+    add(browser, demo.sample("slow"))
+
+    browser.evaluate("document.querySelector('#shelf li form button').focus()")
+    focused = "document.activeElement.getAttribute('aria-label')"
+    before = browser.evaluate(focused)
+    browser.wait_for(shelf_has("The snail, at its own pace"))
+
+    assert before.startswith("Remove ")
+    assert browser.evaluate(focused) == before
 
 
 def test_cancel_takes_a_call_off_the_page(browser, demo):

@@ -56,6 +56,25 @@ def worker_pid(site):
     return int(re.search(r"worker: process (\d+)", "".join(site.output))[1])
 
 
+def test_the_server_of_the_database_says_nothing_while_all_is_well(site, ended):
+    zasync("status", site.config)
+
+    # A client that goes in the midst of an answer is all that it may tell of.
+    said = [s for line in site.output if (s := line.strip()) and "Disconnected" not in s]
+    assert [line for line in said if "ZEO" in line] == [said[0]]
+    assert re.fullmatch(r"ZEO server: process \d+", said[0])
+
+
+def test_the_command_that_it_prints_can_be_given_as_it_is(site, ended):
+    (line,) = [line for line in site.output if " status " in line]
+    once = line.replace(" --watch", "")
+
+    found = subprocess.run(once, shell=True, cwd=ROOT, capture_output=True, text=True)
+
+    assert found.returncode == 0, found.stderr
+    assert f":{worker_pid(site)}: sign of life" in found.stdout
+
+
 def test_the_database_is_this_users_alone(site):
     socket = site.data / "zeo.sock"
 

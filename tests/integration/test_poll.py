@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from typing import ClassVar
 from wsgiref.handlers import SimpleHandler
 from wsgiref.validate import validator
@@ -492,6 +493,29 @@ def test_a_final_call_is_forgotten_and_a_waiting_one_is_not(site):
     assert (done.status_int, done.body) == (204, b"")
     assert again.status_int == 404
     assert site.get(identifier).status_int == 404
+
+
+def test_what_an_owner_does_is_one_line_of_the_log_with_plugin_and_owner(site, caplog):
+    caplog.set_level(logging.INFO, "wsgi_zasync.context")
+    first, second = site.put(), site.put()
+    site.get(first, "/cancel", method="POST", headers=MEANT)
+    site.run()
+    for identifier in (first, second):
+        site.get(identifier, "/forget", method="POST", headers=MEANT)
+
+    records = [record for record in caplog.records if record.name == "wsgi_zasync.context"]
+
+    assert [record.getMessage() for record in records] == [
+        f"call {identifier} {what} plugin=echo owner=ann"
+        for identifier, what in [
+            (first, "put"),
+            (second, "put"),
+            (first, "cancelled"),
+            (first, "forgotten"),
+            (second, "forgotten"),
+        ]
+    ]
+    assert {(record.plugin, tuple(record.owner)) for record in records} == {("echo", ("", "ann"))}
 
 
 def test_retrying_callbacks_of_a_call_that_is_not_final_is_refused(site):

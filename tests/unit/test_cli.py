@@ -312,6 +312,21 @@ def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted
     assert wanted in line
 
 
+def test_a_file_may_name_modules_of_the_current_directory(tmp_path):
+    (tmp_path / "site.ini").write_text(SITE + "[plugins]\nown.work = my_plugins:work\n")
+    (tmp_path / "my_plugins.py").write_text("def work(attempt):\n    return 1\n")
+    # A module of the directory does not come before an installed one.
+    (tmp_path / "webob.py").write_text("raise SystemExit('webob of this directory')\n")
+    # As a console script: without the current directory on Python's path.
+    command = [sys.executable, "-P", "-m", "wsgi_zasync", "plugins", "site.ini"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    assert found.returncode == 0, found.stderr
+    assert "my_plugins:work" in found.stdout
+
+
 def test_a_zeo_server_that_is_away_is_exit_code_1(tmp_path, capsys):
     path = tmp_path / "site.ini"
     path.write_text(

@@ -18,6 +18,7 @@ from transaction.interfaces import TransientError
 from ..errors import ConfigurationError, ZasyncError
 from ..states import CallState
 from .output import shown
+from .places import find_modules
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
@@ -25,6 +26,7 @@ DONE, FAILED, MISUSED = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = _parser().parse_args(arguments)
+    find_modules()
     try:
         code: int = _run(given)
         sys.stdout.flush()

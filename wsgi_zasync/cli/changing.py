@@ -12,9 +12,10 @@ from typing import Any
 
 from ..call import CallRecord, to_micros
 from ..errors import CallNotFound, ConfigurationError, ZasyncError
+from ..lines import counted
 from ..store import pruning
 from .operating import Operation, Site, opened, refuse_unknown
-from .output import counted, shown
+from .output import shown
 
 #: Calls that are erased in one transaction.
 BATCH = 100

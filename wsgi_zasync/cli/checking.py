@@ -14,12 +14,13 @@ from transaction.interfaces import TransientError
 from ..config_file import ConfigFile
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
+from ..lines import counted
 from ..plugins import Registry, unknown
 from ..security import DefaultPolicy
 from ..settings import MiddlewareSettings, SharedSettings
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
 from .operating import filter_sections, opened, worker_sections, worker_settings
-from .output import counted, shown
+from .output import shown
 
 
 @dataclass

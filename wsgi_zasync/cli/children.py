@@ -8,6 +8,7 @@ the right order: the worker before its database.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,12 +17,33 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 
+import zc.lockfile
+
 from ..clock import SystemClock
 from ..errors import ConfigurationError
 from ..site_secrets import kept_secret
 
 #: What the files of the demo are called in its directory.
 SOCKET, STORAGE, SECRET = "zeo.sock", "demo.fs", "secret"
+
+#: What the ZEO server is started with. It says no more than what is wrong: by default it tells of
+#: every connection.
+ZEO_CONF = "zeo.conf"
+ZEO_TEXT = """\
+<zeo>
+  address {socket}
+</zeo>
+<filestorage 1>
+  path {storage}
+</filestorage>
+<eventlog>
+  level WARNING
+  <logfile>
+    path STDERR
+    format %(asctime)s %(levelname)-7s ZEO server: %(message)s
+  </logfile>
+</eventlog>
+"""
 
 #: Seconds for a process to begin, and to end before it is killed.
 BEGIN_SECONDS = 30.0
@@ -32,7 +54,7 @@ LONGEST_PATH = 100
 
 
 @contextmanager
-def zeo_process(directory: Path) -> Iterator[None]:
+def zeo_process(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A ZEO server on a unix socket that only this user can open.
 
     ZEO has no passwords: who can connect can do anything.
@@ -48,30 +70,62 @@ def zeo_process(directory: Path) -> Iterator[None]:
             f"another ZEO server answers at {path}: end that demo, or choose another --data"
         )
     path.unlink(missing_ok=True)
+    _refuse_open_storage(directory / STORAGE)
     kept_secret(directory / SECRET)
-    command = ["-m", "ZEO.runzeo", "-a", str(path), "-f", str(directory / STORAGE)]
-    with _process("ZEO server", command) as process:
+    conf = directory / ZEO_CONF
+    names = {"socket": path, "storage": directory / STORAGE}
+    # ZConfig replaces what follows a dollar.
+    escaped = {name: str(value).replace("$", "$$") for name, value in names.items()}
+    conf.write_text(ZEO_TEXT.format(**escaped), encoding="utf-8")
+    with _process("ZEO server", ["-m", "ZEO.runzeo", "-C", str(conf)]) as process:
         clock = SystemClock()
         until = clock.monotonic() + BEGIN_SECONDS
         while not _answers(path):
             if process.poll() is not None or clock.monotonic() > until:
                 raise ConfigurationError(
-                    f"the ZEO server did not begin: {directory / STORAGE} may be open in another "
-                    "process, such as a demo without --processes; end that one"
+                    f"the ZEO server of {conf} did not begin; what it says above is the reason"
                 )
             Event().wait(0.05)
-        yield
+        yield process
+
+
+def _refuse_open_storage(path: Path) -> None:
+    try:
+        zc.lockfile.LockFile(f"{path}.lock").close()
+    except zc.lockfile.LockError as error:
+        raise ConfigurationError(
+            f"{path} is open in another process, such as a demo without --processes: end that "
+            "one, or choose another --data"
+        ) from error
 
 
 @contextmanager
-def worker_process(file: Path) -> Iterator[None]:
+def worker_process(file: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A worker on ``[worker:main]`` of a file."""
-    with _process("worker", ["-m", "wsgi_zasync", "worker", str(file)]):
-        yield
+    advice = f"; calls wait until there is another one: {this_command()} worker {nearby(file)}"
+    with _process("worker", ["-m", "wsgi_zasync", "worker", str(file)], advice) as process:
+        yield process
+
+
+def this_command() -> str:
+    """How a shell calls the ``zasync`` that this is."""
+    beside = Path(sys.executable).with_name("zasync")
+    if not beside.is_file():
+        return f"{sys.executable} -m wsgi_zasync"
+    found = shutil.which("zasync")
+    return "zasync" if found is not None and Path(found) == beside else str(nearby(beside))
+
+
+def nearby(path: Path) -> Path:
+    """The path from the current directory, where it is within that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 @contextmanager
-def _process(what: str, arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(
+    what: str, arguments: list[str], advice: str = ""
+) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
         [sys.executable, *arguments],
         start_new_session=True,
@@ -83,7 +137,7 @@ def _process(what: str, arguments: list[str]) -> Iterator[subprocess.Popen[bytes
     )
     print(f"  {what}: process {process.pid}", flush=True)
     ending = Event()
-    Thread(target=_watch, args=(what, process, ending), daemon=True).start()
+    Thread(target=_watch, args=(what, process, ending, advice), daemon=True).start()
     try:
         yield process
     finally:
@@ -96,17 +150,20 @@ def _process(what: str, arguments: list[str]) -> Iterator[subprocess.Popen[bytes
             process.wait()
 
 
-def _watch(what: str, process: subprocess.Popen[bytes], ending: Event) -> None:
+def _watch(what: str, process: subprocess.Popen[bytes], ending: Event, advice: str) -> None:
     """Say when a process ends that should not."""
     code = process.wait()
     if not ending.is_set():
-        print(f"  {what}: process {process.pid} has ended with code {code}", flush=True)
+        how = f"was killed by signal {-code}" if code < 0 else f"has ended with code {code}"
+        print(f"  {what}: process {process.pid} {how}{advice}", flush=True)
 
 
 def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(BEGIN_SECONDS)
         try:
             client.connect(str(path))
+            # What it says first: left unread, it would take our leaving for a failure.
+            return bool(client.recv(64))
         except OSError:
             return False
-        return True

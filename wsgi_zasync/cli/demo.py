@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 from ..errors import ConfigurationError
 from ..middleware import CallManagerMiddleware
-from .children import worker_process, zeo_process
+from .children import nearby, this_command, worker_process, zeo_process
 from .logs import log_to_stderr
+from .places import INSTALLED, REPOSITORY, demo_files
 from .signals import on_stop
-
-#: The repository, or what an unpacked source distribution has in its place.
-SOURCE = Path(__file__).resolve().parents[2]
 
 Application = Callable[..., Iterable[bytes]]
 
@@ -39,32 +38,42 @@ def demo(port: int | None, data: str | None, processes: bool) -> int:
     Raises:
         ConfigurationError: The demo is not there, its port is in use, or its data is.
     """
-    original = SOURCE / ("demo_app/three.ini" if processes else "paste.ini")
-    if not original.is_file():
+    source = demo_files()
+    if source is None:
         raise ConfigurationError(
-            f"the demo is in the source distribution, and {original} is not there: unpack that, "
-            "or clone the repository, and run make demo"
+            f"the demo is neither in {REPOSITORY} nor in {INSTALLED}: clone the repository, and "
+            "run make demo there"
         )
-    sys.path.insert(0, str(SOURCE))
+    original = source / ("demo_app/three.ini" if processes else "paste.ini")
+    # It is imported by its own name, wherever it is.
+    sys.path.insert(0, str(source))
     log_to_stderr()
     web = _listening(original, port)
-    directory = Path(data).absolute() if data is not None else SOURCE / "var"
+    beside = Path.cwd() if source == INSTALLED else source
+    directory = Path(data).absolute() if data is not None else beside / "var"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ConfigurationError(f"--data {directory}: {error.strerror}") from error
     file = _own_copy(original, directory, web.port)
-    with ExitStack() as stack, on_stop(web.stop):
+    children: list[Popen[bytes]] = []
+
+    def kill_children() -> None:
+        for child in children:
+            child.kill()
+
+    # The signals outermost: a second one counts while all the rest is being ended.
+    with on_stop(web.stop, kill_children), ExitStack() as stack:
         stack.callback(web.close)
         if processes:
-            stack.enter_context(zeo_process(directory))
-            stack.enter_context(worker_process(file))
-        _serve(web, file, directory, stack)
+            children.append(stack.enter_context(zeo_process(directory)))
+            children.append(stack.enter_context(worker_process(file)))
+        _serve(web, file, directory, stack, processes)
     print("The demo has ended.", flush=True)
     return 0
 
 
-def _serve(web: Web, file: Path, directory: Path, stack: ExitStack) -> None:
+def _serve(web: Web, file: Path, directory: Path, stack: ExitStack, processes: bool) -> None:
     from paste.deploy import loadapp
 
     web.application = loadapp(f"config:{file}")
@@ -74,8 +83,11 @@ def _serve(web: Web, file: Path, directory: Path, stack: ExitStack) -> None:
     # another process has is found out before anybody is told an address.
     middleware.start()
     print(f"\n  The shelf of links:  http://{web.host}:{web.port}/\n")
-    print(f"  Its data is in {directory}; `zasync check {file}` shows its configuration.")
-    print("  Ctrl-C ends it.\n", flush=True)
+    print(f"  Its data is in {nearby(directory)}. Ctrl-C ends it.")
+    if processes:
+        print("  In another terminal, from this directory, what its worker does:")
+        print(f"    {this_command()} status --watch {nearby(file)}")
+    print(flush=True)
     web.run()
 
 
@@ -106,6 +118,7 @@ class Web:
     def stop(self) -> None:
         """Stop serving; called in a signal's handler, in the thread that serves."""
         self._stopped = True
+        print("Ending: what runs may end first. Ctrl-C again ends it at once.", flush=True)
         raise SystemExit(0 if self._running else 1)
 
     def close(self) -> None:
@@ -150,7 +163,7 @@ def _own_copy(original: Path, directory: Path, port: int) -> Path:
     for name, value in changes.items():
         line = f"{name} = {value}".replace("\\", r"\\")
         changed = re.sub(rf"(?m)^{name} = .*$", line, changed)
-    same_place = directory == SOURCE / "var"
+    same_place = directory == REPOSITORY / "var"
     if same_place and re.search(rf"(?m)^http_port = {port}$", text):
         return original
     copy = directory / original.name

@@ -17,13 +17,13 @@ from typing import Any
 from persistent.timestamp import TimeStamp
 
 from ..call import CallRecord, from_micros
-from ..escaping import owner_text
+from ..lines import counted, owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
 from ..store.reading import readable
 from ..values import to_json
 from .operating import Operation, opened, refuse_unknown
-from .output import ago, counted, shown, table
+from .output import ago, shown, table
 
 #: Seconds between two looks of ``status --watch``.
 WATCH_SECONDS = 2.0

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..clock import Clock
-from ..escaping import escape_controls
+from ..lines import escape_controls
 
 
 def shown(value: object) -> str:
@@ -22,11 +22,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
         "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """``1 call``, ``2 calls``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def ago(timestamp: float, clock: Clock) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,13 +13,24 @@ STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def on_stop(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first signal; a second one ends the process at once."""
+def on_stop(stop: Callable[[], None], at_once: Callable[[], None] | None = None) -> Iterator[None]:
+    """Call ``stop`` at the first signal; a second one ends the process at once.
+
+    Args:
+        stop: Called at the first signal.
+        at_once: Called at the second one, before the process is ended.
+    """
 
     def stopped(number: int, _frame: Any) -> None:
         for each in STOPPING:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, signal.SIG_DFL if at_once is None else stopped_again)
         stop()
+
+    def stopped_again(number: int, _frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        if at_once is not None:
+            at_once()
+        os.kill(os.getpid(), number)
 
     before = {each: signal.signal(each, stopped) for each in STOPPING}
     try:

@@ -19,6 +19,7 @@ from transaction.interfaces import TransientError
 
 from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
+from ..lines import counted
 from ..opening import checked, deployment_for, keys_for, open_database
 from ..settings import WorkerSettings
 from .desk import AWAY, StorageAway
@@ -169,7 +170,7 @@ class Worker:
             self._drain(service)
         finally:
             service.close()
-        logger.info("worker %s has stopped; %d calls ended", self.name, service.ended)
+        logger.info("worker %s has stopped; %s ended", self.name, counted(service.ended, "call"))
 
     def _loop(self, service: Service) -> None:
         away = AWAY_SECONDS

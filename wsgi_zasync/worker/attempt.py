@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
-from ..escaping import escape_controls
+from ..lines import escape_controls
 from ..security import Principal
 
 #: Characters of a progress message that are kept.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from ..escaping import escape_controls, owner_text
+from ..lines import escape_controls, owner_text
 from ..states import CallState
 from .completion import Entry, Settled
 from .held import Held, Order

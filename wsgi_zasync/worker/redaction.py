@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ..call import Failure
-from ..escaping import escape_controls
+from ..lines import escape_controls
 
 #: Characters of a message and of a traceback that are kept.
 MAX_MESSAGE = 2_000

@@ -15,12 +15,13 @@ import logging
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from transaction.interfaces import TransientError
 
 from ..call import NORMAL, CallRecord, Failure
 from ..clock import Clock
+from ..lines import counted, escape_controls
 from ..plugins import Registry
 from ..retry import WITHOUT_RETRY, RetryDecision, RetryEvent
 from ..store import Store
@@ -108,6 +109,19 @@ class Adopted:
     #: Our chunks, and the calls of each that are still to end.
     chunks: dict[int, set[bytes]] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> str:
+        """How many calls it is about, for the log."""
+        return counted(sum(map(len, self.chunks.values())), "call")
+
+
+class _Taken(NamedTuple):
+    """What was written to be ours: the dead worker's name, whether it had stopped, its chunks."""
+
+    name: str
+    released: bool
+    numbers: list[int]
+
 
 class Rescuer:
     """Looks at the other workers, and takes over from the dead."""
@@ -134,9 +148,9 @@ class Rescuer:
             dead = self._watch.look(areas, writing.area.key, self._predecessor)
             self._predecessor = None
         return [
-            self._adopted(numbers)
+            self._adopted_from(taken)
             for key, serial in dead.items()
-            if (numbers := self._take_over(key, serial)) is not None
+            if (taken := self._take_over(key, serial)) is not None
         ]
 
     def find(self, known: Container[int]) -> Adopted | None:
@@ -150,14 +164,15 @@ class Rescuer:
             numbers = [number for number in area.chunks if number not in known]
         if not numbers:
             return None
-        logger.info("found %d chunks of calls that a broken commit has accepted", len(numbers))
-        return self._adopted(numbers)
+        adopted = self._adopted(numbers)
+        logger.info("a broken commit has accepted all the same: %s", adopted.shown)
+        return adopted
 
     def forget(self) -> None:
         """We were cut off from the storage: nobody is dead."""
         self._watch.forget()
 
-    def _take_over(self, key: str, serial: bytes) -> list[int] | None:
+    def _take_over(self, key: str, serial: bytes) -> _Taken | None:
         try:
             with self._acceptor.desk.transaction() as transaction:
                 writing = self._acceptor.writing(transaction)
@@ -175,14 +190,18 @@ class Rescuer:
         except TransientError as exc:
             logger.info("taking over from %s: somebody was faster (%s)", key, type(exc).__name__)
             return None
+        return _Taken(name, released, numbers)
+
+    def _adopted_from(self, taken: _Taken) -> Adopted:
+        adopted = self._adopted(taken.numbers)
         logger.log(
-            logging.INFO if released else logging.WARNING,
-            "took over from worker %s, which %s: %d chunks of calls",
-            name,
-            "has stopped" if released else "gives no sign of life",
-            len(numbers),
+            logging.INFO if taken.released else logging.WARNING,
+            "took over from worker %s, which %s: %s",
+            escape_controls(taken.name),
+            "has stopped" if taken.released else "gives no sign of life",
+            adopted.shown,
         )
-        return numbers
+        return adopted
 
     def _adopted(self, numbers: Iterable[int]) -> Adopted:
         """Look at each call in a new transaction: the old one may not see the last outcomes."""

@@ -137,7 +137,7 @@ class Body:
     def _too_large(self) -> TooLarge:
         return TooLarge(
             f"{self._shown}: the response is larger than {self._limit:,} bytes; ask for more by "
-            "max_bytes=, up to what the operator allows in [plugin:http.get]"
+            "max_bytes=, up to what the operator allows in this plugin's section"
         )
 
 

@@ -31,7 +31,7 @@ from wsgi_zasync.errors import ZasyncError
 ADDRESS_REFUSED = (
     "the worker may not connect to where this URL leads: only public addresses are open, on "
     "ports 80 and 443 unless configured otherwise; an operator can open others by "
-    "allow = ADDRESS:PORT in [plugin:http.get]"
+    "allow = ADDRESS:PORT in this plugin's section"
 )
 
 

@@ -32,7 +32,7 @@ _OURS = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HTTPSettings:
-    """The options of ``[plugin:http.get]``."""
+    """The options of ``[plugin:http.get]``, or of a plugin that fetches by its function."""
 
     rules: OutgoingRules
     max_bytes: int = MAX_BYTES
@@ -49,15 +49,14 @@ class HTTPSettings:
         unknown = sorted(set(options) - set(_KNOWN_SETTINGS))
         if unknown:
             raise ConfigurationError(
-                f"[plugin:http.get] {unknown[0]}: no such option; there are "
-                f"{', '.join(_KNOWN_SETTINGS)}"
+                f"[plugin:…] {unknown[0]}: no such option; there are {', '.join(_KNOWN_SETTINGS)}"
             )
         size = options.get("max_bytes", str(MAX_BYTES))
         if not (size.isascii() and size.isdigit() and int(size) > 0):
-            raise ConfigurationError(f"[plugin:http.get] max_bytes: {size!r} is no number of bytes")
+            raise ConfigurationError(f"[plugin:…] max_bytes: {size!r} is no number of bytes")
         agent = options.get("user_agent", USER_AGENT)
         if _UNSENDABLE.search(agent) or not agent.isascii():
-            raise ConfigurationError("[plugin:http.get] user_agent: must be printable ASCII")
+            raise ConfigurationError("[plugin:…] user_agent: must be printable ASCII")
         return cls(
             rules=OutgoingRules.from_settings(options),
             max_bytes=int(size),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""Text in one line that steers neither a terminal nor a log: what users wrote may be in it."""
+"""What a line for people is made of: logs and terminals obey controls, and users write them."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def owner_text(owner: tuple[str, str]) -> str:
     """An owner as it is written in configuration: ``id``, or ``source:id``."""
     source, identifier = owner
     return f"{source}:{identifier}" if source else identifier
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 call``, ``2 calls``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
