@@ -57,9 +57,11 @@ def site(db, wrap):
             connection.close()
 
     yield ask
-    server.close()
+    # In the thread of its loop, which may be looking at its sockets now.
+    server.trigger.pull_trigger(server.close)
     thread.join(30)
     assert not thread.is_alive()
+    server.task_dispatcher.shutdown()
 
 
 def test_fifty_that_wait_do_not_keep_a_page_waiting(site, db):

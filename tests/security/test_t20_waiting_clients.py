@@ -87,9 +87,11 @@ class Served:
         return sorted(taken)[PAGES * 99 // 100 - 1]
 
     def close(self):
-        self._server.close()
+        # In the thread of its loop, which may be looking at its sockets now.
+        self._server.trigger.pull_trigger(self._server.close)
         self._thread.join(30)
         assert not self._thread.is_alive()
+        self._server.task_dispatcher.shutdown()
         self.db.close()
 
 
