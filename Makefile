@@ -41,7 +41,7 @@ coverage: $(VENV)/.installed-test mined  ## run the tests with branch coverage
 chaos: $(VENV)/.installed-test  ## the long kill and load runs, with their counts
 	$(RUN) -m pytest -m chaos -s --timeout=3600 $(ARGS)
 
-bench: $(VENV)/.installed-test  ## measure: ratios in one run, absolutes beside them
+bench: $(VENV)/.installed-bench  ## measure: ratios in one run, absolutes beside them
 	$(RUN) -m benchmarks $(ARGS)
 
 docs: $(VENV)/.installed-docs  ## build the documentation into build/docs, warnings are errors

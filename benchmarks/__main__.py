@@ -7,7 +7,7 @@ import importlib
 import sys
 
 #: In the order of a call's path.
-NAMES = ("request", "put", "conflicts", "latency", "drain", "growth", "expressions")
+NAMES = ("request", "put", "conflicts", "latency", "drain", "growth", "expressions", "hostile")
 
 
 def main(arguments: list[str]) -> int:

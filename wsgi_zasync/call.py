@@ -12,7 +12,6 @@ data format; a change of its attributes is a step in ``store.migrate``.
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -125,7 +124,9 @@ class Place:
         return cls(lane, segment, position)
 
 
+#: The digits of RFC 4648's base 32, in lower case; two of them for each number of ten bits.
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
 
 
 def not_found(call_id: str) -> CallNotFound:
@@ -194,7 +195,9 @@ class CallRecord(Persistent):
     def id(self) -> str:
         """The call's id: its place in its owner's index and 80 random bits."""
         random = blake2b(self.seed, digest_size=10, person=b"zasync id").digest()
-        return f"{Place(*self.place).encoded()}-{base64.b32encode(random).decode().lower()}"
+        number = int.from_bytes(random, "big")
+        digits = "".join([_PAIRS[number >> shift & 1023] for shift in range(70, -1, -10)])
+        return f"{Place(*self.place).encoded()}-{digits}"
 
     @property
     def idempotency_key(self) -> str:

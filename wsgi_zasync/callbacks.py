@@ -15,6 +15,12 @@ from .states import CallbackState, CallState
 #: What a callback waits for. ``cancel`` is also expiry; ``any`` is every end.
 Occasion = Literal["success", "failure", "cancel", "any", "event"]
 
+#: The names that expressions see anyway, so that nothing else can be given to them.
+RESERVED = frozenset(
+    ("call", "result", "failure", "event", "user", "root", "now", "nothing", "default")
+    + ("put", "emit")
+)
+
 _ENDS: dict[CallState, str] = {
     CallState.SUCCEEDED: "success",
     CallState.FAILED: "failure",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from .call import CallRecord, to_micros
 from .deployment import Deployment
+from .escaping import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
@@ -46,9 +47,13 @@ class CallContext:
                 state.lane = claim(self.store.site, "maker")
             else:
                 state.pool = self.deployment.lanes.of(self.store.connection.db())
-                state.lane = state.pool.take(lambda: self.access.claim_lane(self.store))
+                state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), self._sees)
                 self.store.own_lanes = state.pool.claimed()
         return state.lane
+
+    def _sees(self, lane: int, tid: bytes) -> bool:
+        """Whether this transaction is young enough to see what was put into a lane."""
+        return not tid or self.store.site.lanes[lane].last_written() >= tid
 
     def written(self, record: CallRecord, action: str) -> None:
         """Remember a write, for waking workers and for the log, once it is committed."""
@@ -123,20 +128,33 @@ class PutState:
             txn.addAfterAbortHook(state._ended, (False,))
         return state
 
+    @property
+    def hooks(self) -> frozenset[Any]:
+        """What this has asked the transaction to call at its end."""
+        return frozenset({self._ended})
+
     def _ended(self, committed: bool) -> None:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
-            self.pool.give_back(lane)
-        written, self.written = self.written, []
+            serials = [record._p_serial for record in self.puts] if committed else []
+            self.pool.give_back(lane, max(serials, default=b""))
+        # What a savepoint took back again is of no database any more.
+        stored = {record._p_oid for record in self.puts if record._p_jar is not None}
+        written = [n for n in self.written if n.action != "put" or n.oid in stored]
+        self.written = []
         if not committed or self.signal is None:
             return
         self.signal.announce(note.oid for note in written)
         for note in written:
+            owner = owner_text(note.owner)
             logger.info(
-                "call %s of plugin %r %s",
-                note.id,
-                note.plugin,
-                note.action,
-                extra={"call": note.id, "plugin": note.plugin, "owner": note.owner},
+                "%s",
+                escape_controls(f"call {note.id} {note.action} plugin={note.plugin} owner={owner}"),
+                extra={
+                    "action": note.action,
+                    "call": note.id,
+                    "plugin": note.plugin,
+                    "owner": list(note.owner),
+                },
             )

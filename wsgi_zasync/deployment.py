@@ -2,7 +2,7 @@
 """What a process knows for all its requests, or for all its attempts.
 
 Made once from the configuration, by the middleware or by a worker, and shared by all threads;
-only ``Headroom`` and the lanes change, and they have locks of their own.
+only ``Headroom``, the lanes and the texts change, and they have locks of their own.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .built_texts import BuiltTexts
 from .clock import Clock, SystemClock
 from .plugins import Registry
 from .ports import SecurityPolicy
@@ -75,6 +76,8 @@ class Deployment:
     #: Names that every callback expression sees, beside those of its call.
     exposed: Mapping[str, Any] = field(default_factory=dict)
     lanes: LanePools = field(default_factory=LanePools)
+
+    texts: BuiltTexts = field(default_factory=BuiltTexts, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headroom", Headroom(self.clock))

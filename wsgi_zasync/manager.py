@@ -19,7 +19,7 @@ from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthe
 from .options import PutOptions
 from .ports import Access
 from .putting import put_call
-from .security import Principal
+from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import Store, open_store
 from .view import Call
@@ -40,6 +40,11 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
     Raises:
         ConfigurationError: There is none: the middleware does not wrap this application.
     """
+    if not isinstance(environ, Mapping):
+        raise ConfigurationError(
+            f"get_manager takes the WSGI environ, not a {type(environ).__qualname__}: a "
+            "framework's request has it as request.environ or request.META"
+        )
     manager = environ.get(ENVIRON_KEY)
     if type(manager) is not CallManager:
         raise ConfigurationError(
@@ -84,8 +89,8 @@ class CallManager:
     def principal(self) -> Principal | None:
         """The owner of new puts: as set, else as the request is authenticated, else None.
 
-        What is set belongs to the current transaction and is gone with it. Set to None it means
-        that nobody is logged in, whatever the request says.
+        What is set belongs to the current transaction and is gone with it. Set to None, or to
+        what hosts call a user who is not logged in, it means nobody, whatever the request says.
         """
         state = PutState.peek(self._access.transaction(), self._deployment)
         if state is not None and state.is_principal_set:
@@ -95,10 +100,19 @@ class CallManager:
     @principal.setter
     def principal(self, principal: Principal | str | None) -> None:
         if isinstance(principal, str):
-            principal = Principal(principal)
+            principal = None if principal in ANONYMOUS_SPELLINGS else Principal(principal)
         if principal is not None and type(principal) is not Principal:
             raise InvalidArguments(
                 f"principal must be a Principal or a str, not {type(principal).__name__}",
+                path="principal",
+            )
+        if principal is not None and principal.id in ANONYMOUS_SPELLINGS:
+            # Strangers would all be one owner.
+            principal = None
+        if principal is not None and principal.source == SESSION_SOURCE:
+            raise InvalidArguments(
+                f"the source {SESSION_SOURCE!r} is kept for visitors who are not logged in: use "
+                "another one",
                 path="principal",
             )
         state = PutState.of(self._access.transaction(), self._deployment)

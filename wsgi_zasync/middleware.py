@@ -11,7 +11,6 @@ import importlib
 import logging
 import os
 import secrets
-import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Self
@@ -19,8 +18,9 @@ from typing import Any, Self
 from .clock import Clock, SystemClock
 from .deployment import Deployment
 from .errors import ConfigurationError
+from .fork_lock import ForkLock
 from .manager import ENVIRON_KEY, CallManager
-from .opening import deployment_for, keys_for, open_database
+from .opening import check_deployment, checked, deployment_for, keys_for, open_database
 from .replaying import replayable
 from .settings import MiddlewareSettings
 from .site_secrets import secrets_for
@@ -74,6 +74,12 @@ class CallManagerMiddleware:
             raise ConfigurationError(
                 "anonymous = session is not available yet: write anonymous = no"
             )
+        if not callable(app):
+            raise ConfigurationError(
+                f"app is a {type(app).__qualname__}, which cannot be called: give the WSGI "
+                "application"
+            )
+        check_deployment(settings)
         TrustedHeader.of(settings.identity_header, settings.trusted_proxies)
         self.settings = settings
         self._app = app
@@ -86,7 +92,7 @@ class CallManagerMiddleware:
         if settings.db is not None and settings.secret is None and not callable(settings.db):
             # What several processes share needs one secret: better told now than in a request.
             secrets_for(None, settings.db.storage)
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._process: _Process | None = None
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -125,11 +131,7 @@ def _lazy_database(settings: MiddlewareSettings) -> LazyDatabase:
     if settings.db is not None:
         if callable(settings.db):
             return LazyDatabase(opener=settings.db)
-        if not hasattr(settings.db, "storage"):
-            raise ConfigurationError(
-                f"db is a {type(settings.db).__qualname__} and no ZODB.DB: give ZODB.DB(storage)"
-            )
-        return LazyDatabase(settings.db)
+        return LazyDatabase(checked(settings.db))
     if settings.zodb_uri is None and settings.zodb_conf is None:
         return LazyDatabase()
     return LazyDatabase(opener=partial(open_database, settings))
@@ -169,6 +171,7 @@ class _Process:
         gate = WaitingGate(settings.waiters, settings.wait_limit)
         self._poll = PollApplication(self._surroundings, self.deployment, gate, keys)
         self._worker: Any = None
+        self._shared: list[Any] = []
 
     def _identify(self, environ: Any) -> Any:
         return identify(environ, self._settings.identity, self._header)
@@ -181,14 +184,22 @@ class _Process:
             return
         # Loaded by name: a web process whose worker is elsewhere never loads Twisted.
         module = importlib.import_module(f"{__package__}.worker")
-        settings = self._settings.for_embedded_worker(self._database.get())
+        database = self._database.get()
+        settings = self._settings.for_embedded_worker(database)
         self._worker = module.Worker.from_settings(settings, self.deployment.clock)
-        self._worker.start()
+        self._shared = importlib.import_module(f"{__package__}.sharing").share(database)
+        try:
+            self._worker.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
-        """Stop the embedded worker."""
+        """Stop the embedded worker, and serving its storage to commands beside it."""
         if self._worker is not None:
             self._worker.stop()
+        while self._shared:
+            self._shared.pop().close()
 
     # -- requests --------------------------------------------------------------------------
 
@@ -218,6 +229,7 @@ class _Process:
         principal = self._identify(environ)
         if principal is None and self._settings.identity is None:
             return self._offer(app, environ, start_response)
+        self._surroundings.learn_from(app)
         return self._poll(
             environ,
             start_response,

@@ -11,6 +11,7 @@ import ZODB.config
 from transaction.interfaces import TransientError
 from ZConfig import ConfigurationError as ZConfigError
 
+from .callbacks import RESERVED
 from .clock import Clock, SystemClock
 from .deployment import Deployment
 from .errors import ConfigurationError
@@ -30,13 +31,33 @@ def open_database(settings: SharedSettings) -> Any:
         transaction.interfaces.TransientError: Its server cannot be reached now.
     """
     if callable(settings.db):
-        return _opened("of db", settings.db)
+        return checked(_opened("of db", settings.db))
     if settings.zodb_conf is not None:
         return _opened(str(settings.zodb_conf), lambda: _from_file(str(settings.zodb_conf)))
     if settings.zodb_uri is None:
         raise ConfigurationError("no database is named: write zodb_uri or zodb_conf, or give db")
     uri = settings.zodb_uri
+    if ":" not in uri:
+        raise ConfigurationError(
+            f"zodb_uri = {uri} names no kind of storage: write file://{uri} for a file, or "
+            "zeo://HOST:PORT"
+        )
     return _opened(without_password(uri), lambda: _from_uri(uri))
+
+
+def checked(db: Any) -> Any:
+    """What was given as ``db``, if it is a ``ZODB.DB``.
+
+    Raises:
+        ConfigurationError: It is something else, such as a storage or a file's name.
+    """
+    if not hasattr(db, "databases"):
+        raise ConfigurationError(
+            f"db is a {type(db).__qualname__} and no ZODB.DB: give ZODB.DB(storage)"
+        )
+    if not hasattr(db, "_mvcc_storage"):
+        raise ConfigurationError("db is closed already: give one that is open")
+    return db
 
 
 def _from_uri(uri: str) -> Any:
@@ -100,16 +121,38 @@ def keys_for(settings: SharedSettings, database: Callable[[], Any]) -> SiteKeys:
     return SiteKeys(lambda: settings.secret or secrets_for(settings.secret, database().storage))
 
 
+def policy_for(settings: SharedSettings) -> Any:
+    """What decides who may do what: the configured policy, or the default one with its tables.
+
+    Raises:
+        ConfigurationError: A grant in ``[permissions]`` cannot be understood.
+    """
+    return settings.policy or DefaultPolicy(
+        settings.roles, settings.permissions, root_path=settings.root
+    )
+
+
+def check_deployment(settings: SharedSettings) -> None:
+    """Find out before anything runs what ``deployment_for`` would not take.
+
+    Raises:
+        ConfigurationError: Of ``[permissions]``, ``[plugin:NAME]`` or ``exposed``.
+    """
+    policy_for(settings)
+    Registry(settings.plugins, settings.plugin_options)
+    for name in settings.exposed:
+        if name in RESERVED or name.startswith("_"):
+            raise ConfigurationError(f"exposed: expressions cannot see {name!r}: use another name")
+
+
 def deployment_for(
     settings: SharedSettings, keys: Keys | None, clock: Clock | None = None
 ) -> Deployment:
     """What all requests or attempts of a process know."""
-    policy = settings.policy or DefaultPolicy(
-        settings.roles, settings.permissions, root_path=settings.root
-    )
+    check_deployment(settings)
     return Deployment(
         registry=Registry(settings.plugins, settings.plugin_options),
-        policy=policy,
+        policy=policy_for(settings),
         clock=clock or SystemClock(),
         quotas=settings.quotas,
         sealer=None if keys is None else Sealer(keys),

@@ -15,10 +15,11 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, cast
 
-from .clock import seconds
 from .convert import Convert, duration, flag, text, whole
 from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
 from .retry import RetryPolicy
@@ -33,6 +34,12 @@ ENTRY_POINTS = "wsgi_zasync.plugins"
 
 #: One parameter as plain data: name, kind (as ``int(Parameter.kind)``), whether it has a default.
 PlainParameter = tuple[str, int, bool]
+
+_POSITIONAL = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -77,7 +84,7 @@ def plugin(
     name: str,
     *,
     runs: Runs = "thread",
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     retry: RetryPolicy | None = None,
     permission: str | None = None,
     max_running: int | None = None,
@@ -91,7 +98,7 @@ def plugin(
     Args:
         name: What calls name it by, such as ``"invoice.render"``.
         runs: ``"reactor"``, ``"thread"``, ``"transaction"`` or ``"process"``.
-        timeout: Seconds for one attempt.
+        timeout: Seconds, or a timedelta, for one attempt.
         retry: What to do when it raises; without one a raised failure is final.
         permission: Required of the owner on every persistent argument.
         max_running: How many of its calls one worker runs at a time.
@@ -99,34 +106,57 @@ def plugin(
         restricted: Whether restricted code may put calls of it.
 
     Raises:
-        ConfigurationError: The name is empty, ``runs`` is none of the four, or a bound is 0.
+        ConfigurationError: The name is empty, ``runs`` is none of the four, or another value
+            makes no sense.
     """
-    if not name or name != name.strip():
-        raise ConfigurationError(f"a plugin needs a name without blanks around it, not {name!r}")
-    if runs not in RUNS:
-        raise ConfigurationError(f"plugin {name!r}: runs={runs!r} is none of {', '.join(RUNS)}")
-    if timeout is not None and not 0 < seconds(timeout) < float("inf"):
-        raise ConfigurationError(f"plugin {name!r}: timeout must be above 0, not {timeout}")
-    if max_running is not None and max_running < 1:
-        raise ConfigurationError(f"plugin {name!r}: max_running must be 1 or more")
+    _check_declared(name, runs, retry)
+    read = {"timeout": timeout, "permission": permission, "max_running": max_running}
+    read |= {"expressions": expressions, "restricted": restricted}
+    options: dict[str, Any] = {
+        key: None if value is None else _read(f"plugin {name!r}: ", key, value)
+        for key, value in read.items()
+    }
 
     def declare(function: _Function) -> _Function:
+        _check_takes_attempt(name, function)
         declaration = PluginDeclaration(
             name=name,
             target=function,
             runs=runs,
-            timeout=None if timeout is None else seconds(timeout),
             retry=retry,
-            permission=permission,
-            max_running=max_running,
-            expressions=expressions,
-            restricted=restricted,
+            **options,
             parameters=parameters_of(function),
         )
         function.declaration = declaration  # type: ignore[attr-defined]
         return function
 
     return declare
+
+
+def _check_declared(name: Any, runs: Any, retry: Any) -> None:
+    if callable(name):
+        raise ConfigurationError('a plugin needs a name: write @plugin("NAME"), such as "a.report"')
+    if type(name) is not str or not name or name != name.strip():
+        raise ConfigurationError(f"a plugin needs a name without blanks around it, not {name!r}")
+    if runs not in RUNS:
+        raise ConfigurationError(f"plugin {name!r}: runs={runs!r} is none of {', '.join(RUNS)}")
+    if retry is not None and type(retry) is not RetryPolicy:
+        raise ConfigurationError(
+            f"plugin {name!r}: retry must be a RetryPolicy, not {type(retry).__name__}"
+        )
+
+
+def _check_takes_attempt(name: str, function: Callable[..., Any]) -> None:
+    if not callable(function):
+        raise ConfigurationError(f"plugin {name!r} is {function!r}, which cannot be called")
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return
+    if not parameters or parameters[0].kind not in _POSITIONAL:
+        raise ConfigurationError(
+            f"plugin {name!r} takes no positional argument: its first parameter is the attempt"
+        )
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[PlainParameter, ...] | None:
@@ -155,22 +185,27 @@ def check_arguments(
     Raises:
         InvalidArguments: With the reason in the words of Python's own binding.
     """
-    kinds = list(inspect._ParameterKind)
     try:
-        signature = inspect.Signature(
-            [
-                inspect.Parameter(
-                    parameter, kinds[kind], default=None if default else inspect.Parameter.empty
-                )
-                for parameter, kind, default in parameters
-            ]
-        )
+        signature = _signature(tuple(parameters))
     except (ValueError, TypeError, IndexError):
         return
     try:
         signature.bind(*args, **kwargs)
     except TypeError as exc:
         raise InvalidArguments(f"plugin {name!r} takes {signature}: {exc}", path="args") from exc
+
+
+@lru_cache(maxsize=1_000)
+def _signature(parameters: tuple[PlainParameter, ...]) -> inspect.Signature:
+    kinds = list(inspect._ParameterKind)
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                parameter, kinds[kind], default=None if default else inspect.Parameter.empty
+            )
+            for parameter, kind, default in parameters
+        ]
+    )
 
 
 class Registry:
@@ -236,17 +271,21 @@ class Registry:
             return replace(carried, name=name)
         if not callable(found):
             raise ConfigurationError(f"plugin {name!r} is {found!r}, which cannot be called")
+        _check_takes_attempt(name, found)
         return PluginDeclaration(name=name, target=found, parameters=parameters_of(found))
 
     def _configured(self, name: str, declared: PluginDeclaration) -> PluginDeclaration:
         options = dict(self._options.get(name, {}))
         changes: dict[str, Any] = {}
-        for key, convert in _OPTIONS.items():
+        for key in _OPTIONS:
             if key in options:
-                try:
-                    changes[key] = convert(options.pop(key))
-                except ValueError as exc:
-                    raise ConfigurationError(f"[plugin:{name}] {key}: {exc}") from exc
+                changes[key] = _read(f"[plugin:{name}] ", key, options.pop(key))
+        for key in options:
+            # Others are the plugin's own, unless they are all but one of these.
+            if near := difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=ALL_BUT):
+                raise ConfigurationError(
+                    f"[plugin:{name}] {key}: unknown key; did you mean {near[0]}?"
+                )
         return replace(declared, **changes, settings=options)
 
     def publication(self) -> dict[str, tuple[PlainParameter, ...] | None]:
@@ -281,6 +320,16 @@ def _imported(name: str, dotted: str) -> Any:
         raise ConfigurationError(f"plugin {name!r}: {dotted!r} cannot be imported: {exc}") from exc
     return found
 
+
+def _read(where: str, key: str, value: Any) -> Any:
+    try:
+        return _OPTIONS[key](value)
+    except ValueError as exc:
+        raise ConfigurationError(f"{where}{key}: {exc}") from exc
+
+
+#: How like an option a key is that can only be that option misspelt.
+ALL_BUT = 0.85
 
 #: The options of ``[plugin:NAME]`` that the declaration has, and how they are read.
 _OPTIONS: dict[str, Convert] = {

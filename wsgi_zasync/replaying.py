@@ -30,6 +30,7 @@ class Replay:
         #: By id, what the puts have changed, and the oids of what they count on.
         self.changed = dict(state.changed_by_puts)
         self.counted_on = frozenset(state.counted_on_by_puts)
+        self.hooks = state.hooks
 
     def replay(self) -> None:
         """Write the same calls with the same ids in the current transaction.

@@ -12,7 +12,7 @@ Nothing here reads a clock, sleeps, or knows the store; the random source is an 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from enum import StrEnum
@@ -196,6 +196,10 @@ def _names_of(error: BaseException | None) -> set[str]:
 def _type_names(given: Any) -> tuple[str, ...]:
     if isinstance(given, str | type):
         given = (given,)
+    if not isinstance(given, Iterable):
+        raise InvalidArguments(
+            f"retry.on holds exception types or their names, not {given!r}", path="retry.on"
+        )
     names = []
     for item in given:
         if isinstance(item, type) and issubclass(item, BaseException):

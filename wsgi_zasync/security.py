@@ -22,6 +22,21 @@ __all__ = ["SESSION_SOURCE", "DefaultPolicy", "Principal", "expose", "exposed"]
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"
 
+#: What servers, frameworks and logs call a user who is not logged in.
+ANONYMOUS_SPELLINGS = frozenset(
+    {
+        "",
+        "-",
+        "None",
+        "null",
+        "(null)",
+        "anonymous",
+        "Anonymous",
+        "AnonymousUser",
+        "Anonymous User",
+    }
+)
+
 #: Longest id or source of a principal, in characters.
 MAX_ID_LENGTH = 255
 
@@ -181,7 +196,8 @@ class DefaultPolicy:
 
         This policy knows no directory of users, so that nobody is ever gone.
         """
-        return principal.evolve(roles=self._roles_of(principal))
+        roles = self._roles_of(principal)
+        return principal if roles == principal.roles else principal.evolve(roles=roles)
 
     def root_for(self, principal: Principal, root: Any) -> Any:
         """The object at ``root_path``, or ``None`` if none is configured.
@@ -254,7 +270,7 @@ def _table_grant(permission: str, text: str) -> _Grant:
     grant = _parse_grant(text)
     if grant is None:
         raise ConfigurationError(
-            f"permission {permission!r}: {text!r} is neither role:NAME nor user:ID "
+            f"[permissions] {permission}: {text!r} is neither role:NAME nor user:ID "
             "nor user:SOURCE:ID"
         )
     return grant

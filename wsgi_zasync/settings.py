@@ -17,6 +17,7 @@ from . import convert
 from .config_file import ConfigFile
 from .errors import ConfigurationError
 from .key_table import Row, key, nested, read_values, rows
+from .ports import SecurityPolicy
 from .site_secrets import SiteSecrets, missing_secret, read_secrets
 from .zodb_uri import may_be_shared, refuse_open_servers, refuse_open_zeo, without_password
 
@@ -105,8 +106,7 @@ class SharedSettings:
         ways = [name for name in ("db", "zodb_uri", "zodb_conf") if getattr(self, name) is not None]
         if len(ways) > 1:
             raise ConfigurationError(f"{' and '.join(ways)} exclude each other: keep one")
-        if isinstance(self.policy, type):
-            object.__setattr__(self, "policy", self.policy())
+        object.__setattr__(self, "policy", _policy(self.policy))
         if self.secret is None and self.zodb_uri and may_be_shared(self.zodb_uri):
             raise missing_secret(without_password(self.zodb_uri))
 
@@ -241,6 +241,24 @@ class WorkerSettings(SharedSettings):
 
 #: The ways to name a database.
 _DATABASE = frozenset({"db", "zodb_uri", "zodb_conf"})
+
+
+def _policy(given: Any) -> Any:
+    """A policy that can be asked: what is given, or an instance of the class that is."""
+    if isinstance(given, type):
+        try:
+            given = given()
+        except TypeError as error:
+            raise ConfigurationError(
+                f"policy: {given.__qualname__} cannot be made without arguments ({error}): name "
+                "an instance of it instead"
+            ) from error
+    if given is not None and not isinstance(given, SecurityPolicy):
+        raise ConfigurationError(
+            f"policy: {type(given).__qualname__} lacks a method of SecurityPolicy "
+            "(principal_now, allows, root_for)"
+        )
+    return given
 
 
 def _argument(name: str) -> str:

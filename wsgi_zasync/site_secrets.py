@@ -17,6 +17,7 @@ from typing import Any
 
 from .convert import words
 from .errors import ConfigurationError
+from .own_file import file_of_storage
 
 #: Shorter ones could be guessed by who has seen a cookie or a token.
 SHORTEST_SECRET = 32
@@ -107,8 +108,8 @@ def secrets_for(configured: SiteSecrets | None, storage: Any) -> SiteSecrets:
     if configured is not None:
         return configured
     kinds = {kind.__name__ for kind in type(storage).__mro__}
-    if "FileStorage" in kinds:
-        return kept_secret(Path(storage.getName() + KEPT_SUFFIX))
+    if (file := file_of_storage(storage)) is not None:
+        return kept_secret_of(file)
     if kinds & {"MappingStorage", "DemoStorage"}:
         return SiteSecrets((secrets.token_bytes(SHORTEST_SECRET),))
     raise missing_secret(type(storage).__name__)
@@ -120,6 +121,15 @@ def missing_secret(what: str) -> ConfigurationError:
         f"secret is missing: several processes can share {what}, and need the same one; write "
         "secret = env:NAME or secret = file:PATH"
     )
+
+
+def kept_secret_of(file: Path) -> SiteSecrets:
+    """The secret of a FileStorage, which is kept beside its file.
+
+    Raises:
+        ConfigurationError: As ``kept_secret``.
+    """
+    return kept_secret(file.with_name(file.name + KEPT_SUFFIX))
 
 
 def kept_secret(path: Path) -> SiteSecrets:

@@ -25,7 +25,7 @@ from .sealing import Sealed, Secret
 MAX_DEPTH = 50
 
 _SCALARS = (type(None), bool, int, float, Decimal, UUID, date, timedelta)
-_CONTAINERS = (list, tuple, set, frozenset, dict)
+_CONTAINERS = (list, tuple, set, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,12 @@ class Storing:
             return self._seal(value)
         if isinstance(value, Persistent):
             return self._reference(value, path)
+        if kind is Secret:
+            raise self._error(
+                f"{path} is a Secret, which can be an argument of a call, where the site has a "
+                "secret to seal it with, and nothing else: give plain data",
+                path,
+            )
         raise self._error(
             f"{path} is of type {kind.__module__}.{kind.__qualname__}, which cannot be stored: "
             "give plain data (exact types), a Secret, or a persistent object that is in the "

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from .call import PRIORITIES, CallRecord, Event, Failure, from_micros
-from .callbacks import Callback, Occasion
+from .callbacks import RESERVED, Callback, Occasion
 from .context import CallContext
 from .errors import (
     CallCancelled,
@@ -28,9 +28,6 @@ from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
 from .values import Storing, masked, restored, stored_size, to_json
-
-#: The names that callbacks see anyway, so that nothing else can be bound to them.
-RESERVED = frozenset("call result failure event user root now nothing default put emit".split())
 
 
 class Progress(NamedTuple):
@@ -277,7 +274,7 @@ class Call:
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
         from .expressions import compile_expression
 
-        record, context = self._record, self._context
+        record, context = self._record, self._writable()
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: it is too late for a callback")
         quotas = context.deployment.quotas
@@ -293,6 +290,8 @@ class Call:
                 "max_expression_length",
             )
         compile_expression(text)
+        if self._author is None:
+            context.deployment.texts.note(text)
         for name in names:
             if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
                 raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
@@ -314,6 +313,15 @@ class Call:
             context.store.write_mail(record, late)
         return self
 
+    def _writable(self) -> CallContext:
+        """The context, if the transaction that this view is of can still be written in.
+
+        Raises:
+            TransactionOver: It has ended: its connection may be another request's by now.
+        """
+        self._context.state()
+        return self._context
+
     def _late_callbacks(self) -> list[Callback]:
         """Those that no worker has read yet."""
         record = self._record
@@ -330,7 +338,7 @@ class Call:
             CallNotFinal: Nothing of it can have failed yet.
             QuotaExceeded: It was asked for too often.
         """
-        record, context = self._record, self._context
+        record, context = self._record, self._writable()
         if not record.is_final:
             raise CallNotFinal(f"call {self.id} is {self.state}: no callback has failed yet")
         callbacks = record.all_callbacks()
@@ -359,7 +367,7 @@ class Call:
 
     def cancel(self) -> None:
         """Cancel it: at once if it waits, else ask its worker; an ended call is left as it is."""
-        cancel_record(self._context, self._record)
+        cancel_record(self._writable(), self._record)
 
     def forget(self) -> None:
         """Erase it.
@@ -368,7 +376,7 @@ class Call:
             CallNotFinal: Cancel it first.
             CallNotFound: It was forgotten already.
         """
-        record, context = self._record, self._context
+        record, context = self._record, self._writable()
         if record.forgotten:
             raise CallNotFound(f"call {self.id} was forgotten already")
         if not record.is_final:
@@ -384,7 +392,7 @@ class Call:
             QuotaExceeded: Too many messages, or bytes of them, wait to be read.
             InvalidArguments: The message cannot be stored.
         """
-        record, store = self._record, self._context.store
+        record, store = self._record, self._writable().store
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: nobody reads messages any more")
         mail = store.mail(record)

@@ -223,3 +223,36 @@ def test_nothing_is_lost_or_doubled_under_a_hundred_kills(tmp_path, capsys):
         dead_after=15.0,
         pause=1.5,
     )
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_workers_stopped_at_random_moments_and_continued_double_nothing(tmp_path, capsys):
+    # Given calls, and two workers of three of which one after the other is stopped
+    dead_after = 3.0
+    arena = Arena(tmp_path, calls=1500, dead_after=dead_after, seed=11, pace=0.08)
+    moment = threading.Event()
+    try:
+        for name in (*arena.producers, *arena.workers):
+            arena.start(name)
+        for number in range(12):
+            moment.wait(arena.random.uniform(0.5, 2.0))
+            stopped = arena.processes[("w1", "w2")[number % 2]]
+            # When it is continued only after it was taken over (or has held the server up: one
+            # that is stopped between vote and finish lets nobody commit)
+            stopped.send_signal(signal.SIGSTOP)
+            moment.wait(2.5 * dead_after)
+            stopped.send_signal(signal.SIGCONT)
+        arena.wait_until_done(120)
+        counts = arena.counts()
+    finally:
+        arena.close()
+
+    # Then those that were taken for dead have noticed, and nothing is lost or doubled
+    anew = (tmp_path / "log").read_bytes().count(b"begins anew")
+    with capsys.disabled():
+        print(f"\n12 stops, {anew} of them taken over: {counts}")
+    assert anew > 0
+    wrong = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
+    assert counts["calls"] == counts["state succeeded"] == 1500
+    assert {name: counts[name] for name in wrong} == dict.fromkeys(wrong, 0)

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import json
 import re
 import signal
 import subprocess
 import sys
+import time
 from http.cookies import SimpleCookie
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import urlencode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,17 +76,47 @@ class Visitor:
         assert answer.status == 303
         return self
 
+    def calls(self) -> set[str]:
+        """The addresses of all calls."""
+        calls = self.get("/_zasync/calls?limit=200").json["calls"]
+        return {call["links"]["self"] for call in calls}
+
     def open_calls(self) -> list[str]:
         """The addresses of the calls that the page shows under way."""
         return re.findall(r'data-call="([^"]+)"', self.get("/").text)
 
+    def ask(self, path: str, **fields: str) -> str:
+        """Send a form that puts a call; returns the address of that call, ended or not."""
+        before = self.calls()
+        answer = self.send_form(path, **fields)
+        assert answer.status == 303, answer.text
+        (link,) = self.calls() - before
+        return link
+
     def ended(self, link: str) -> dict:
         """The call when it has ended: by ?wait=, as the page's script does it."""
-        for _ in range(int(PATIENCE)):
-            call = self.get(f"{link}?wait=15").json
-            if call["finished"]:
-                return call
-        raise AssertionError(f"the call has not ended: {call}")
+        until = time.monotonic() + PATIENCE
+        while True:
+            answer = self.get(f"{link}?wait=15")
+            if answer.json["finished"]:
+                return answer.json
+            assert time.monotonic() < until, f"the call has not ended: {answer.json}"
+            # Where others wait already, who asks is told at once to come again.
+            Event().wait(float(answer.headers["Retry-After"]))
+
+    def running(self, link: str) -> None:
+        """Return when a worker is at the call."""
+        while self.get(f"{link}?wait=1").json["state"] != "running":
+            pass
+
+    def clear(self) -> Visitor:
+        """End all calls and take everything off the shelf, whoever left it there."""
+        for link in self.open_calls():
+            self.send_form(f"/calls/{link.rpartition('/')[2]}/cancel")
+            self.ended(link)
+        for url in re.findall(r'name="url" value="([^"]*)" />', self.get("/").text):
+            self.send_form("/links/remove", url=html.unescape(url))
+        return self
 
 
 class DemoProcess:
@@ -126,6 +158,11 @@ class DemoProcess:
     def visitor(self, user: str) -> Visitor:
         return Visitor(self.port).log_in(user)
 
+    def clear(self) -> None:
+        """Leave nothing of earlier tests: no call under way, nothing on a shelf."""
+        for user in ("ann", "bob"):
+            self.visitor(user).clear()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it; returns its exit code."""
         self.process.send_signal(number)
@@ -139,7 +176,12 @@ class DemoProcess:
 
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+            # Asked first: one that is killed leaves its own processes behind.
+            self.process.terminate()
+            try:
+                self.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         self._reader.join()
         self.process.stdout.close()

@@ -24,17 +24,24 @@ def demo(tmp_path_factory):
         yield running
 
 
+@pytest.fixture
+def ann(demo):
+    """Ann, with nothing left of what other tests asked for as her."""
+    return demo.visitor("ann").clear()
+
+
+@pytest.fixture
+def bob(demo):
+    """Bob, likewise."""
+    return demo.visitor("bob").clear()
+
+
 def add(visitor, url):
     """Ask for a link; returns the address of its call."""
-    before = set(visitor.open_calls())
-    assert visitor.send_form("/links", url=url).status == 303
-    (link,) = set(visitor.open_calls()) - before
-    return link
+    return visitor.ask("/links", url=url)
 
 
-def test_a_sample_page_arrives_on_the_shelf_of_who_asked_for_it(demo):
-    ann, bob = demo.visitor("ann"), demo.visitor("bob")
-
+def test_a_sample_page_arrives_on_the_shelf_of_who_asked_for_it(demo, ann, bob):
     call = ann.ended(add(ann, demo.sample("heron") + "?for=ann"))
 
     assert call["state"] == "succeeded"
@@ -50,9 +57,7 @@ def test_a_sample_page_arrives_on_the_shelf_of_who_asked_for_it(demo):
     assert "?for=ann" not in bob.get("/").text
 
 
-def test_the_request_does_not_wait_for_the_page_that_it_asked_for(demo):
-    ann = demo.visitor("ann")
-
+def test_the_request_does_not_wait_for_the_page_that_it_asked_for(demo, ann):
     link = add(ann, demo.sample("slow"))
 
     # It takes three seconds, and is under way when the form has been answered.
@@ -60,8 +65,7 @@ def test_the_request_does_not_wait_for_the_page_that_it_asked_for(demo):
     assert ann.ended(link)["result"]["title"] == "The snail, at its own pace"
 
 
-def test_another_user_gets_the_answer_for_what_is_not_there(demo):
-    ann, bob = demo.visitor("ann"), demo.visitor("bob")
+def test_another_user_gets_the_answer_for_what_is_not_there(demo, ann, bob):
     link = add(ann, demo.sample("tides"))
     ann.ended(link)
 
@@ -76,9 +80,7 @@ def test_another_user_gets_the_answer_for_what_is_not_there(demo):
     assert Visitor(demo.port).get(link).status == 404
 
 
-def test_a_title_that_looks_like_markup_is_text(demo):
-    ann = demo.visitor("ann")
-
+def test_a_title_that_looks_like_markup_is_text(demo, ann):
     ann.ended(add(ann, demo.sample("markup")))
 
     page = ann.get("/").text
@@ -86,9 +88,7 @@ def test_a_title_that_looks_like_markup_is_text(demo):
     assert "<script>alert" not in page
 
 
-def test_what_cannot_be_read_is_on_the_shelf_with_its_reason(demo):
-    bob = demo.visitor("bob")
-
+def test_what_cannot_be_read_is_on_the_shelf_with_its_reason(demo, bob):
     # Everything of this machine is closed, but for the demo's own port.
     call = bob.ended(add(bob, "http://127.0.0.1:22/"))
 
@@ -97,25 +97,20 @@ def test_what_cannot_be_read_is_on_the_shelf_with_its_reason(demo):
     assert call["failure"]["message"][:40] in bob.get("/").text
 
 
-def test_a_page_that_is_not_there_is_a_result_with_its_status(demo):
-    bob = demo.visitor("bob")
-
+def test_a_page_that_is_not_there_is_a_result_with_its_status(demo, bob):
     call = bob.ended(add(bob, demo.sample("missing")))
 
     assert call["result"]["status"] == 404
     assert 'data-status="404"' in bob.get("/").text
 
 
-def test_a_redirect_is_followed(demo):
-    bob = demo.visitor("bob")
-
+def test_a_redirect_is_followed(demo, bob):
     call = bob.ended(add(bob, demo.sample("moved")))
 
     assert call["result"]["url"] == demo.sample("heron")
 
 
-def test_the_same_address_twice_is_one_call(demo):
-    bob = demo.visitor("bob")
+def test_the_same_address_twice_is_one_call(demo, bob):
     link = add(bob, demo.sample("slow"))
 
     again = bob.send_form("/links", url=demo.sample("slow"))
@@ -126,12 +121,10 @@ def test_the_same_address_twice_is_one_call(demo):
     assert bob.ended(link)["state"] == "cancelled"
 
 
-def test_a_report_shows_progress_and_is_written_with_its_outcome(demo):
-    ann = demo.visitor("ann")
+def test_a_report_shows_progress_and_is_written_with_its_outcome(demo, ann):
     ann.ended(add(ann, demo.sample("heron")))
 
-    assert ann.send_form("/reports").status == 303
-    (link,) = ann.open_calls()
+    link = ann.ask("/reports")
     seen = []
     while not seen or not seen[-1]["finished"]:
         seen.append(ann.get(f"{link}?wait=2").json)
@@ -144,13 +137,10 @@ def test_a_report_shows_progress_and_is_written_with_its_outcome(demo):
     assert "heron (" in page
 
 
-def test_a_cancelled_report_leaves_nothing(demo):
-    bob = demo.visitor("bob")
+def test_a_cancelled_report_leaves_nothing(demo, bob):
     reports = bob.get("/").text.count('class="report"')
-    bob.send_form("/reports")
-    (link,) = bob.open_calls()
-    while bob.get(f"{link}?wait=1").json["state"] != "running":
-        pass
+    link = bob.ask("/reports")
+    bob.running(link)
 
     answer = bob.send_form(f"/calls/{link.rpartition('/')[2]}/cancel")
 
@@ -159,8 +149,7 @@ def test_a_cancelled_report_leaves_nothing(demo):
     assert bob.get("/").text.count('class="report"') == reports
 
 
-def test_forms_of_other_sites_change_nothing(demo):
-    ann = demo.visitor("ann")
+def test_forms_of_other_sites_change_nothing(demo, ann):
     before = ann.open_calls()
 
     without = ann.post("/links", url=demo.sample("heron"))
@@ -170,17 +159,14 @@ def test_forms_of_other_sites_change_nothing(demo):
     assert ann.open_calls() == before
 
 
-def test_a_cookie_that_was_changed_is_nobodys(demo):
-    ann = demo.visitor("ann")
+def test_a_cookie_that_was_changed_is_nobodys(ann):
     ann.cookies["shelf_session"] = ann.cookies["shelf_session"].replace(".ann.", ".bob.")
 
     assert "Who are you?" in ann.get("/").text
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "file:///etc/passwd", "", "http://", "x"])
-def test_what_is_no_address_is_refused(demo, url):
-    bob = demo.visitor("bob")
-
+def test_what_is_no_address_is_refused(demo, url, bob):
     answer = bob.send_form("/links", url=url)
 
     assert answer.status == 422
@@ -190,7 +176,7 @@ def test_what_is_no_address_is_refused(demo, url):
 @pytest.fixture(scope="module")
 def pages(demo):
     """All kinds of pages, with everything on them that there can be."""
-    ann = demo.visitor("ann")
+    ann = demo.visitor("ann").clear()
     ann.ended(add(ann, demo.sample("heron")))
     ann.ended(add(ann, "http://127.0.0.1:1/"))
     ann.send_form("/reports")
@@ -264,10 +250,8 @@ class TestProcess:
     def test_a_call_that_ran_when_the_process_was_killed_runs_again(self, tmp_path):
         with DemoProcess(tmp_path) as running:
             ann = running.visitor("ann")
-            ann.send_form("/reports")
-            (link,) = ann.open_calls()
-            while ann.get(f"{link}?wait=1").json["state"] != "running":
-                pass
+            link = ann.ask("/reports")
+            ann.running(link)
             running.process.kill()
             running.process.wait()
 

@@ -30,11 +30,16 @@ def site(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ended(site):
     """A call of ann's that has ended: its id."""
-    ann = site.visitor("ann")
-    ann.send_form("/links", url=site.sample("markup"))
-    (link,) = ann.open_calls()
+    ann = site.visitor("ann").clear()
+    link = ann.ask("/links", url=site.sample("markup"))
     assert ann.ended(link)["state"] == "succeeded"
     return link.rpartition("/")[2]
+
+
+@pytest.fixture
+def bob(site):
+    """Bob, with nothing left of what other tests asked for as him."""
+    return site.visitor("bob").clear()
 
 
 def zasync(*arguments):
@@ -98,12 +103,9 @@ def test_an_unknown_call_is_one_line_and_exit_code_1(site, ended):
         assert found.stderr.startswith("zasync: there is no call")
 
 
-def test_status_shows_the_worker_and_what_it_runs(site):
-    bob = site.visitor("bob")
-    bob.send_form("/reports")
-    (link,) = bob.open_calls()
-    while bob.get(f"{link}?wait=1").json["state"] != "running":
-        pass
+def test_status_shows_the_worker_and_what_it_runs(site, bob):
+    link = bob.ask("/reports")
+    bob.running(link)
 
     found = zasync("status", site.config)
 
@@ -112,14 +114,9 @@ def test_status_shows_the_worker_and_what_it_runs(site):
     assert f"  {link.rpartition('/')[2]}  shelf.report  bob  attempt 1" in found.stdout
 
 
-def test_cancel_stops_what_runs_in_another_process(site):
-    bob = site.visitor("bob")
-    for link in bob.open_calls():
-        bob.ended(link)
-    bob.send_form("/reports")
-    (link,) = bob.open_calls()
-    while bob.get(f"{link}?wait=1").json["state"] != "running":
-        pass
+def test_cancel_stops_what_runs_in_another_process(site, bob):
+    link = bob.ask("/reports")
+    bob.running(link)
 
     found = zasync("cancel", site.config, link.rpartition("/")[2])
 
@@ -127,10 +124,8 @@ def test_cancel_stops_what_runs_in_another_process(site):
     assert bob.ended(link)["state"] == "cancelled"
 
 
-def test_forget_erases_an_ended_call(site):
-    bob = site.visitor("bob")
-    bob.send_form("/links", url=site.sample("heron"))
-    (link,) = bob.open_calls()
+def test_forget_erases_an_ended_call(site, bob):
+    link = bob.ask("/links", url=site.sample("heron"))
     bob.ended(link)
 
     found = zasync("forget", site.config, link.rpartition("/")[2])
@@ -169,22 +164,23 @@ def test_check_shows_everything_but_secrets(site):
 
 
 @pytest.mark.chaos
-def test_a_killed_worker_loses_nothing(site):
-    ann = site.visitor("ann")
-    ann.send_form("/reports")
-    (link,) = ann.open_calls()
-    while ann.get(f"{link}?wait=1").json["state"] != "running":
-        pass
+def test_a_killed_worker_loses_nothing(tmp_path):
+    # A site of its own: the others would be left without a worker.
+    with DemoProcess(tmp_path, "--processes") as site:
+        ann = site.visitor("ann")
+        link = ann.ask("/reports")
+        ann.running(link)
 
-    os.kill(worker_pid(site), signal.SIGKILL)
-    command = [sys.executable, "-m", "wsgi_zasync", "worker", str(site.config), "-n", "second"]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
-        call = ann.ended(link)
-        second.terminate()
-        log = second.stderr.read()
+        os.kill(worker_pid(site), signal.SIGKILL)
+        command = [sys.executable, "-m", "wsgi_zasync", "worker", str(site.config), "-n", "second"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as second:
+            call = ann.ended(link)
+            second.terminate()
+            log = second.stderr.read()
 
-    assert call["state"] == "succeeded"
-    assert ann.get("/").text.count('class="report"') == 1
-    assert second.returncode == 0
-    assert "worker second is ready" in log
-    assert f"call {call['id']} succeeded plugin=shelf.report owner=ann" in log
+        assert call["state"] == "succeeded"
+        assert ann.get("/").text.count('class="report"') == 1
+        assert second.returncode == 0
+        assert "worker second is ready" in log
+        assert f"call {call['id']} succeeded plugin=shelf.report owner=ann" in log
+        assert site.stop() == 0

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import ClassVar
+from wsgiref.handlers import SimpleHandler
+from wsgiref.validate import validator
 
 import pytest
 from webob import Request
@@ -13,6 +16,7 @@ from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import Principal, Unauthorized, get_manager
 from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.testing import calls_of, deployment_of, run_calls
 from wsgi_zasync.web.csrf import make_token
 from wsgi_zasync.worker import Worker
 
@@ -665,6 +669,52 @@ def test_the_prefix_can_be_configured(db, wrap, ask):
     response = site.ask(f"/my/calls-of-mine/calls/{identifier}")
 
     assert response.json["links"]["self"] == f"/my/calls-of-mine/calls/{identifier}"
+
+
+@pytest.mark.parametrize("user", ["ann", None])
+@pytest.mark.parametrize("prefix", ["/_zasync", "/mounted"])
+@pytest.mark.parametrize("run", [False, True])
+def test_our_addresses_are_as_wsgiref_wants_them(db, wrap, user, prefix, run):
+    # By the middleware itself, and by an application that authenticates inside
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = "ann"
+        if environ["PATH_INFO"].startswith("/mounted"):
+            tail = environ["PATH_INFO"].removeprefix("/mounted")
+            environ = dict(environ, SCRIPT_NAME="/mounted", PATH_INFO=tail)
+        return calls.serve(environ, start_response)
+
+    with calls_of(db, "ann", deployment_of(PLUGINS)) as calls:
+        identifier = calls.put("echo").id
+    if run:
+        run_calls(db, PLUGINS)
+    application = validator(wrap(validator(app)))
+
+    def ask(path, method, **more):
+        path, _, query = path.partition("?")
+        blank = Request.blank("/", method=method, remote_user=user).environ
+        environ = {k: v for k, v in blank.items() if not k.startswith(("wsgi.", "webob."))}
+        environ |= {"PATH_INFO": path, "QUERY_STRING": query, "SCRIPT_NAME": "", **more}
+        output, errors = io.BytesIO(), io.StringIO()
+        SimpleHandler(io.BytesIO(), output, errors, environ, multithread=True).run(application)
+        assert errors.getvalue() == ""
+        return output.getvalue().partition(b"\r\n")[0].split()[1]
+
+    meant = {f"HTTP_{k.upper().replace('-', '_')}": v for k, v in MEANT.items()}
+    meant["CONTENT_TYPE"] = meant.pop("HTTP_CONTENT_TYPE")
+    tails = ["", "?limit=0", "/x", *(f"/{identifier}{t}" for t in ("", "/result", "?wait=0"))]
+    statuses = {
+        ask(f"{prefix}/calls{tail}", method, **more)
+        for tail in tails
+        for method in ("GET", "HEAD", "OPTIONS", "POST", "DELETE")
+        for more in ({}, {"HTTP_IF_NONE_MATCH": "*"}, meant)
+    }
+    statuses.add(ask(f"{prefix}/calls/{identifier}/forget", "POST", **meant))
+
+    assert statuses == {b"200", b"204", b"304", b"400", b"403", b"404", b"405", b"409"} - (
+        # Cancelled by then, it has no result, and can be forgotten, in any case.
+        set() if not run else {b"409"}
+    )
 
 
 def test_polling_leaves_no_connection_open_and_writes_nothing(site):

@@ -220,6 +220,35 @@ def test_a_poll_with_the_etag_is_told_of_progress(site, db):
     assert made.answers[0].json["progress"] == {"fraction": 0.5, "message": "half"}
 
 
+def test_a_poll_with_the_etag_is_told_of_a_worker_that_comes_later(site, db):
+    # Given somebody who waits while there is no worker
+    made = site()
+    identifier = made.put()
+    etag = made.get(identifier).headers["ETag"]
+    made.wait(identifier, "?wait=20", headers={"If-None-Match": etag})
+
+    # When one comes
+    with db.transaction() as connection:
+        store = open_store(connection)
+        area = store.register_worker("w1", {}, ("default",))
+        oid = store.find(("", "ann"), identifier)._p_oid
+    signal_for(db).announce([area._p_oid, store.site.workers._p_oid])
+    assert made.waits.acquire(timeout=20)
+    assert made.answers == []
+
+    # And begins the call
+    with db.transaction() as connection:
+        (area,) = open_store(connection).areas()
+        area.board.running = {oid: (1, 1, 0.25, "begun")}
+        board = area.board._p_oid
+    signal_for(db).announce([board])
+    made.join()
+
+    # Then
+    assert made.answers[0].json["state"] == "running"
+    assert made.answers[0].json["progress"] == {"fraction": 0.25, "message": "begun"}
+
+
 def test_above_the_limit_the_answer_is_immediate(site):
     made = site()
     waiting, other = made.put("ann"), made.put("bob")

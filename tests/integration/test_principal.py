@@ -63,3 +63,15 @@ def test_a_principal_is_a_principal_or_a_text(db, deployment):
         calls.principal = "carol"
 
         assert calls.principal == Principal("carol")
+
+
+@pytest.mark.parametrize(
+    "spelling", ["", "-", "None", "Anonymous User", Principal("Anonymous User", "acl_users")]
+)
+def test_what_hosts_call_a_stranger_owns_nothing(db, deployment, spelling):
+    with calls_of(db, "ann", deployment) as calls:
+        calls.principal = spelling
+
+        assert calls.principal is None
+        with pytest.raises(NotAuthenticated):
+            calls.put("report.render")

@@ -284,3 +284,134 @@ def test_a_connection_can_be_named_by_its_environ_key(wrap, ask, db, manager, st
     ask(wrap(app, database=None, connection="my.connection"))
 
     assert len(stored_ids(db)) == 1
+
+
+# -- a connection that the host hands over in the environ -------------------------------------
+
+
+@pytest.fixture
+def handing_over(wrap, db, manager):
+    """A host that opens a connection for the request, and says no more than where it is."""
+
+    def build(work, end="commit", connection="my.connection"):
+        def host(environ, start_response):
+            manager.begin()
+            opened = environ["my.connection"] = db.open(transaction_manager=manager)
+            try:
+                text = work(get_manager(environ), opened) or "fine"
+                getattr(manager, end)()
+            except BaseException:
+                manager.abort()
+                raise
+            finally:
+                opened.close()
+            start_response("200 OK", TEXT)
+            return [text.encode()]
+
+        return wrap(host, database=None, connection=connection)
+
+    return build
+
+
+@pytest.mark.parametrize("connection", ["my.connection", lambda environ: environ["my.connection"]])
+def test_a_call_commits_with_the_connection_that_was_handed_over(
+    handing_over, ask, stored_ids, db, root_of, connection
+):
+    def work(calls, opened):
+        assert calls.connection is opened
+        calls.root["note"] = "written"
+        return calls.put("echo").id
+
+    response = ask(handing_over(work, connection=connection))
+
+    assert stored_ids(db) == [response.text]
+    assert root_of(db, lambda root: root["note"]) == "written"
+
+
+def test_a_call_is_aborted_with_the_connection_that_was_handed_over(
+    handing_over, ask, stored_ids, db
+):
+    response = ask(handing_over(lambda calls, opened: calls.put("echo").id, end="abort"))
+
+    assert response.status_int == 200
+    assert stored_ids(db) == []
+
+
+def test_a_doomed_transaction_of_a_connection_that_was_handed_over_has_no_call(
+    handing_over, ask, stored_ids, db, manager
+):
+    def work(calls, opened):
+        calls.put("echo")
+        manager.doom()
+
+    with pytest.raises(transaction.interfaces.DoomedTransaction):
+        ask(handing_over(work))
+    assert stored_ids(db) == []
+
+
+def test_a_put_through_a_connection_that_was_closed_is_refused(wrap, ask, db, stored_ids):
+    def app(environ, start_response):
+        manager = transaction.TransactionManager(explicit=True)
+        manager.begin()
+        environ["my.connection"] = connection = db.open(transaction_manager=manager)
+        manager.abort()
+        connection.close()
+        with pytest.raises(TransactionOver, match="closed"):
+            get_manager(environ).put("echo")
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app, connection="my.connection")).status_int == 200
+    assert stored_ids(db) == []
+
+
+def test_a_connection_of_another_transaction_than_the_hosts_is_refused(wrap, ask, db, stored_ids):
+    def app(environ, start_response):
+        hosts, others = (transaction.TransactionManager(explicit=True) for _ in range(2))
+        hosts.begin()
+        others.begin()
+        connection = db.open(transaction_manager=others)
+        environ |= {"tm.active": True, "tm.manager": hosts, "my.connection": connection}
+        with pytest.raises(ConfigurationError, match="another transaction"):
+            get_manager(environ).put("echo")
+        others.abort()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app, connection="my.connection")).status_int == 200
+    assert stored_ids(db) == []
+
+
+# -- a host that has a transaction, and no connection in it --------------------------------------
+
+
+@pytest.mark.parametrize("first", ["root", "put"])
+def test_a_connection_of_ours_in_a_hosts_transaction_is_to_the_applications_database(
+    wrap, ask, stored_ids, root_of, first
+):
+    databases = {}
+    main = DB(MappingStorage(), database_name="main", databases=databases)
+    calls_database = DB(MappingStorage(), database_name="zasync", databases=databases)
+
+    def app(environ, start_response):
+        hosts = transaction.TransactionManager(explicit=True)
+        hosts.begin()
+        environ |= {"tm.active": True, "tm.manager": hosts}
+        calls = get_manager(environ)
+        if first == "put":
+            calls.put("echo")
+        calls.root["note"] = "written"
+        if first == "root":
+            calls.put("echo")
+        hosts.commit()
+        start_response("200 OK", TEXT)
+        return []
+
+    ask(wrap(app, database=main))
+
+    assert root_of(main, lambda root: sorted(root)) == ["note"]
+    assert len(stored_ids(calls_database)) == 1
+    for database in (main, calls_database):
+        assert [c for c in database.connectionDebugInfo() if c["opened"]] == []
+        database.close()

@@ -219,6 +219,28 @@ def test_a_doomed_transaction_aborts_and_its_response_goes_out(wrap, db, stored_
     assert stored_ids(db) == []
 
 
+def test_a_savepoint_takes_a_call_back_and_nothing_is_told_of_it(wrap, db, stored_ids, caplog):
+    told = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        told.append(put(environ).id)
+        savepoint = calls.connection.transaction_manager.savepoint()
+        told.append(put(environ).id)
+        savepoint.rollback()
+        assert told[1] not in calls
+        told.append(put(environ).id)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    with caplog.at_level("INFO", "wsgi_zasync"):
+        Server(wrap(app)).request()
+
+    assert stored_ids(db) == [told[0], told[2]]
+    logged = [record.call for record in caplog.records if hasattr(record, "call")]
+    assert logged == [told[0], told[2]]
+
+
 # -- when the commit fails --------------------------------------------------------------------
 
 
@@ -402,6 +424,52 @@ def test_a_transaction_with_writes_of_the_application_is_not_replayed(
     assert len(conflicts.met) == 1
     assert stored_ids(db) == []
     assert root_of(db, lambda root: len(root["links"])) == 0
+
+
+def test_what_was_noted_on_a_transaction_is_noted_on_its_replay(wrap, db, stored_ids, conflicts):
+    def app(environ, start_response):
+        put(environ)
+        txn = get_manager(environ).connection.transaction_manager.get()
+        txn.note("ordered a report")
+        txn.setUser("ann", "/users")
+        txn.setExtendedInfo("request", "7")
+        conflicts(2)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status == "200 OK"
+    assert len(conflicts.met) == 2
+    (last,) = db.storage.undoLog(0, 1)
+    assert last["user_name"] == b"/users ann"
+    assert last["description"] == b"ordered a report"
+    assert last["request"] == "7"
+
+
+@pytest.mark.parametrize("hook", ["addBeforeCommitHook", "addAfterCommitHook", "addAfterAbortHook"])
+def test_a_transaction_that_somebody_waits_for_the_end_of_is_not_replayed(
+    wrap, db, stored_ids, conflicts, hook, caplog
+):
+    told = []
+
+    def app(environ, start_response):
+        put(environ)
+        txn = get_manager(environ).connection.transaction_manager.get()
+        getattr(txn, hook)(lambda *committed: told.append(committed))
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    # Who was told that it was aborted is not belied by a commit after it.
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 1
+    assert stored_ids(db) == []
+    assert len(told) == 1
 
 
 def test_a_lost_connection_is_not_replayed_since_the_commit_may_have_happened(
@@ -742,6 +810,46 @@ def test_a_write_by_the_threads_transaction_that_was_not_bound_is_refused(wrap, 
     assert stored_ids(db) == []
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("order", ["before", "after", "without a put", "in a hook"])
+@pytest.mark.parametrize("kind", ["list", "generator", "write"])
+def test_a_second_connection_in_our_transaction_fails_and_never_hangs(
+    wrap, db, stored_ids, root_of, caplog, order, kind
+):
+    seconds = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.root["first"] = True
+        manager = calls.connection.transaction_manager
+        seconds.append(db.open(transaction_manager=manager))
+        if order == "in a hook":
+            manager.get().addBeforeCommitHook(seconds[0].root().update, ({"second": True},))
+            put(environ)
+        elif order == "before":
+            seconds[0].root()["second"] = True
+            with pytest.raises(ConfigurationError, match="two connections"):
+                put(environ)
+        else:
+            if order == "after":
+                put(environ)
+            seconds[0].root()["second"] = True
+        write = start_response("200 OK", TEXT)
+        if kind == "write":
+            write(b"all is well")
+        return (part for part in [b"all is well"]) if kind == "generator" else [b"all is well"]
+
+    server = Server(wrap(app))
+    server.request()
+    seconds[0].close()
+
+    assert server.status.startswith("500")
+    assert b"all is well" not in server.sent
+    assert "two connections" in caplog.text
+    assert stored_ids(db) == []
+    assert root_of(db, lambda root: sorted({"first", "second"} & set(root))) == []
+
+
 def test_no_connection_is_left_open(wrap, db):
     def app(environ, start_response):
         get_manager(environ).mine()
@@ -753,6 +861,34 @@ def test_no_connection_is_left_open(wrap, db):
     Server(application).request("/generator")
 
     assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+
+
+def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, stored_ids):
+    # Given a request that reads, while others put and give the lane back that they used
+    def app(environ, start_response):
+        get_manager(environ).mine()
+        if environ["PATH_INFO"] == "/slow":
+            told.extend(quick() for _ in range(3))
+        identifier = put(environ).id
+        start_response("200 OK", TEXT)
+        return [identifier.encode()]
+
+    def quick():
+        server = Server(application)
+        server.request("/quick")
+        return server.sent[1].decode()
+
+    told = []
+    application = wrap(app)
+    told.append(quick())
+
+    # When it puts as well
+    server = Server(application)
+    server.request("/slow")
+
+    # Then it uses a lane of which it sees the end
+    assert server.status == "200 OK"
+    assert sorted(stored_ids(db)) == sorted([*told, server.sent[1].decode()])
 
 
 def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
@@ -780,3 +916,104 @@ def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
     assert wrong == []
     assert sorted(stored_ids(db)) == sorted(identifier.decode() for identifier in told)
     assert len(set(told)) == 60
+
+
+# -- the body is closed once, whatever happens ----------------------------------------------------
+
+
+class Closing:
+    """A body that counts how often it is closed."""
+
+    def __init__(self, parts):
+        self.parts = iter(parts)
+        self.closed = 0
+
+    def __iter__(self):
+        return self.parts
+
+    def close(self):
+        self.closed += 1
+
+
+def _raising():
+    yield b""
+    raise ZeroDivisionError
+
+
+SHAPES = {
+    "whole": lambda: [b"a", b"b"],
+    "empty": list,
+    "empty parts": lambda: [b"", b""],
+    "empty parts first": lambda: [b"", b"", b"a"],
+    "fails before the first part": _raising,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("puts", ["nothing", "a call", "what cannot be committed"])
+@pytest.mark.parametrize("client", ["stays", "reads one part", "leaves", "cannot be reached"])
+def test_the_body_is_closed_exactly_once(wrap, db, stored_ids, shape, puts, client, caplog):
+    body = Closing(SHAPES[shape]())
+
+    def app(environ, start_response):
+        if puts != "nothing":
+            put(environ)
+        if puts == "what cannot be committed":
+            manager = get_manager(environ).connection.transaction_manager
+            manager.get().join(failing_commit(OSError()))
+        start_response("200 OK", TEXT)
+        return body
+
+    def start_response(status, headers, exc_info=None):
+        if client == "cannot be reached":
+            raise BrokenPipeError
+        return lambda data: None
+
+    environ = Request.blank("/").environ | {"REMOTE_USER": "ann"}
+    answered = None
+    try:
+        answered = wrap(app)(environ, start_response)
+        if client != "leaves":
+            for _ in answered:
+                if client == "reads one part":
+                    break
+    except (ZeroDivisionError, BrokenPipeError):
+        pass
+    finally:
+        if hasattr(answered, "close"):
+            answered.close()
+
+    assert body.closed == 1
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+    committed = puts == "a call" and shape != "fails before the first part"
+    assert len(stored_ids(db)) == int(committed)
+
+
+def test_a_file_that_was_not_sent_is_closed_exactly_once(wrap, db, caplog):
+    closed = []
+
+    class FileWrapper:
+        def __init__(self, file):
+            pass
+
+        def __iter__(self):
+            return iter([b"file"])
+
+        def close(self):
+            closed.append(True)
+
+    def app(environ, start_response):
+        manager = get_manager(environ).connection.transaction_manager
+        manager.get().join(failing_commit(OSError()))
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
+
+    def start_response(status, headers, exc_info=None):
+        raise BrokenPipeError
+
+    environ = Request.blank("/").environ | {"wsgi.file_wrapper": FileWrapper}
+    with pytest.raises(BrokenPipeError):
+        wrap(app)(environ, start_response)
+
+    assert closed == [True]
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []

@@ -422,6 +422,16 @@ def test_serve_finds_pyramids_database_before_anybody_has_put(site):
     assert response.json == {"calls": [], "next": None}
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_our_addresses_find_pyramids_database_before_anybody_has_put(site, tmp_path, named):
+    made = {"zodbconn.uri.zasync": f"file://{tmp_path}/Calls.fs"} if named else {}
+    fresh = site(lambda request: Response(put(request).id), options=made)
+
+    assert fresh.get("/_zasync/calls").json == {"calls": [], "next": None}
+    identifier = fresh.get().text
+    assert fresh.get(f"/_zasync/calls/{identifier}").json["id"] == identifier
+
+
 @pytest.mark.parametrize("exempt", [True, False])
 def test_a_request_with_pyramids_transaction_is_not_kept_waiting(site, monkeypatch, exempt):
     waited = []

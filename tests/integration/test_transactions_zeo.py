@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import signal
 import threading
 
 import pytest
@@ -129,3 +132,47 @@ def test_two_processes_put_side_by_side(client, ask, stored_ids):
     assert refused == []
     assert sorted(stored_ids(databases[0])) == sorted(told)
     assert len(set(told)) == 80
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_has_a_connection_to_the_server_of_its_own(server, ask):
+    # Given a process that is connected already
+    def app(environ, start_response):
+        call = get_manager(environ).put("echo")
+        start_response("200 OK", TEXT)
+        return [call.id.encode()]
+
+    uri = f"zeo://{server[0]}:{server[1]}"
+    application = CallManagerMiddleware(app, zodb_uri=uri, plugins=PLUGINS, secret=SECRET)
+    told = {ask(application).text}
+    children = []
+
+    # When it forks, as preforking servers do, and all of them serve requests
+    for _ in range(2):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                identifier = ask(application).text
+                status = ask(application, f"/_zasync/calls/{identifier}").status
+                os.write(writer, f"{status} {identifier}".encode())
+            finally:
+                os._exit(0)
+        os.close(writer)
+        children.append((pid, reader))
+    told.add(ask(application).text)
+
+    # Then each has put its own call, and the parent sees them all
+    for pid, reader in children:
+        answered, _, _ = select.select([reader], [], [], 60)
+        if not answered:
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        answer = os.read(reader, 1000).decode()
+        os.close(reader)
+        assert answer.startswith("200 OK ")
+        told.add(answer.split()[-1])
+    assert len(told) == 4
+    for identifier in told:
+        assert ask(application, f"/_zasync/calls/{identifier}").status_int == 200
+    application.stop()

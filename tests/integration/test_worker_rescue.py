@@ -8,68 +8,9 @@ import threading
 import pytest
 from ZEO.Exceptions import ClientDisconnected
 
-from wsgi_zasync import CallState, RetryPolicy, plugin
-from wsgi_zasync.opening import deployment_for, keys_for
-from wsgi_zasync.settings import WorkerSettings
+from tests.integration.stepping import Site, accept_only
+from wsgi_zasync import CallState, RetryPolicy
 from wsgi_zasync.store import open_store
-from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
-from wsgi_zasync.worker.service import Service
-
-
-class Site:
-    def __init__(self):
-        self.db = memory_db()
-        self.clock = FakeClock()
-        self.plugins = {}
-        self.services = []
-
-    def add(self, name, function, **declared):
-        self.plugins[name] = plugin(name, **declared)(function)
-
-    def calls(self, user="ann"):
-        return calls_of(self.db, user, deployment_of(self.plugins, clock=self.clock))
-
-    def put(self, *args):
-        with self.calls() as calls:
-            return calls.put(*args).id
-
-    def state(self, call):
-        with self.calls() as calls:
-            found = calls.get(call)
-            return found.state
-
-    def service(self, name):
-        settings = WorkerSettings.from_kwargs(db=self.db, plugins=self.plugins)
-        deployment = deployment_for(settings, keys_for(settings, lambda: self.db), clock=self.clock)
-        service = Service(self.db, deployment, settings, name=name, one_by_one=True)
-        self.services.append(service)
-        service.open()
-        return service
-
-    def work(self, service, turns=30):
-        """Let a worker go on until it has nothing to do."""
-        for _ in range(turns):
-            did = service.turn()
-            if service.holdings.running:
-                service.bell.wait(0.05)
-            elif not did and service.is_idle():
-                break
-
-    def let_die(self, service):
-        """Make the others see that a worker is dead; it is told nothing."""
-        others = [s for s in self.services if s is not service]
-        for _ in range(5):
-            for other in others:
-                self.work(other)
-            self.clock.advance(5.1)
-        for other in others:
-            self.work(other)
-
-    def close(self):
-        for service in self.services:
-            service.dispatcher.stop(1)
-            service.close()
-        self.db.close()
 
 
 @pytest.fixture
@@ -77,12 +18,6 @@ def site():
     site = Site()
     yield site
     site.close()
-
-
-def accept_only(service):
-    """Accept what is there and die before anything runs."""
-    service.dispatcher.room = lambda holdings: 0
-    service.turn()
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])

@@ -17,7 +17,7 @@ from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
 from ZODB import DB
 
-from wsgi_zasync import ConfigurationError, plugin
+from wsgi_zasync import ConfigurationError, Principal, plugin
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
@@ -158,15 +158,32 @@ def test_a_worker_that_cannot_open_its_database_says_so(tmp_path):
     assert not worker.is_running
 
 
+def test_what_a_request_does_is_told_as_what_a_worker_does(db, caplog):
+    caplog.set_level(logging.INFO, logger="wsgi_zasync")
+    deployment = deployment_of({"echo\x1b": print})
+
+    with calls_of(db, Principal("ann", "members"), deployment) as calls:
+        call = calls.put("echo\x1b", "a secret")
+        call.cancel()
+        assert not caplog.messages
+
+    assert caplog.messages == [
+        f"call {call.id} {what} plugin=echo\\x1b owner=members:ann" for what in ("put", "cancelled")
+    ]
+    assert [(r.action, r.call, r.plugin, r.owner) for r in caplog.records] == [
+        (what, call.id, "echo\x1b", ["members", "ann"]) for what in ("put", "cancelled")
+    ]
+
+
 def test_there_is_one_line_for_each_change_and_no_argument_in_it(db, started, caplog):
-    caplog.set_level(logging.INFO, logger="wsgi_zasync.worker")
+    caplog.set_level(logging.INFO, logger="wsgi_zasync")
     started(db)
 
     record = put(db, "echo", "s3cret-argument")
     end_of(db, record)
 
     lines = [r.getMessage() for r in caplog.records if record.id in r.getMessage()]
-    assert [line.split()[2] for line in lines] == ["running", "succeeded"]
+    assert [line.split()[2] for line in lines] == ["put", "running", "succeeded"]
     assert all("plugin=echo" in line and "owner=ann" in line for line in lines)
     assert "s3cret" not in caplog.text
 
@@ -276,6 +293,7 @@ def test_new_objects_do_not_collide_after_the_server_was_killed(server, web):
         wait_for_server(web, lambda root, n=n: root.update({f"web{n}": PersistentMapping()}))
 
     # Then what both make has oids of its own
+    signal_for(other).until_visible(web.lastTransaction())
     for n in range(3):
         wait_for_server(other, lambda root, n=n: root.update({f"other{n}": PersistentMapping()}))
     with other.transaction() as connection:

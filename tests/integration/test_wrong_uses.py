@@ -14,7 +14,9 @@ import pytest
 import ZODB
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
+from webob import Request
 from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import (
     CallIsFinal,
@@ -31,6 +33,7 @@ from wsgi_zasync import (
     QuotaExceeded,
     RetryPolicy,
     Secret,
+    TransactionOver,
     Unauthorized,
     UnknownPlugin,
     ZasyncError,
@@ -74,6 +77,18 @@ def nested(depth: int) -> Any:
 
 def opened_elsewhere() -> Any:
     return memory_db().open().root()
+
+
+def closed_db() -> Any:
+    database = memory_db()
+    database.close()
+    return database
+
+
+def endless() -> Any:
+    found: list[Any] = []
+    found.append(found)
+    return found
 
 
 def declare(calls: CallManager, *texts: str, **names: Any) -> None:
@@ -158,6 +173,10 @@ AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
     "a number as a principal": (
         lambda calls: setattr(calls, "principal", 7), InvalidArguments, "Principal or a str",
     ),
+    "a principal of the strangers' source": (
+        lambda calls: setattr(calls, "principal", Principal("ann", "session")),
+        InvalidArguments, "use another one",
+    ),
     "a principal with a line break": (
         lambda calls: Principal("ann\nbob"), InvalidArguments, "control",
     ),
@@ -182,6 +201,61 @@ AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
         ConfigurationError, "keep one",
     ),
     "a worker without a database": (lambda calls: Worker(), ConfigurationError, "zodb_uri"),
+    "a request in place of its environ": (
+        lambda calls: get_manager(object()), ConfigurationError, "request.environ",
+    ),
+    "an application that cannot be called": (
+        lambda calls: CallManagerMiddleware("my_site:app"), ConfigurationError, "WSGI application",
+    ),
+    "a database that is closed": (
+        lambda calls: Worker(closed_db()), ConfigurationError, "closed already",
+    ),
+    "a grant that is none": (
+        lambda calls: CallManagerMiddleware(print, permissions={"edit": ["editor"]}),
+        ConfigurationError, "role:NAME",
+    ),
+    "options of a plugin that is not there": (
+        lambda calls: CallManagerMiddleware(print, plugin_options={"report.rendr": {}}),
+        ConfigurationError, "no such plugin",
+    ),
+    "an exposed name that expressions have": (
+        lambda calls: CallManagerMiddleware(print, exposed={"result": 1}),
+        ConfigurationError, "another name",
+    ),
+    "a policy without methods": (
+        lambda calls: CallManagerMiddleware(print, policy="editor:Policy"),
+        ConfigurationError, "cannot be imported",
+    ),
+    "an identity that cannot be called": (
+        lambda calls: CallManagerMiddleware(print, identity=7), ConfigurationError, "called",
+    ),
+    "a prefix that is no path": (
+        lambda calls: CallManagerMiddleware(print, prefix="zasync"),
+        ConfigurationError, "such as /_zasync",
+    ),
+    "anonymous visitors, which there are not yet": (
+        lambda calls: CallManagerMiddleware(print, anonymous="session"),
+        ConfigurationError, "anonymous = no",
+    ),
+    "a plugin that takes no attempt": (
+        lambda calls: plugin("x")(lambda: 7), ConfigurationError, "first parameter is the attempt",
+    ),
+    "a plugin that cannot be called": (
+        lambda calls: plugin("x")(7), ConfigurationError, "cannot be called",
+    ),
+    "a retry policy for what is no exception": (
+        lambda calls: RetryPolicy(on=7), InvalidArguments, "exception types",
+    ),
+    "a list that holds itself": (
+        lambda calls: calls.put("report.render", endless()), InvalidArguments, "nested deeper",
+    ),
+    "a frozenset": (
+        lambda calls: calls.put("report.render", [frozenset()]), InvalidArguments, "args[0][0]",
+    ),
+    "a key that is an object": (
+        lambda calls: calls.put("report.render", {Thing: 1}), InvalidArguments, "args[0] key",
+    ),
+    "an id of another type": (lambda calls: calls.cancel(7), CallNotFound, "check the id"),
     "an environ without a manager": (
         lambda calls: get_manager({}), ConfigurationError, "CallManagerMiddleware",
     ),
@@ -205,6 +279,9 @@ def deployment() -> Any:
 @pytest.mark.parametrize("name", AT_PUT)
 def test_a_wrong_use_says_what_to_do_and_writes_nothing(name, db, deployment):
     wrong, error, words = AT_PUT[name]
+    with calls_of(db, "ann", deployment) as calls:
+        assert calls.count() == 0
+    before = db.lastTransaction()
 
     # When it is done in a transaction that is committed all the same
     with calls_of(db, "ann", deployment) as calls, pytest.raises(error) as raised:
@@ -214,7 +291,8 @@ def test_a_wrong_use_says_what_to_do_and_writes_nothing(name, db, deployment):
     assert raised.type is error
     assert words in str(raised.value)
 
-    # And there is nothing
+    # And nothing was written
+    assert db.lastTransaction() == before
     with calls_of(db, "ann", deployment) as calls:
         assert calls.count() == 0
 
@@ -222,7 +300,13 @@ def test_a_wrong_use_says_what_to_do_and_writes_nothing(name, db, deployment):
 #: With a call that is there already.
 OF_A_CALL: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
     "an expression that does not compile": (
-        lambda calls: declare(calls, "python: 1 +"), ExpressionError, "",
+        lambda calls: declare(calls, "python: 1 +"), ExpressionError, "line 1",
+    ),
+    "a name that expressions call": (
+        lambda calls: declare(calls, "string:x", put=1), InvalidArguments, "bind another",
+    ),
+    "a bound secret": (
+        lambda calls: declare(calls, "string:x", key=Secret("x")), InvalidArguments, "argument",
     ),
     "an expression that is no text": (lambda calls: declare(calls, 7), InvalidArguments, "text"),
     "a name that is taken": (
@@ -283,6 +367,30 @@ def test_what_comes_too_late_for_a_call_is_refused(db, deployment):
                 getattr(calls.get(call.id), late)("string:x")
 
 
+def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
+    kept = []
+
+    def app(environ, start_response):
+        kept.append(get_manager(environ).put("report.render"))
+        start_response("200 OK", [])
+        return [b""]
+
+    Request.blank("/", environ={"REMOTE_USER": "ann"}).get_response(
+        CallManagerMiddleware(app, db, plugins=PLUGINS)
+    )
+    (call,) = kept
+    before = db.lastTransaction()
+
+    for late in (
+        call.cancel, call.forget, call.retry_callbacks,
+        lambda: call.send(1), lambda: call.on_any("string:x"),
+    ):  # fmt: skip
+        with pytest.raises(TransactionOver, match="ended when its response began"):
+            late()
+
+    assert db.lastTransaction() == before
+
+
 def test_another_users_id_is_an_unknown_one(db, deployment):
     with calls_of(db, "ann", deployment) as calls:
         call = calls.put("report.render")
@@ -336,6 +444,24 @@ def test_a_file_that_another_has_open_is_named(tmp_path, capsys):
         assert "open in another process" in capsys.readouterr().err
     finally:
         database.close()
+
+
+@pytest.mark.parametrize("given", ["Data.fs", MappingStorage(), 7])
+def test_a_database_that_is_none_is_refused(given):
+    for wrong in (lambda: Worker(given), lambda: CallManagerMiddleware(print, given)):
+        with pytest.raises(ConfigurationError, match=r"give ZODB.DB\(storage\)"):
+            wrong()
+
+    # Also one that is opened when it is needed
+    with pytest.raises(ConfigurationError, match=r"give ZODB.DB\(storage\)"):
+        Worker(lambda: given).run_once()
+
+
+def test_a_path_is_no_zodb_uri_and_what_is_one_is_told(tmp_path):
+    with pytest.raises(ConfigurationError, match=f"write file://{tmp_path}/Data.fs"):
+        Worker(zodb_uri=f"{tmp_path}/Data.fs").run_once()
+
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("uri", ["nothing://x", "file:///no/such/directory/Data.fs"])

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import io
+from wsgiref.handlers import SimpleHandler
+
 import pytest
 from webob import Request
 from ZODB import DB
@@ -10,6 +13,7 @@ from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import NotAuthenticated, Principal, get_manager
 from wsgi_zasync.middleware import CallManagerMiddleware
+from wsgi_zasync.testing import calls_of, deployment_of
 
 
 def application(environ, start_response):
@@ -102,6 +106,27 @@ def test_an_identity_that_fails_is_no_anonymity(owner_of):
 
     with pytest.raises(ConnectionError):
         owner_of({"REMOTE_USER": "ann"}, identity=identity)
+
+
+@pytest.mark.parametrize("path", ["/", "/_zasync/calls"])
+def test_an_identity_that_fails_is_a_500_of_the_server(path):
+    def identity(environ):
+        raise ConnectionError("the directory is down")
+
+    database = DB(MappingStorage())
+    wrapped = CallManagerMiddleware(
+        application, database, plugins={"echo": lambda attempt: 1}, identity=identity
+    )
+    environ = {"PATH_INFO": path, "REQUEST_METHOD": "GET", "REMOTE_USER": "ann"}
+    environ |= {"SERVER_NAME": "localhost", "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.0"}
+    output, errors = io.BytesIO(), io.StringIO()
+    SimpleHandler(io.BytesIO(), output, errors, environ).run(wrapped)
+
+    assert output.getvalue().splitlines()[0].split()[1] == b"500"
+    assert "the directory is down" in errors.getvalue()
+    with calls_of(database, "ann", deployment_of()) as calls:
+        assert calls.count() == 0
+    database.close()
 
 
 def test_a_manager_of_the_server_is_replaced_and_a_string_is_none(owner_of):

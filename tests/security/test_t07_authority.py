@@ -90,3 +90,23 @@ def test_a_demotion_takes_the_right_from_calls_of_last_week(site):
     with site.calls() as calls:
         assert calls.get(call).callbacks[0].error.startswith("Unauthorized")
         assert calls.count() == 1
+
+
+def test_an_owner_who_is_gone_when_the_callbacks_are_due_is_marked_so(site):
+    # Given bob, who is removed while his call runs
+    site.plugins["leave"] = lambda attempt: site.policy.gone.add("bob")
+    with site.calls("bob") as calls:
+        call = calls.put("leave").on_any("python: put('open')")
+        oid = call._record._p_oid
+    site.run()
+    with site.calls("bob") as calls:
+        [callback] = calls.connection.get(oid).all_callbacks()
+        assert callback.error == "Unauthorized: bob is gone"
+
+    # When a new bob comes
+    site.policy.gone.clear()
+    site.clock.advance(1)
+
+    with site.calls("bob") as calls:
+        assert calls.mine() == []
+        assert call.id not in calls

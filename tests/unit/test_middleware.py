@@ -6,6 +6,8 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import select
+import signal
 import threading
 import weakref
 from contextlib import closing
@@ -352,6 +354,45 @@ def test_a_forked_process_opens_its_own_database(tmp_path):
     assert is_same is False
     assert (own, parents) == (200, 404)
     assert ask(application, f"/_zasync/calls/{first}").status_int == 200
+    application.stop()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_is_forked_while_another_thread_opens_the_database():
+    # Given a thread that opens the database, and is at it
+    parent = os.getpid()
+    opening, may_go_on = threading.Event(), threading.Event()
+
+    def opener():
+        if os.getpid() == parent:
+            opening.set()
+            assert may_go_on.wait(30)
+        return DB(MappingStorage())
+
+    application = CallManagerMiddleware(putting, opener, plugins={"echo": echo})
+    first = threading.Thread(target=ask, args=(application,))
+    first.start()
+    assert opening.wait(30)
+    reader, writer = os.pipe()
+
+    # When this one forks, and the child serves a request
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writer, str(ask(application).status_int).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    is_answered, _, _ = select.select([reader], [], [], 30)
+    if not is_answered:
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    may_go_on.set()
+    first.join()
+
+    # Then it does not wait for a thread that it does not have
+    assert os.read(reader, 10) == b"200"
+    os.close(reader)
     application.stop()
 
 

@@ -106,6 +106,14 @@ class TestDeclaring:
             ({"name": "x", "timeout": -1}, "timeout"),
             ({"name": "x", "timeout": float("nan")}, "timeout"),
             ({"name": "x", "max_running": 0}, "max_running"),
+            ({"name": 7}, "name"),
+            ({"name": undeclared}, r'write @plugin\("NAME"\)'),
+            ({"name": "x", "timeout": "soon"}, "timeout"),
+            ({"name": "x", "max_running": "many"}, "max_running"),
+            ({"name": "x", "max_running": True}, "max_running"),
+            ({"name": "x", "permission": 7}, "permission"),
+            ({"name": "x", "retry": 3}, "RetryPolicy"),
+            ({"name": "x", "expressions": "maybe"}, "expressions"),
         ],
     )
     def test_a_declaration_that_makes_no_sense_is_refused_where_it_is_written(
@@ -356,6 +364,16 @@ class TestOptions:
     def test_an_option_that_cannot_be_read_is_named(self, key: str, text: str) -> None:
         registry = Registry({"r": render}, {"r": {key: text}}, installed=False)
         with pytest.raises(ConfigurationError, match=rf"\[plugin:r\] {key}"):
+            registry.declaration("r")
+
+    @pytest.mark.parametrize(
+        ("key", "meant"), [("timeuot", "timeout"), ("permissions", "permission")]
+    )
+    def test_an_option_that_is_all_but_known_is_a_spelling_mistake(
+        self, key: str, meant: str
+    ) -> None:
+        registry = Registry({"r": render}, {"r": {key: "1"}}, installed=False)
+        with pytest.raises(ConfigurationError, match=rf"\[plugin:r\] {key}.*did you mean {meant}"):
             registry.declaration("r")
 
     def test_options_of_a_plugin_that_is_not_there_are_an_error_at_the_start(self) -> None:

@@ -18,7 +18,16 @@ ZEO = "zeo://127.0.0.1:8100"
 
 
 class Policy:
-    """Stands for a SecurityPolicy: only its identity matters here."""
+    """A SecurityPolicy, as far as its methods go: only its identity matters here."""
+
+    def principal_now(self, principal, root):
+        return principal
+
+    def allows(self, principal, permission, object):
+        return False
+
+    def root_for(self, principal, root):
+        return None
 
 
 @pytest.fixture
@@ -109,6 +118,28 @@ def test_a_policy_that_is_a_class_is_instantiated():
     assert type(MiddlewareSettings.from_kwargs(policy=Policy).policy) is Policy
     policy = Policy()
     assert MiddlewareSettings.from_kwargs(policy=policy).policy is policy
+
+
+class Curious:
+    """A policy whose class wants to know something."""
+
+    def __init__(self, directory):
+        self.directory = directory
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"),
+    [
+        (5, "lacks a method of SecurityPolicy"),
+        (dict, "principal_now"),
+        (len, "principal_now"),
+        (Curious, "name an instance"),
+    ],
+)
+def test_a_policy_that_cannot_be_asked_is_refused(policy, said):
+    for settings in (MiddlewareSettings, WorkerSettings):
+        with pytest.raises(ConfigurationError, match=said):
+            settings.from_kwargs(db="a db", policy=policy)
 
 
 def test_dotted_names_are_imported():

@@ -5,6 +5,7 @@ import os
 import stat
 
 import pytest
+from ZODB.blob import BlobStorage
 from ZODB.DemoStorage import DemoStorage
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
@@ -87,6 +88,16 @@ def test_a_file_storage_gets_a_secret_that_only_its_user_can_read(tmp_path):
     assert first == again
     assert len(first.values[0]) >= 32
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_storage_with_blobs_has_one_as_well(tmp_path):
+    storage = BlobStorage(str(tmp_path / "blobs"), FileStorage(str(tmp_path / "Data.fs")))
+    try:
+        found = secrets_for(None, storage)
+    finally:
+        storage.close()
+
+    assert found.values[0] == (tmp_path / "Data.fs.zasync-secret").read_bytes().strip()
 
 
 def test_a_configured_secret_wins_over_the_storages_own(tmp_path):

@@ -96,7 +96,6 @@ PLAIN = [
     (),
     {},
     set(),
-    frozenset(),
     [1, [2, (3, {"a": {4}})]],
     {1: "a", (1, 2): "b", None: "c", b"k": date.min},
 ]
@@ -118,6 +117,7 @@ REFUSED = {
     "an object": object(),
     "a time of day": time(1),
     "a timezone": UTC,
+    "a frozenset": frozenset({1}),
     "a bytearray": bytearray(b"x"),
     "a memoryview": memoryview(b"x"),
     "a range": range(3),

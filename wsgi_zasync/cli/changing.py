@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any
 
 from ..call import CallRecord, to_micros
-from ..errors import CallNotFound, ZasyncError
+from ..errors import CallNotFound, ConfigurationError, ZasyncError
 from ..store import pruning
-from .operating import Operation, Site, opened
+from .operating import Operation, Site, opened, refuse_unknown
 from .output import counted, shown
 
 #: Calls that are erased in one transaction.
@@ -27,6 +27,8 @@ def change(path: str, action: str, ids: list[str]) -> int:
         for call_id in ids:
             try:
                 print(f"{shown(call_id)}: {_changed(site, action, call_id)}")
+            except ConfigurationError:
+                raise
             except ZasyncError as error:
                 failed += 1
                 print(f"zasync: {shown(error)}", file=sys.stderr)
@@ -34,6 +36,7 @@ def change(path: str, action: str, ids: list[str]) -> int:
 
 
 def _changed(site: Site, action: str, call_id: str) -> str:
+    refuse_unknown(site, call_id)
     work = {"cancel": _cancel, "retry": _retry, "forget": _forget}[action]
     return site.change(f"{action} {call_id[:100]}", lambda operation: work(operation, call_id))
 
@@ -64,6 +67,9 @@ def prune(path: str, dry_run: bool) -> int:
     """Erase the ended calls of all owners that were kept long enough."""
     with opened(path) as site:
         keep = site.settings.keep
+        if not site.has_calls:
+            print("no calls")
+            return 0
         if dry_run:
             total = site.look(lambda o: sum(1 for _ in pruning.prunable(o.store, _now(o), keep)))
             print(f"{counted(total, 'call')} would be forgotten")

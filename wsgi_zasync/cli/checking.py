@@ -6,22 +6,19 @@ All that is found is told at once, and no secret is shown.
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
-from urllib.parse import urlsplit
 
 from transaction.interfaces import TransientError
 
 from ..config_file import ConfigFile
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
-from ..plugins import Registry
-from ..ports import SecurityPolicy
+from ..plugins import Registry, unknown
+from ..security import DefaultPolicy
 from ..settings import MiddlewareSettings, SharedSettings
-from ..zodb_uri import refuse_open_address, refuse_open_zeo
-from .operating import filter_sections, opened, worker_settings
+from ..zodb_uri import refuse_open_servers, refuse_open_zeo
+from .operating import filter_sections, opened, worker_sections, worker_settings
 from .output import counted, shown
 
 
@@ -55,7 +52,7 @@ def check(path: str) -> int:
             print(f"    {key} = {shown(value)}")
         _check_settings(name, settings, findings)
     if sections:
-        _check_plugins(next(iter(sections.values())), findings)
+        _check_plugins(next(iter(sections.values())), file, findings)
         _print_exposed()
     if file.schedule:
         print("[schedule] is understood, and not acted upon: this version has no schedules yet")
@@ -75,45 +72,39 @@ def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSett
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
-    for name in file.keys:
-        if name.startswith("worker:"):
-            try:
-                found[name] = worker_settings(file, name.partition(":")[2])
-            except ConfigurationError as error:
-                findings.wrong.append(str(error))
+    for name in _worker_sections(file, findings):
+        try:
+            found[f"worker:{name}"] = worker_settings(file, name)
+        except ConfigurationError as error:
+            findings.wrong.append(str(error))
     return found
 
 
+def _worker_sections(file: ConfigFile, findings: Findings) -> list[str]:
+    try:
+        return worker_sections(file)
+    except ConfigurationError as error:
+        findings.wrong.append(str(error))
+        return []
+
+
 def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:
-    if settings.policy is not None and not isinstance(settings.policy, SecurityPolicy):
-        findings.wrong.append(
-            f"[{name}] policy: {type(settings.policy).__name__} lacks a method of SecurityPolicy "
-            "(principal_now, allows, root_for)"
-        )
+    try:
+        DefaultPolicy(settings.roles, settings.permissions)
+    except ConfigurationError as error:
+        findings.wrong.append(str(error))
     if settings.insecure_zeo:
         return
     try:
         if settings.zodb_uri is not None:
             refuse_open_zeo(settings.zodb_uri)
         if settings.zodb_conf is not None:
-            _refuse_open_servers(settings.zodb_conf)
+            refuse_open_servers(settings.zodb_conf)
     except ConfigurationError as error:
         findings.wrong.append(f"[{name}] {error}")
 
 
-def _refuse_open_servers(path: Path) -> None:
-    """The same for the ``server`` lines of ZConfig; one with TLS may be anywhere."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    for section in re.findall(r"(?is)<zeoclient.*?</zeoclient", text):
-        if re.search(r"(?i)<ssl", section):
-            continue
-        for server in re.findall(r"(?im)^\s*server\s+(\S+)", section):
-            host = urlsplit(f"//{server}").hostname
-            if host is not None and not server.startswith("/"):
-                refuse_open_address(host)
-
-
-def _check_plugins(settings: SharedSettings, findings: Findings) -> None:
+def _check_plugins(settings: SharedSettings, file: ConfigFile, findings: Findings) -> None:
     try:
         registry = Registry(settings.plugins, settings.plugin_options)
     except ConfigurationError as error:
@@ -131,6 +122,11 @@ def _check_plugins(settings: SharedSettings, findings: Findings) -> None:
                 f"[plugin:{name}] expressions = yes needs a permission as well: without one no "
                 "expression may put calls of it"
             )
+    findings.wrong += [
+        f"{file.path} [schedule] {entry.name}: {unknown(entry.plugin, registry.names())}"
+        for entry in file.schedule
+        if entry.plugin not in registry
+    ]
     print(f"plugins: {' '.join(sorted(registry.names()))}")
 
 
@@ -142,13 +138,13 @@ def _print_exposed() -> None:
 
 def _connect(path: str, findings: Findings) -> None:
     try:
-        with opened(path) as site:
-            workers = site.look(lambda operation: len(operation.store.areas()))
-            print(f"database: connected, {counted(workers, 'worker')}")
+        with opened(path, create=True) as site:
+            if not site.has_calls:
+                print("database: connected, nothing was put yet")
+            else:
+                workers = site.look(lambda operation: len(operation.store.areas()))
+                print(f"database: connected, {counted(workers, 'worker')}")
     except TransientError as error:
         findings.unreachable.append(f"the database cannot be reached: {error}")
     except ConfigurationError as error:
-        if "has no calls yet" in str(error):
-            print("database: connected, nothing was put yet")
-        else:
-            findings.unreachable.append(str(error))
+        findings.unreachable.append(str(error))

@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 
 from .output import shown
 
+#: Where what plugins say by ``attempt.log`` goes.
+PLUGIN_LOGGER = "wsgi_zasync.plugin"
+
 #: What our log lines carry beside their message.
 EXTRAS = ("action", "call", "plugin", "owner", "attempt", "seconds")
 
@@ -19,7 +22,11 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, and the traceback below it where there is one."""
-        line = f"{_time(record)} {record.levelname:<7} {shown(record.getMessage())}"
+        message = record.getMessage()
+        if record.name == PLUGIN_LOGGER:
+            # A plugin's own words, which do not say what they are about.
+            message = f"call {getattr(record, 'call', '?')}: {message}"
+        line = f"{_time(record)} {record.levelname:<7} {shown(message)}"
         if record.exc_info:
             trace = self.formatException(record.exc_info)
             line += "".join(f"\n    {shown(each)}" for each in trace.splitlines())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from threading import Event
@@ -16,11 +17,13 @@ from typing import Any
 from persistent.timestamp import TimeStamp
 
 from ..call import CallRecord, from_micros
+from ..escaping import owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
+from ..store.reading import readable
 from ..values import to_json
-from .operating import Operation, opened
-from .output import ago, counted, owner_text, shown, table
+from .operating import Operation, opened, refuse_unknown
+from .output import ago, counted, shown, table
 
 #: Seconds between two looks of ``status --watch``.
 WATCH_SECONDS = 2.0
@@ -43,7 +46,7 @@ def list_calls(given: Namespace) -> int:
         return list(islice(matching, given.limit))
 
     with opened(given.file) as site:
-        calls = site.look(wanted)
+        calls = site.look(wanted) if site.has_calls else []
     if given.json:
         for facts in calls:
             print(json.dumps(facts))
@@ -84,6 +87,7 @@ def show_calls(given: Namespace) -> int:
         return [_everything(operation, operation.record(id), given) for id in given.id]
 
     with opened(given.file) as site:
+        refuse_unknown(site, given.id[0])
         calls = site.look(look)
     for number, facts in enumerate(calls):
         if given.json:
@@ -146,7 +150,7 @@ def status(given: Namespace) -> int:
     with opened(given.file) as site:
         clock = site.deployment.clock
         while True:
-            counts, workers = site.look(lambda o: (_counts(o), [_worker(o, a) for a in _areas(o)]))
+            counts, workers = site.look(_status) if site.has_calls else (Counter(), [])
             print(_counts_text(site.settings.site, counts))
             if not workers:
                 print("no workers: start one by zasync worker, or nothing runs")
@@ -161,20 +165,25 @@ def status(given: Namespace) -> int:
                 return 0
 
 
+def _status(operation: Operation) -> tuple[Counter[str], list[ShownWorker]]:
+    return _counts(operation), [_worker(operation, area) for area in _areas(operation)]
+
+
 def _areas(operation: Operation) -> list[WorkerArea]:
     return sorted(operation.store.areas(), key=lambda area: area.key)
 
 
-def _counts(operation: Operation) -> dict[str, int]:
+def _counts(operation: Operation) -> Counter[str]:
     store = operation.store
     lanes = [store.site.lanes[number] for number in store.claimed_lanes()]
     owners = {key for lane in lanes for key in lane.owners}
     tallies = [store.tally(_owner(key)) for key in owners]
-    counts = {"owners": len(owners), "open": sum(tally.open for tally in tallies)}
+    counts = Counter(owners=len(owners), open=sum(tally.open for tally in tallies))
     for state in CallState:
         if state.is_final:
             counts[str(state)] = sum(tally.by_state[state] for tally in tallies)
-    counts["parked"] = len(store.site.parked)
+    counts["unreadable"] = len(store.unreadable())
+    counts["parked"] = len(store.site.parked) - counts["unreadable"]
     return counts
 
 
@@ -188,7 +197,9 @@ def _worker(operation: Operation, area: WorkerArea) -> ShownWorker:
     board._p_activate()
     running = []
     for oid, (attempt, started, fraction, message) in board.running.items():
-        record = operation.store.connection.get(oid)
+        record = readable(operation.store.connection, oid)
+        if record is None:
+            continue
         progress = "" if fraction is None else f"{fraction:.0%} "
         running.append(
             (
@@ -212,9 +223,11 @@ def _worker(operation: Operation, area: WorkerArea) -> ShownWorker:
     )
 
 
-def _counts_text(site: str, counts: dict[str, int]) -> str:
+def _counts_text(site: str, counts: Counter[str]) -> str:
     ends = ", ".join(f"{counts[state]:,} {state}" for state in CallState if state.is_final)
     parked = f" ({counts['parked']:,} without a plugin)" if counts["parked"] else ""
+    if counts["unreadable"]:
+        parked += f" ({counts['unreadable']:,} that cannot be read)"
     owners = counted(counts["owners"], "owner")
     return f"site {shown(site)}: {counts['open']:,} open{parked}, {ends}, of {owners}"
 
@@ -252,7 +265,11 @@ def plugins(given: Namespace) -> int:
             timeout = "" if found.timeout is None else f"{found.timeout:g} s"
             rows.append((name, found.runs, timeout, found.permission or "", target))
         known = set(registry.names())
-        published = site.look(lambda o: sorted(o.store.published())) if _has_store(site) else []
+        published = (
+            site.look(lambda o: sorted(o.store.published()))
+            if site.has_database and site.has_calls
+            else []
+        )
     rows += [(name, "", "", "", "(workers only)") for name in published if name not in known]
     print(table(("NAME", "RUNS", "TIMEOUT", "PERMISSION", "WHERE"), rows))
     return 0
@@ -260,10 +277,3 @@ def plugins(given: Namespace) -> int:
 
 def _dotted(target: Any) -> str:
     return f"{getattr(target, '__module__', '?')}:{getattr(target, '__qualname__', target)}"
-
-
-def _has_store(site: Any) -> bool:
-    from ..store.root import ROOT_KEY
-    from ..web.transactions import calls_connection, reading
-
-    return reading(site.database, lambda c: ROOT_KEY in calls_connection(c).root())

@@ -19,17 +19,21 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..beside import beside_site
 from ..call import CallRecord, Place
 from ..config_file import ConfigFile
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
 from ..opening import deployment_for, open_database
+from ..own_file import file_of
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
+from ..store.root import ROOT_KEY
 from ..view import Call
 from ..web.transactions import calls_connection, claim_lane, in_transaction, reading
+from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")
 
@@ -72,6 +76,21 @@ def worker_settings(file: ConfigFile, section: str = "main") -> WorkerSettings:
     return WorkerSettings.from_paste(global_conf, **local_conf)
 
 
+def worker_sections(file: ConfigFile) -> list[str]:
+    """The X of each ``[worker:X]`` that can be run by ``zasync worker``.
+
+    One without a database that is there for the worker of a web process is none of them.
+    """
+    filters = filter_sections(file).values()
+    embedded = any(conf.get("worker", "").strip() == "embedded" for _, conf in filters)
+    found = [name.partition(":")[2] for name in file.keys if name.startswith("worker:")]
+    return [name for name in found if not embedded or _names_database(*file.worker(name))]
+
+
+def _names_database(*values: Mapping[str, str]) -> bool:
+    return any(key in conf for conf in values for key in ("zodb_uri", "zodb_conf"))
+
+
 def site_settings(path: str | Path) -> SharedSettings:
     """The settings by which a file's database is reached: a worker's, else a filter's.
 
@@ -79,9 +98,8 @@ def site_settings(path: str | Path) -> SharedSettings:
         ConfigurationError: It says of neither where the database is.
     """
     file = ConfigFile.load(path)
-    for section in file.keys:
-        if section.startswith("worker:"):
-            return worker_settings(file, section.partition(":")[2])
+    for name in worker_sections(file):
+        return worker_settings(file, name)
     for global_conf, local_conf in filter_sections(file).values():
         settings = MiddlewareSettings.from_paste(global_conf, **local_conf)
         if settings.zodb_uri is not None or settings.zodb_conf is not None:
@@ -198,10 +216,45 @@ class Site:
     """An open site."""
 
     def __init__(self, settings: SharedSettings, database: Any) -> None:
-        """Work on this database; ``opened`` makes one."""
+        """Work on this database, None where there is none yet; ``opened`` makes one."""
         self.settings = settings
-        self.database = database
+        self._database = database
         self.deployment = deployment_for(settings, None)
+
+    @property
+    def database(self) -> Any:
+        """The open database.
+
+        Raises:
+            ConfigurationError: Its file is not there yet.
+        """
+        if self._database is None:
+            raise ConfigurationError(
+                "this database has no calls yet: the file of "
+                f"{without_password(self.settings.zodb_uri or '')} is not there, and is made when "
+                "the site first uses it; check zodb_uri"
+            )
+        return self._database
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is a database already."""
+        return self._database is not None
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether anything was ever put in this site of the store.
+
+        Raises:
+            ConfigurationError: There is no database.
+        """
+        name = self.settings.site
+
+        def has(connection: Any) -> bool:
+            store = calls_connection(connection).root().get(ROOT_KEY)
+            return store is not None and name in store.sites
+
+        return reading(self.database, has)
 
     def look(self, work: Callable[[Operation], _Result]) -> _Result:
         """Read something; what ``work`` returns must be plain data.
@@ -232,14 +285,34 @@ class Site:
         return Operation(connection, store, self.deployment)
 
 
+def refuse_unknown(site: Site, call_id: str) -> None:
+    """Refuse to look for a call where nothing was ever put.
+
+    Raises:
+        CallNotFound: Nothing was.
+        ConfigurationError: There is no database.
+    """
+    if not site.has_calls:
+        raise CallNotFound(f"there is no call {call_id[:100]!r}: nothing was ever put there")
+
+
 @contextmanager
-def opened(path: str | Path) -> Iterator[Site]:
+def opened(path: str | Path, *, create: bool = False) -> Iterator[Site]:
     """The site of a file, its database open.
+
+    Args:
+        path: The site's file.
+        create: Whether a FileStorage that is not there is made, as the site would. To look at
+            one must not make it, perhaps as a user who is not the site's.
 
     Raises:
         ConfigurationError: The file, or the database that it names, is not as it should be.
     """
-    settings = _impatient(site_settings(path))
+    settings = _impatient(beside_site(site_settings(path)))
+    file = None if settings.zodb_uri is None else file_of(settings.zodb_uri)
+    if not create and file is not None and file.parent.is_dir() and not file.exists():
+        yield Site(settings, None)
+        return
     database = open_database(settings)
     try:
         yield Site(settings, database)

@@ -6,14 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..clock import Clock
+from ..escaping import escape_controls
 
 
 def shown(value: object) -> str:
     """The value as text in one line, everything that a terminal would act on made visible."""
-    text = str(value)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return escape_controls(str(value))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -29,12 +27,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 call``, ``2 calls``."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def owner_text(owner: tuple[str, str]) -> str:
-    """An owner as it is written in configuration: ``id``, or ``source:id``."""
-    source, identifier = owner
-    return f"{source}:{identifier}" if source else identifier
 
 
 def ago(timestamp: float, clock: Clock) -> str:

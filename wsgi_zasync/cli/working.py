@@ -6,8 +6,11 @@ from __future__ import annotations
 import logging
 from threading import Event
 
+from ..beside import beside_site
 from ..config_file import ConfigFile
+from ..own_file import file_of
 from ..settings import WorkerSettings
+from ..site_secrets import kept_secret_of
 from .logs import log_to_stderr
 from .operating import worker_settings
 from .signals import on_stop
@@ -20,9 +23,12 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
     settings = _settings(file, zconfig, section)
     if name is not None:
         settings = settings.evolve(name=name)
+    settings = _beside(settings)
     from ..worker import Worker
 
     log_to_stderr(settings.log_format)
+    if file is not None and ConfigFile.load(file).schedule:
+        logger.warning("[schedule] is not acted upon: this version has no schedules yet")
     stopping = Event()
     with on_stop(stopping.set):
         worker = Worker.from_settings(settings)
@@ -35,8 +41,16 @@ def work(file: str | None, zconfig: str | None, section: str, name: str | None) 
             logger.info("worker %s stops: it lets what runs end", worker.name)
         finally:
             worker.stop()
-    logger.info("worker %s has stopped", worker.name)
     return 0
+
+
+def _beside(settings: WorkerSettings) -> WorkerSettings:
+    """The same settings; beside a running site through it, and with the secret that it keeps."""
+    found = beside_site(settings)
+    if found is settings or found.secret is not None:
+        return found
+    file = file_of(settings.zodb_uri or "")
+    return found if file is None else found.evolve(secret=kept_secret_of(file))
 
 
 def _settings(file: str | None, zconfig: str | None, section: str) -> WorkerSettings:

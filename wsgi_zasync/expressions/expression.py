@@ -44,6 +44,7 @@ class Expression:
         author: Any = None,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = SYSTEM_CLOCK,
+        give_way: Callable[[], None] | None = None,
     ) -> Any:
         """The value: plain data (a copy) or an exposed object.
 
@@ -56,6 +57,8 @@ class Expression:
                 permission is then needed by both.
             limits: what it may use.
             clock: what tells the time.
+            give_way: called now and then by a long evaluation, to let other
+                threads go first; its time is not counted.
 
         Raises:
             UndefinedName: something it asks for is not there.
@@ -64,7 +67,7 @@ class Expression:
             Unauthorized: it asked for what is not open, or not allowed.
         """
         try:
-            run = Operations(names, principal, policy, author, limits, clock)
+            run = Operations(names, principal, policy, author, limits, clock, give_way)
             return run.leave(self._compiled(run))
         except (ExpressionError, Unauthorized) as failure:
             complete(failure)

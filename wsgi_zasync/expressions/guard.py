@@ -68,9 +68,15 @@ class Guard(Budget):
     __slots__ = ("_exposes", "_holders", "_policy")
 
     def __init__(
-        self, principal: Any, policy: Any, author: Any, limits: Limits, clock: Clock
+        self,
+        principal: Any,
+        policy: Any,
+        author: Any,
+        limits: Limits,
+        clock: Clock,
+        give_way: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(limits, clock)
+        super().__init__(limits, clock, give_way)
         self._holders = (principal,) if author is None else (principal, author)
         self._policy = policy
         self._exposes = getattr(policy, "exposes", None)

@@ -8,6 +8,7 @@ then.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -19,6 +20,10 @@ LOOK_EVERY = 2_000
 
 #: How many items are copied in the time of one step.
 ITEMS_PER_STEP = 4
+
+#: Integers of more bits take as many steps as that number of bits goes into them, squared:
+#: about what multiplying, dividing and writing them takes.
+LONG_BITS = 256
 
 #: How many units of size are worked through in the time of one step.
 SIZE_PER_STEP = 128
@@ -65,11 +70,16 @@ SYSTEM_CLOCK = SystemClock()
 class Budget:
     """What is left of the limits in one evaluation."""
 
-    __slots__ = ("_clock", "_look_at", "_size_left", "_steps_left", "_deadline", "limits")
+    __slots__ = (
+        "_clock", "_deadline", "_give_way", "_look_at", "_size_left", "_steps_left", "limits",
+    )  # fmt: skip
 
-    def __init__(self, limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, limits: Limits, clock: Clock, give_way: Callable[[], None] | None = None
+    ) -> None:
         self.limits = limits
         self._clock = clock
+        self._give_way = give_way
         self._steps_left = limits.steps
         self._size_left = limits.size
         self._look_at = max(limits.steps - LOOK_EVERY, 0)
@@ -115,9 +125,12 @@ class Budget:
         self.spend(count // ITEMS_PER_STEP)
 
     def integer(self, value: int) -> int:
-        """The integer, if it is not too long."""
-        if value.bit_length() > self.limits.integer_bits:
+        """The integer, if it is not too long; computing with long ones takes steps."""
+        bits = value.bit_length()
+        if bits > self.limits.integer_bits:
             self.refuse_integer()
+        if bits > LONG_BITS:
+            self.spend((bits // LONG_BITS) ** 2)
         return value
 
     def refuse_integer(self) -> NoReturn:
@@ -142,3 +155,7 @@ class Budget:
         elif now > self._deadline:
             raise ResourceLimit(f"more than {self.limits.seconds} seconds")
         self._look_at = max(left - LOOK_EVERY, 0)
+        if self._give_way is not None:
+            began = self.pause()
+            self._give_way()
+            self.resume(began)

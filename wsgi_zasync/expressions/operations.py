@@ -48,8 +48,9 @@ class Operations(Members):
         author: Any,
         limits: Limits,
         clock: Clock = SYSTEM_CLOCK,
+        give_way: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(principal, policy, author, limits, clock)
+        super().__init__(principal, policy, author, limits, clock, give_way)
         self.names = names if type(names) is dict else dict(names)
         #: How many templates are being rendered, inside one another.
         self.rendering = 0

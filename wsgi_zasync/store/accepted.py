@@ -17,6 +17,7 @@ from typing import Any
 from BTrees.IOBTree import IOBTree
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
+from ZODB.POSException import POSKeyError
 
 from ..call import CallRecord
 from ..errors import Fenced
@@ -108,6 +109,11 @@ class WorkerArea(Persistent):
         if fence._p_jar is not None:
             fence._p_jar.readCurrent(fence)
 
+    def has(self, record: CallRecord, number: int) -> bool:
+        """Whether the call is in our chunk of that number."""
+        chunk = self.chunks.get(number)
+        return chunk is not None and any(call._p_oid == record._p_oid for call in chunk.calls)
+
     def keep(self, calls: Iterable[CallRecord]) -> int | None:
         """Hold calls in a new chunk; returns its number, None for no calls."""
         held = tuple(calls)
@@ -181,3 +187,20 @@ class WorkerArea(Persistent):
         for counts in (dead.tallies, *dead.thread_tallies):
             tallies.merge(self.tallies, counts)
         return numbers
+
+
+def held_area(connection: Any, oid: bytes) -> WorkerArea:
+    """The area of a worker, held by this transaction.
+
+    Raises:
+        Fenced: It was taken over; what is left of it may even be packed away by now.
+    """
+    try:
+        area: WorkerArea = connection.get(oid)
+        area.hold()
+    except POSKeyError as exc:
+        raise Fenced(
+            "this worker was taken for dead so long ago that its place in the store is gone; "
+            "it registers anew"
+        ) from exc
+    return area

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from transaction.interfaces import TransientError
-from ZODB.POSException import StorageError
-
 from ..call import CallRecord
 from .accepted import WorkerArea
+from .reading import why_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +47,10 @@ def accept(
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
     for record in _taken(store, area, lanes, queues, known, limit, now):
-        reason = _why_unreadable(record)
+        reason = why_unreadable(record)
         if reason is not None:
             broken.append((record._p_oid, reason))
-            # No plugin has an empty name, so nobody takes it up from there by itself.
-            store.site.parked[("", record._p_oid.hex())] = record
+            store.put_aside(record)
         elif record.forgotten:
             continue
         elif record.is_final:
@@ -90,19 +87,6 @@ def _taken(
     if len(calls) > 1:
         store.connection.prefetch(calls)
     return calls
-
-
-def _why_unreadable(record: CallRecord) -> str | None:
-    try:
-        record._p_activate()
-    except (TransientError, StorageError) as exc:
-        # The storage is away. But a record that is not there is the record's own trouble.
-        if not isinstance(exc, KeyError):
-            raise
-        return f"{type(exc).__name__}: {exc}"
-    except Exception as exc:  # noqa: BLE001 - one unreadable record must not stop others
-        return f"{type(exc).__name__}: {exc}"
-    return None
 
 
 def _inboxes(site: Any, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:

@@ -49,41 +49,59 @@ class LanePool:
         self._lock = threading.Lock()
         self._free: list[int] = []
         self._all: list[int] = []
+        #: lane -> tid of what this process has put into it last
+        self._written: dict[int, bytes] = {}
         self._pid = os.getpid()
 
-    def take(self, claim_one: Callable[[], int]) -> int:
+    def take(
+        self,
+        claim_one: Callable[[], int],
+        sees: Callable[[int, bytes], bool] = lambda lane, tid: True,
+    ) -> int:
         """A lane that no other transaction of this process uses now.
 
         Args:
             claim_one: Claims one more, in a transaction of its own.
+            sees: Whether the transaction sees what was put into a lane with this tid. If it
+                began before that, it would conflict there, although nobody else uses the lane.
         """
         self._forget_after_fork()
+        # The ones that were given back first are the most likely to be seen.
+        for lane in tuple(self._free):
+            tid = self._written.get(lane, b"")
+            if sees(lane, tid) and self.retake(lane, tid):
+                return lane
         with self._lock:
-            if self._free:
-                # The one that was given back first: what was written to it last is the most
-                # likely to be in the snapshot of a transaction that began a while ago.
-                return self._free.pop(0)
             if len(self._all) >= self.MAX_LANES:
-                return random.SystemRandom().choice(self._all)
+                return self._free.pop(0) if self._free else random.SystemRandom().choice(self._all)
         lane = claim_one()
         with self._lock:
             if lane not in self._all:
                 self._all.append(lane)
         return lane
 
-    def retake(self, lane: int) -> bool:
-        """Take this lane, to put into it once more; False if another transaction uses it now."""
+    def retake(self, lane: int, tid: bytes | None = None) -> bool:
+        """Take this lane; False if another transaction uses it now.
+
+        Args:
+            tid: False also if something else was put there since.
+        """
         self._forget_after_fork()
         with self._lock:
-            is_free = lane in self._free
+            is_free = lane in self._free and tid in (None, self._written.get(lane, b""))
             if is_free:
                 self._free.remove(lane)
             return is_free
 
-    def give_back(self, lane: int) -> None:
-        """The transaction that took the lane is over."""
+    def give_back(self, lane: int, tid: bytes = b"") -> None:
+        """The transaction that took the lane is over.
+
+        Args:
+            tid: Of what it has put there; empty if it was aborted.
+        """
         self._forget_after_fork()
         with self._lock:
+            self._written[lane] = max(tid, self._written.get(lane, b""))
             if lane in self._all and lane not in self._free:
                 self._free.append(lane)
 
@@ -110,4 +128,5 @@ class LanePools:
 
     def of(self, database: Any) -> LanePool:
         """The pool of a ``ZODB.DB``, made at first need."""
-        return self._pools.setdefault(database, LanePool())
+        found = self._pools.get(database)
+        return self._pools.setdefault(database, LanePool()) if found is None else found

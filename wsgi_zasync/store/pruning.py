@@ -15,6 +15,7 @@ from typing import Any
 
 from ..call import CallRecord
 from .index import IndexSegment, OwnerIndex
+from .reading import why_unreadable
 from .root import Store
 
 #: Segments that one part looks at, at most: a few hundred milliseconds on a cold cache.
@@ -126,5 +127,7 @@ def _over_in(
     if not _is_worth_a_look(segment, now, keep_seconds):
         return
     for record in segment.calls:
-        if record is not None and over(store, record, now, keep_seconds):
+        if record is None or why_unreadable(record) is not None:
+            continue
+        if over(store, record, now, keep_seconds):
             yield record

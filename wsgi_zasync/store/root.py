@@ -28,6 +28,7 @@ from .classes import guard
 from .index import OwnerIndex, owner_key
 from .lanes import Lane
 from .mailbox import Mail, Mailbox
+from .reading import why_unreadable
 from .tallies import Tally
 
 #: The key of the store in the root of its database.
@@ -190,8 +191,7 @@ class Store:
         record: CallRecord | None = self.site.keys[digest[0]].get(digest)
         if record is None:
             return None
-        record._p_activate()
-        if record.is_final or record.forgotten:
+        if why_unreadable(record) is not None or record.is_final or record.forgotten:
             return None
         if record._p_jar is not None and record._p_serial != b"\0" * 8:
             record._p_jar.readCurrent(record)
@@ -215,13 +215,13 @@ class Store:
         try:
             place = Place.decoded(call_id.partition("-")[0])
         except CallNotFound:
-            # One text for all: it names the whole of what was asked for.
-            raise not_found(call_id) from None
+            # As much is loaded for what is no id at all as for one that is not there.
+            place = Place(0, 0, 0)
         index = self.site.lanes[place.lane].owners.get(owner_key(owner))
         record: CallRecord | None = (
             None if index is None else index.at(place.segment, place.position)
         )
-        if record is None or not self._is_shown(record):
+        if record is None or why_unreadable(record) is not None or not self._is_shown(record):
             raise not_found(call_id)
         if not hmac.compare_digest(record.id.encode(), call_id.encode("utf-8", "replace")):
             raise not_found(call_id)
@@ -233,13 +233,14 @@ class Store:
         Args:
             before: Microseconds; older parts of the index are gone straight to.
         """
-        parts = [index.newest(before) for index in self._indexes(owner)]
+        parts = [filter(_is_readable, index.newest(before)) for index in self._indexes(owner)]
         merged = merge(*parts, key=_age, reverse=True)
         return (record for record in merged if self._is_shown(record))
 
     def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
         """The owner's calls, oldest first."""
-        merged = merge(*(index.oldest() for index in self._indexes(owner)), key=_age)
+        parts = [filter(_is_readable, index.oldest()) for index in self._indexes(owner)]
+        merged = merge(*parts, key=_age)
         return (record for record in merged if self._is_shown(record))
 
     def tally(self, owner: tuple[str, str]) -> Tally:
@@ -282,7 +283,8 @@ class Store:
             return None
         for area in self.site.workers.values():
             entry = area.board.running.get(record._p_oid)
-            if entry is not None:
+            # A board is not rewritten the moment that an attempt ends.
+            if entry is not None and entry[0] > record.attempts:
                 return Running(area.name, *entry)
         return None
 
@@ -389,6 +391,17 @@ class Store:
         record.wait(f"no worker here has the plugin {record.plugin!r}")
         self.site.parked[(record.plugin, record.id)] = record
 
+    def put_aside(self, record: CallRecord) -> None:
+        """Put aside a record that cannot be read: it stays unread, and stops nobody.
+
+        No plugin has an empty name, so nobody takes it up from there.
+        """
+        self.site.parked[("", record._p_oid.hex())] = record
+
+    def unreadable(self) -> list[CallRecord]:
+        """The records that were put aside because they cannot be read."""
+        return list(self.site.parked.values(min=("", ""), max=("", "\x7f")))
+
     def unpark(self, plugins: Iterable[str], limit: int) -> list[CallRecord]:
         """Take up calls that were put aside, of plugins that are known now."""
         if not self.site.parked:
@@ -412,6 +425,10 @@ class Store:
         numbers = area.adopt(dead)
         del self.site.workers[dead.key]
         return numbers
+
+
+def _is_readable(record: CallRecord) -> bool:
+    return why_unreadable(record) is None
 
 
 def _age(record: CallRecord) -> tuple[int, str]:

@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
+from ..fork_lock import ForkLock
+
 logger = logging.getLogger(__name__)
 
 #: Called with the tid (None: already visible here) and the oids that were written.
 Subscriber = Callable[[bytes | None, frozenset[bytes]], None]
 
 _ATTRIBUTE = "_wsgi_zasync_signal"
-_creating = threading.Lock()
+_creating = ForkLock()
 
 
 def signal_for(db: Any) -> Signal:
@@ -146,6 +148,13 @@ class Watch:
         if not self._watched.isdisjoint(oids):
             self._tid = tid
             self._written.set()
+
+    def widen(self, oids: Iterable[bytes]) -> bool:
+        """Watch these as well; whether any is new, so that what was read may be old by now."""
+        wider = self._watched.union(oids)
+        is_wider = wider != self._watched
+        self._watched = wider
+        return is_wider
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait for one of the objects to be written; whether one was."""

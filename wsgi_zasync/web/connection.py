@@ -85,6 +85,11 @@ class Surroundings:
             return self.seen_database
         return self.database.get()
 
+    def learn_from(self, application: Any) -> None:
+        """See whether the application knows its database, before any request has led to it."""
+        if not self.database.is_configured and self.seen_database is None:
+            self.seen_database = owners.applications_database(application)
+
     def make_store(self) -> None:
         """Make the store's structure before the first transaction of ours, once a process."""
         if not self._has_store:
@@ -148,6 +153,10 @@ class WSGIAccess:
             if manager is not None:
                 self._hosted = True
                 return manager
+        handed_over = self._configured_connection()
+        if handed_over is not None:
+            self._hosted = True
+            return handed_over.transaction_manager
         if self._bound is not None:
             raise TransactionOver(
                 "the transaction of the bound connection has ended; call calls.bind(connection) "
@@ -215,7 +224,9 @@ class WSGIAccess:
         """
         txn, host = self.transaction(), self._host()
         if host is None:
-            return calls_connection(self.own.connection(self._prepare))
+            connection = calls_connection(self.own.connection(self._prepare))
+            owners.refuse_two_connections(txn)
+            return connection
         connection = self._known(txn, _STORE)
         if connection is None:
             connection = self._hosts_store_connection(txn, host)
@@ -240,7 +251,9 @@ class WSGIAccess:
         database = self._surroundings.database
         found = owners.find_connection(txn, database.get()) if database.is_configured else None
         found = found or owners.only_connection(txn)
-        return found or self._open_for(txn, host, self._calls_database())
+        if found is None:
+            found = self._open_for(txn, host, database.get() if database.is_configured else None)
+        return found
 
     def _hosts_store_connection(self, txn: Any, host: Any) -> Any:
         """The connection to the calls in the host's transaction."""
@@ -264,9 +277,19 @@ class WSGIAccess:
         """The connection that application, configuration or Pyramid says is the host's."""
         return (
             self._known(txn, _APPLICATION)
-            or self._configured_connection()
+            or self._handed_over(txn)
             or owners.pyramids_connection(self._environs)
         )
+
+    def _handed_over(self, txn: Any) -> Any | None:
+        """The connection that is configured, which must be of the host's transaction."""
+        found = self._configured_connection()
+        if found is not None and not owners.is_current(found.transaction_manager, txn):
+            raise ConfigurationError(
+                f"connection = {self._surroundings.connection} leads to a connection of another "
+                "transaction than the host's: open it with environ['tm.manager']"
+            )
+        return found
 
     def _open_for(self, txn: Any, host: Any, database: Any | None) -> Any:
         """Open a connection of ours in the host's transaction."""
@@ -293,6 +316,11 @@ class WSGIAccess:
                     raise ConfigurationError(
                         f"connection = {wanted} leads to a {type(found).__qualname__} and to no "
                         "ZODB connection"
+                    )
+                if found.opened is None:
+                    raise TransactionOver(
+                        f"connection = {wanted} leads to a connection that is closed, so nothing "
+                        "can be written in its transaction"
                     )
                 return found
         return None

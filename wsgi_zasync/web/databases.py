@@ -7,11 +7,11 @@ Any thread may ask for it.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..fork_lock import ForkLock
 
 
 class LazyDatabase:
@@ -19,7 +19,7 @@ class LazyDatabase:
 
     def __init__(self, given: Any = None, opener: Callable[[], Any] | None = None) -> None:
         """Serve ``given``, an open ``ZODB.DB``, or what ``opener`` opens."""
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._opener = opener
         self._database = given
         self._pid = os.getpid()

@@ -14,22 +14,7 @@ from typing import Any
 
 from ..errors import ConfigurationError, InvalidArguments
 from ..ports import Identity
-from ..security import SESSION_SOURCE, Principal
-
-#: What servers, frameworks and logs call a user who is not logged in.
-ANONYMOUS_SPELLINGS = frozenset(
-    {
-        "",
-        "-",
-        "None",
-        "null",
-        "(null)",
-        "anonymous",
-        "Anonymous",
-        "AnonymousUser",
-        "Anonymous User",
-    }
-)
+from ..security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,15 @@ def pyramids_database(environs: Iterable[Mapping[str, Any]]) -> Any | None:
     return None if request is None else request.registry._zodb_databases[""]
 
 
+def applications_database(application: Any) -> Any | None:
+    """The database that pyramid_zodbconn has for a Pyramid application, if this is one."""
+    if "pyramid_zodbconn" not in sys.modules:
+        return None
+    registry = getattr(application, "registry", None)
+    databases = getattr(registry, "_zodb_databases", None) or {}
+    return databases.get("")
+
+
 def _pyramids_request(environs: Iterable[Mapping[str, Any]]) -> Any | None:
     """Pyramid's request with one of these environs, if it has databases."""
     threadlocal = sys.modules.get("pyramid.threadlocal")

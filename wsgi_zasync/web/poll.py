@@ -227,6 +227,10 @@ class _Poll:
             with signal_for(self._visitor.calls_database()).watch(*seen.oids) as watch:
                 latest = self._visitor.look(call_id)
                 while latest is not None and not self._is_news(latest):
+                    if watch.widen(latest.oids):
+                        # A worker that has come meanwhile, and may have begun the call since.
+                        latest = self._visitor.look(call_id)
+                        continue
                     left = until - self._clock.monotonic()
                     is_over = left <= 0 or not watch.wait(left)
                     latest = self._visitor.look(call_id)

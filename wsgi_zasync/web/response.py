@@ -93,24 +93,24 @@ class Exchange:
             self._access.close()
             raise
         if self._failure is not None:
-            _close(body)
-            return self._error_page()
+            return self._error_page(body)
         try:
-            return self._begun(body)
+            begun = self._begun(body)
         except BaseException:
             self._access.close()
             _close(body)
             raise
+        return self._error_page(body) if begun is None else begun
 
-    def _begun(self, body: Iterable[bytes]) -> Iterable[bytes]:
+    def _begun(self, body: Iterable[bytes]) -> Iterable[bytes] | None:
+        """What the server is to iterate over in the place of ``body``; None: not committed."""
         file_wrapper = self._environ.get("wsgi.file_wrapper")
         is_file = isinstance(file_wrapper, type) and isinstance(body, file_wrapper)
         if is_file or type(body) in (list, tuple):
             # Nothing of the application's runs any more when such a body is iterated over.
             self.settle()
             if self._failure is not None:
-                _close(body)
-                return self._error_page()
+                return None
             self._access.close()
             self.flush()
             return body
@@ -185,8 +185,12 @@ class Exchange:
         """The response is complete, or nobody wants the rest."""
         self._access.close()
 
-    def _error_page(self) -> list[bytes]:
-        self._access.close()
+    def _error_page(self, body: Any = None) -> list[bytes]:
+        """The response in the place of one that promised what was not saved."""
+        try:
+            _close(body)
+        finally:
+            self._access.close()
         return [self.fail()]
 
     def fail(self) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from transaction import TransactionManager
@@ -18,7 +19,7 @@ from ZODB.POSException import ConflictError
 from ..errors import StoreConflict, TransactionOver
 from ..store import open_store
 from ..store.claims import claim
-from .owners import CALLS_DATABASE
+from .owners import CALLS_DATABASE, refuse_two_connections
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,10 @@ class Puts(Protocol):
     @property
     def counted_on(self) -> frozenset[bytes]:
         """The oids of the objects that the puts count on to stay as they are."""
+
+    @property
+    def hooks(self) -> frozenset[Any]:
+        """What the puts have asked the transaction to call at its end."""
 
     def replay(self) -> None:
         """Write the same calls, with the same ids, in the current transaction."""
@@ -130,9 +135,12 @@ class OwnTransaction:
         self, manager: TransactionManager, puts: Callable[[], Puts | None]
     ) -> None:
         for replays_left in reversed(range(MAX_REPLAYS + 1)):
-            replayable = puts()
-            if replayable is not None and not self._holds_only(replayable, manager):
+            replayable, txn = puts(), manager.get()
+            notes = (txn.user, txn.description, dict(txn.extension))
+            if replayable is not None and not self._holds_only(replayable, txn):
                 replayable = None
+            # After all other hooks, which may make a connection join.
+            txn.addBeforeCommitHook(refuse_two_connections, (txn,))
             try:
                 manager.commit()
                 return
@@ -144,21 +152,25 @@ class OwnTransaction:
             except BaseException:
                 manager.abort()
                 raise
-            manager.begin()
+            txn = manager.begin()
+            txn.user, txn.description, txn.extension = notes
             try:
                 replayable.replay()
             except BaseException:
                 manager.abort()
                 raise
 
-    def _holds_only(self, puts: Puts, manager: TransactionManager) -> bool:
-        """Whether nothing is to be committed but these puts.
+    def _holds_only(self, puts: Puts, txn: Any) -> bool:
+        """Whether nothing is to be committed, or called at the end, but these puts.
 
         Nor anything that was read on condition that it stays as it is: a decision that rests on
         it, such as a permission, would have to be taken again.
         """
+        if not puts.hooks.issuperset(_hooks(txn)):
+            # They would be told of the abort, and not of the commit after it.
+            return False
         own = () if self._connection is None else tuple(self._connection.connections.values())
-        for resource in manager.get()._resources:
+        for resource in txn._resources:
             if not any(resource is connection for connection in own):
                 return False
             if resource._savepoint_storage is not None:
@@ -192,6 +204,17 @@ class OwnTransaction:
                 manager.abort()
             if connection is not None:
                 connection.close()
+
+
+def _hooks(txn: Any) -> set[Any]:
+    """What is to be called before or after the end of a transaction."""
+    entries = chain(
+        txn.getBeforeCommitHooks(),
+        txn.getAfterCommitHooks(),
+        txn.getBeforeAbortHooks(),
+        txn.getAfterAbortHooks(),
+    )
+    return {hook for hook, *_ in entries}
 
 
 def in_transaction(

@@ -34,8 +34,8 @@ LONGEST_RETRY_AFTER = 60
 class Seen:
     """What one look at a call showed; plain, so that it outlives the connection."""
 
-    #: The objects that it was read from: the call's record, what its owner wrote since, and the
-    #: boards of the workers.
+    #: The objects that it was read from: the call's record, what its owner wrote since, the
+    #: boards of the workers, and what says which workers there are.
     oids: frozenset[bytes]
     state: CallState
     shown: dict[str, Any]
@@ -207,5 +207,6 @@ class Visitor:
 
 def _read_from(call: Call) -> frozenset[bytes]:
     record, store = call._record, call._context.store
-    objects = [record, store.mailbox(record), *(area.board for area in store.areas())]
+    boards = [area.board for area in store.areas()]
+    objects = [record, store.mailbox(record), store.site.workers, *boards]
     return frozenset(found._p_oid for found in objects if found is not None)

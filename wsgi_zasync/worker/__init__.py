@@ -16,12 +16,12 @@ import threading
 from typing import Any, Self
 
 from transaction.interfaces import TransientError
-from ZEO.Exceptions import ClientDisconnected
 
 from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
-from ..opening import deployment_for, keys_for, open_database
+from ..opening import checked, deployment_for, keys_for, open_database
 from ..settings import WorkerSettings
+from .desk import AWAY, StorageAway
 from .dispatch import check_places
 from .rounds import BATCH
 from .service import Service
@@ -37,6 +37,9 @@ LONGEST_AWAY_SECONDS = 2.0
 
 #: Seconds that an outcome waits for others that are about to be ready.
 GATHER_SECONDS = 0.003
+
+#: Turns in which a worker that stops writes what is ready still.
+LAST_TURNS = 20
 
 #: Seconds that a commit may take in ``zasync worker`` before it ends itself.
 STUCK_SECONDS = 120.0
@@ -68,7 +71,8 @@ class Worker:
 
     def _describe(self, settings: WorkerSettings, clock: Clock | None) -> None:
         self.settings = settings
-        self._db: Any = None if callable(settings.db) else settings.db
+        given = settings.db
+        self._db: Any = None if given is None or callable(given) else checked(given)
         self._opened_here = False
         keys = keys_for(settings, lambda: self._database())
         self._deployment = deployment_for(settings, keys, clock)
@@ -133,10 +137,10 @@ class Worker:
             self._grace = self.settings.grace if grace_seconds is None else grace_seconds
             service.bell.stop()
             thread.join()
-            service.dispatcher.stop(1.0)
+            service.stop_threads(1.0)
         self._service = self._thread = None
         if self._stepping is not None:
-            self._stepping.dispatcher.stop(1.0)
+            self._stepping.stop_threads(1.0)
             self._stepping = None
         if self._watchdog is not None:
             self._watchdog.stop()
@@ -195,7 +199,7 @@ class Worker:
         except Fenced as exc:
             logger.warning("worker %s begins anew: %s", self.name, exc)
             return self._anew(service)
-        except ClientDisconnected as exc:
+        except AWAY as exc:
             logger.warning("worker %s: the storage is away: %s", self.name, exc)
             service.rescuer.forget()
             return False
@@ -212,7 +216,7 @@ class Worker:
     def _anew(self, service: Service) -> bool:
         try:
             service.start_anew()
-        except TransientError as exc:
+        except (TransientError, StorageAway) as exc:
             logger.info("worker %s: registering is tried again: %s", self.name, exc)
             service.bell.fenced()
             return False
@@ -227,10 +231,13 @@ class Worker:
             if not self._turned(service, accept=False):
                 service.bell.wait_for_report(AWAY_SECONDS)
         for order in list(service.holdings.running.values()):
-            service.dispatcher.give_up(order)
+            service.dispatcher.interrupt(order)
+        for _ in range(LAST_TURNS):
+            if not (len(service.bell) and self._turned(service, accept=False)):
+                break
         try:
             service.release()
-        except (TransientError, Fenced) as exc:
+        except (TransientError, StorageAway, Fenced) as exc:
             logger.warning("worker %s could not say that it stops: %s", self.name, exc)
 
     # -- step by step -------------------------------------------------------------------------

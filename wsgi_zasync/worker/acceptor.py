@@ -16,32 +16,27 @@ import threading
 from collections.abc import Iterable
 from typing import Any
 
-from transaction.interfaces import TransientError
-from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
 from ..call import CallRecord, to_micros
 from ..deployment import Deployment
 from ..errors import Fenced
 from ..store import Accepted
-from ..store.accepted import WorkerArea
+from ..store.accepted import WorkerArea, held_area
 from ..store.claims import claim
+from ..store.reading import readable
 from ..store.wakeup import signal_for
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled, owes
-from .desk import Desk, Writing, store_database
+from .desk import AWAY, Desk, Writing, store_database
 from .held import Held, Order, Report
 from .lanes import LaneShare
-from .redaction import shown, text_of
+from .patience import blame, named
+from .redaction import shown
 from .rounds import AtOnce, Round, Work
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-#: Conflicts after which an outcome commits without its callbacks, and those after which the
-#: callbacks, which followed alone, are recorded as failed.
-PATIENCE = 3
-LAST_PATIENCE = 20
 
 #: How often a worker tries to register while others do so at the same moment.
 REGISTERING_TRIES = 20
@@ -63,8 +58,15 @@ class Acceptor:
         plugins: dict[str, Any],
         threads: int,
         watchdog: Watchdog | None = None,
+        brief: bool = True,
     ) -> None:
-        """Describe it; ``open`` connects it."""
+        """Describe it; ``open`` connects it.
+
+        Args:
+            threads: How many others commit with counts of their own.
+            brief: Whether long callbacks are left to one of those.
+        """
+        self._brief = brief
         self._db = db
         self._deployment = deployment
         self._completion = completion
@@ -99,16 +101,15 @@ class Acceptor:
             self._desk.close()
             self._desk = None
 
-    def writing(self, transaction: Any, *, hold: bool = True) -> Writing:
+    def writing(self, transaction: Any) -> Writing:
         """Our area in this transaction; holding the fence, so that nothing commits without it.
 
         Raises:
             Fenced: We were taken for dead.
         """
         store = self.desk.open_store()
-        area: WorkerArea = store.connection.get(self.area_oid)
-        if hold:
-            area.hold()
+        assert self.area_oid is not None, "the acceptor is not registered"
+        area = held_area(store.connection, self.area_oid)
         return Writing(
             transaction, self.desk.connection, store, area, area.tallies, self.claim_lane
         )
@@ -180,55 +181,38 @@ class Acceptor:
         Raises:
             Fenced: We were taken for dead; nothing was written.
             ClientDisconnected: The storage is away; nothing was written.
+            StorageAway: The same of other storages.
         """
         try:
             return self._transact(work)
-        except (Fenced, ClientDisconnected):
+        except (Fenced, *AWAY):
             raise
         except Exception as exc:  # noqa: BLE001 - what it is decides how it goes on
             if not work.reports:
-                logger.info("accepting is tried again: %s", shown(_named(exc)))
+                logger.info("accepting is tried again: %s", shown(named(exc)))
                 return Round(complete=False, more=True)
-            entries, left = self._split(work.reports, exc)
-            return Round(entries=entries, left=left, complete=False, more=bool(work.limit))
+            done = Round(complete=False, more=bool(work.limit))
+            self._split(work.reports, done)
+            return done
 
-    def _split(self, reports: list[Report], error: Exception) -> tuple[list[Entry], list[Report]]:
-        """Commit the reports in smaller parts, until what hinders is alone."""
-        if len(reports) == 1 and not _is_transient(error):
-            self._blame(reports[0], error)
-        entries: list[Entry] = []
-        left: list[Report] = []
+    def _split(self, reports: list[Report], done: Round) -> None:
+        """Commit the reports in smaller parts, until what hinders is alone.
+
+        One alone is tried once more before it is blamed: it was together with what was to be
+        accepted, and that may be what hinders.
+        """
         half = max(1, len(reports) // 2)
         for part in (reports[:half], reports[half:]) if len(reports) > 1 else (reports,):
             try:
-                done = self._transact(Work(reports=part))
-                entries += done.entries
-                left += done.left
-            except (Fenced, ClientDisconnected):
+                done.take(self._transact(Work(reports=part)))
+            except (Fenced, *AWAY):
                 raise
             except Exception as exc:  # noqa: BLE001 - as above
                 if len(part) > 1:
-                    more, rest = self._split(part, exc)
-                    entries += more
-                    left += rest
+                    self._split(part, done)
                 else:
-                    self._blame(part[0], exc)
-                    left += part
-        return entries, left
-
-    def _blame(self, report: Report, error: Exception) -> None:
-        """Remember that this one could not be committed, alone as it was."""
-        held = report.held
-        held.conflicts += 1
-        if not _is_transient(error):
-            if held.callbacks_error is None:
-                held.callbacks_error = f"{shown(_named(error))} (its effects were undone)"
-            else:
-                logger.error("call %s cannot be ended: %s", held.call_id, shown(_named(error)))
-        elif held.conflicts >= LAST_PATIENCE:
-            held.callbacks_error = f"{shown(_named(error))} ({held.conflicts} times)"
-        elif held.conflicts >= PATIENCE:
-            held.callbacks_later = True
+                    blame(part[0].held, exc)
+                    done.left += part
 
     def _transact(self, work: Work) -> Round:
         done = Round()
@@ -237,11 +221,7 @@ class Acceptor:
                 self.desk.store_connection.prefetch(*work.fresh)
             writing = self.writing(transaction)
             for report in work.reports:
-                entry = self._completion.settle(writing, report)
-                if entry.settled is Settled.NOT_NOW:
-                    done.left.append(report)
-                else:
-                    done.entries.append(entry)
+                done.settled(self._completion.settle(writing, report, brief=self._brief))
             accepted = self._accept(writing, work, done) if work.limit else None
             if work.at_once is not None and done.accepted and not done.notes:
                 self._run_at_once(writing, work.at_once, done)
@@ -290,13 +270,10 @@ class Acceptor:
         done.begun, done.accepted = done.accepted, []
         chunk = done.begun[0].chunk
         for report in reports:
-            self._refuse_late_mail(writing, report.held)
-            entry = self._completion.settle(writing, report)
-            if entry.settled is Settled.NOT_NOW:
-                done.left.append(report)
-                continue
-            done.entries.append(entry)
+            entry = self._completion.settle(writing, report, brief=self._brief)
+            done.settled(entry)
             if entry.settled in (Settled.DONE, Settled.WAITS):
+                self._refuse_late_mail(writing, report.held)
                 done.begun.remove(report.held)
         if not done.begun:
             writing.area.drop([chunk])
@@ -354,7 +331,9 @@ class Acceptor:
         with self.desk.transaction():
             store = self.desk.open_store()
             for oid in list(oids):
-                record: CallRecord = store.connection.get(oid)
+                record = readable(store.connection, oid)
+                if record is None:
+                    continue
                 if record.is_final or record.forgotten or store.mail(record).cancel_requested:
                     found.append(oid)
         return found
@@ -366,7 +345,8 @@ class Acceptor:
             return frozenset()
         with self.desk.transaction():
             store = self.desk.open_store()
-            boxes = [store.mailbox(store.connection.get(oid)) for oid in oids]
+            records = [readable(store.connection, oid) for oid in oids]
+            boxes = [store.mailbox(record) for record in records if record is not None]
             return frozenset(box._p_oid for box in boxes if box is not None)
 
     def still_owed(self, entries: Iterable[Entry]) -> list[Report]:
@@ -379,8 +359,10 @@ class Acceptor:
         with self.desk.transaction():
             store = self.desk.open_store()
             for entry in entries:
-                record: CallRecord = store.connection.get(entry.report.held.oid)
-                if not record.forgotten and record.is_final and owes(record, store.mail(record)):
+                record = readable(store.connection, entry.report.held.oid)
+                if record is None or record.forgotten:
+                    continue
+                if record.is_final and owes(record, store.mail(record)):
                     owed.append(Report(entry.report.held))
         return owed
 
@@ -416,14 +398,6 @@ def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> l
         )
         for record in records
     ]
-
-
-def _is_transient(error: Exception) -> bool:
-    return isinstance(error, TransientError)
-
-
-def _named(error: Exception) -> str:
-    return f"{type(error).__name__}: {text_of(error)}"
 
 
 def _log_aside(accepted: Accepted) -> None:

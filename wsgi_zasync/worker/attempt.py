@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigurationError
+from ..escaping import escape_controls
 from ..security import Principal
-from .redaction import escape_controls
 
 #: Characters of a progress message that are kept.
 MAX_PROGRESS_MESSAGE = 200

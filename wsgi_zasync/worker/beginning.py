@@ -19,6 +19,7 @@ from ..plugins import PluginDeclaration
 from ..putting import check_permission
 from ..sealing import Sealed, Secret
 from ..security import Principal
+from ..store.reading import why_unreadable
 from ..values import persistent_objects, restored
 from .attempt import Attempt
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
@@ -38,7 +39,9 @@ class Beginning:
 
     def order(self, writing: Writing, held: Held) -> Order | Outcome | None:
         """The order for the next attempt; or the outcome without one; None if it has ended."""
-        record: CallRecord = writing.store.connection.get(held.oid)
+        record = writing.record(held)
+        if why_unreadable(record) is not None:
+            return Outcome(parked=True)
         if record.forgotten or record.is_final:
             return None
         now = to_micros(self.deployment.clock.now())

@@ -18,7 +18,10 @@ class Bell:
 
     def __init__(self) -> None:
         """Nothing is ready yet."""
-        self._changed = threading.Condition()
+        lock = threading.Lock()
+        self._changed = threading.Condition(lock)
+        self._quiet = threading.Condition(lock)
+        self._is_quiet = False
         self._reports: deque[Report] = deque()
         self._news = False
         self._tid: bytes | None = None
@@ -66,6 +69,13 @@ class Bell:
         with self._changed:
             self._fenced = True
             self._changed.notify()
+
+    # -- for others who do not want to be in its way ----------------------------------------
+
+    def wait_for_quiet(self, timeout_seconds: float) -> None:
+        """Wait until the acceptor has nothing to do, or the time is over."""
+        with self._quiet:
+            self._quiet.wait_for(lambda: self._is_quiet and not self._is_rung(), timeout_seconds)
 
     # -- for the acceptor -----------------------------------------------------------------
 
@@ -117,7 +127,11 @@ class Bell:
     def wait(self, timeout_seconds: float) -> None:
         """Wait until something is there, or the time is over."""
         with self._changed:
+            if not self._is_rung():
+                self._is_quiet = True
+                self._quiet.notify_all()
             self._changed.wait_for(self._is_rung, timeout_seconds)
+            self._is_quiet = False
 
     def wait_for_more(self, limit: int, timeout_seconds: float, more: Callable[[], bool]) -> None:
         """Wait for a full batch of reports, as long as ``more`` are on their way."""

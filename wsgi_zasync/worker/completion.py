@@ -9,6 +9,7 @@ of two transactions that do so ZODB lets one commit.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
@@ -18,12 +19,17 @@ from ..call import CallRecord, Failure, to_micros
 from ..deployment import Deployment
 from ..errors import InvalidResult, Unauthorized
 from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
+from ..states import CallState
 from ..store.mailbox import Mail
+from ..store.reading import why_unreadable
 from ..values import Storing, restored
 from .desk import Writing
-from .evaluation import Evaluation, Undecided, mark_gone
+from .evaluation import Evaluation, TakesLong, Undecided, mark_gone
 from .held import Held, Outcome, Report
 from .redaction import failure_from, shown, text_of
+from .savepoint import Savepoint
+
+logger = logging.getLogger(__name__)
 
 #: After how long something is tried again that a policy could not decide, in seconds.
 UNDECIDED_DELAY = 5.0
@@ -42,6 +48,8 @@ class Settled(StrEnum):
     VOID = "void"
     #: Nothing was written: this transaction has evaluated another owner's callbacks.
     NOT_NOW = "not now"
+    #: Nothing was written: a callback takes longer than others may be made to wait.
+    LONG = "long"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +77,49 @@ class Completion:
         self._evaluation = evaluation
         self._random = random
 
-    def settle(self, writing: Writing, report: Report) -> Entry:
+    def settle(self, writing: Writing, report: Report, *, brief: bool = False) -> Entry:
         """Write what the report says.
+
+        Args:
+            writing: The transaction.
+            report: Of what has become of a call.
+            brief: Whether others wait for this thread, so that long callbacks are refused.
 
         Raises:
             TransientError: The transaction has to be done again.
         """
-        record: CallRecord = writing.store.connection.get(report.held.oid)
+        record = writing.record(report.held)
+        if (reason := why_unreadable(record)) is not None:
+            logger.error("a call that was accepted is put aside: %s", shown(reason))
+            writing.store.put_aside(record)
+            _leave_chunk(writing, report.held)
+            return Entry(report, Settled.WAITS, CallState.WAITING, "its record cannot be read")
         if record.forgotten:
             return Entry(report, Settled.DONE, record.state)
         mail = writing.store.mail(record)
         has_callbacks = bool(record.callbacks or mail.callbacks)
+        owner = writing.callback_owner
         if has_callbacks and not self._may_evaluate(writing, record):
             return Entry(report, Settled.NOT_NOW, record.state)
+        if not (brief and has_callbacks):
+            return self._settled(writing, report, record, mail)
+        before = Savepoint(writing, self._deployment)
+        try:
+            return self._settled(writing, report, record, mail, brief=True)
+        except TakesLong:
+            before.rollback()
+            writing.callback_owner = owner
+            return Entry(report, Settled.LONG, record.state)
+
+    def _settled(
+        self,
+        writing: Writing,
+        report: Report,
+        record: CallRecord,
+        mail: Mail,
+        *,
+        brief: bool = False,
+    ) -> Entry:
         ended = False
         if not record.is_final:
             if report.outcome is None or not _counts(record, report):
@@ -91,7 +129,7 @@ class Completion:
                 return waits
             ended = True
         _append_late(record, mail)
-        return self._callbacks(writing, record, report, ended)
+        return self._callbacks(writing, record, report, ended, brief)
 
     def _may_evaluate(self, writing: Writing, record: CallRecord) -> bool:
         """Whether this owner's callbacks may share the transaction with those before."""
@@ -109,8 +147,11 @@ class Completion:
         """End the call, or let it wait; what it says then, if it waits."""
         now = to_micros(self._deployment.clock.now())
         if outcome.parked:
-            writing.store.park(record)
-            _leave_chunk(writing, report.held)
+            # Else a commit came about of which we were told that it had not, and it may be
+            # another worker's by now.
+            if writing.area.has(record, report.held.chunk):
+                writing.store.park(record)
+                _leave_chunk(writing, report.held)
             return Entry(report, Settled.WAITS, record.state, record.waiting_reason)
         if outcome.wait is not None:
             reason, delay = outcome.wait
@@ -175,6 +216,12 @@ class Completion:
         now: int,
     ) -> Entry:
         due = now + int(delay_seconds * 1_000_000)
+        mailbox = writing.store.mailbox(record)
+        if mailbox is not None:
+            # Nobody looks at its mail before it is due: what is asked for at this very moment
+            # has to be seen now, or be told that it waits.
+            mailbox._p_activate()
+            writing.store.connection.readCurrent(mailbox)
         if not writing.area.holds_waiting(record):
             # Else a commit came about of which we were told that it had not.
             record.wait(reason, due)
@@ -184,7 +231,7 @@ class Completion:
     # -- its callbacks ----------------------------------------------------------------------
 
     def _callbacks(
-        self, writing: Writing, record: CallRecord, report: Report, ended: bool
+        self, writing: Writing, record: CallRecord, report: Report, ended: bool, brief: bool
     ) -> Entry:
         held = report.held
         if not record.pending_callbacks():
@@ -195,7 +242,7 @@ class Completion:
         if held.callbacks_later and ended:
             return Entry(report, Settled.OWED, record.state, "callbacks follow", ended=ended)
         try:
-            failed = self._evaluation.evaluate(writing, record)
+            failed = self._evaluation.evaluate(writing, record, brief=brief)
         except Undecided as exc:
             return Entry(
                 report, Settled.OWED, record.state, str(exc), 0, UNDECIDED_DELAY, ended=ended

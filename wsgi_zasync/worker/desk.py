@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from transaction import TransactionManager
-from transaction.interfaces import NoTransaction
+from transaction.interfaces import NoTransaction, TransientError
+from ZEO.Exceptions import ClientDisconnected
 
+from ..call import CallRecord
+from ..errors import Fenced
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea
+from .held import Held
+
+#: The root of every database.
+ROOT_OID = b"\0" * 8
 
 #: The database of a multi-database that holds the calls, where there is one.
 STORE_DATABASE = "zasync"
@@ -25,6 +32,14 @@ STORE_DATABASE = "zasync"
 def store_database(db: Any) -> Any:
     """The database that the calls are in."""
     return db.databases.get(STORE_DATABASE, db)
+
+
+class StorageAway(Exception):
+    """The storage cannot be reached, and says so by an error of its own (a driver's, mostly)."""
+
+
+#: What it means that the storage is away: nothing is lost, and it is tried again.
+AWAY = (ClientDisconnected, StorageAway)
 
 
 @dataclass(slots=True)
@@ -47,6 +62,21 @@ class Writing:
     def root(self) -> Any:
         """The root of the application's database."""
         return self.connection.root()
+
+    def record(self, held: Held) -> CallRecord:
+        """The record of an accepted call; where that cannot be loaded, the ghost of it."""
+        try:
+            found: CallRecord = self.store.connection.get(held.oid)
+        except TransientError:
+            raise
+        except Exception:
+            chunk = self.area.chunks.get(held.chunk)
+            for call in () if chunk is None else chunk.calls:
+                if call._p_oid == held.oid:
+                    ghost: CallRecord = call
+                    return ghost
+            raise
+        return found
 
 
 def serialise(writing: Writing) -> None:
@@ -84,12 +114,47 @@ class Desk:
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """A transaction that is aborted unless it was committed inside."""
-        transaction = self._manager.begin()
+        """A transaction that is aborted unless it was committed inside.
+
+        Raises:
+            StorageAway: It cannot be begun, or what was done in it failed because the storage
+                went away.
+        """
         try:
-            yield transaction
+            with self._transaction() as transaction:
+                yield transaction
+        except (TransientError, Fenced, StorageAway):
+            raise
+        except Exception as exc:
+            if self._is_away():
+                raise StorageAway(f"{type(exc).__name__} of the storage") from exc
+            raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Any]:
+        try:
+            # Where it fails the manager has a transaction all the same, and begins no other one.
+            yield self._manager.begin()
         finally:
             self._abort()
+
+    def _is_away(self) -> bool:
+        """Whether the storage is what failed: then it lets nothing be read now either.
+
+        The drivers of SQL databases have errors of their own, which are no disconnection to
+        ZODB. What is asked for is in no cache.
+        """
+        try:
+            with self._transaction():
+                self.store_connection._storage.load(ROOT_OID)
+        except Exception:  # noqa: BLE001 - whatever it says, nothing was read
+            return True
+        return False
+
+    def is_connected(self) -> bool:
+        """Whether the storage has a server, and it is there."""
+        ask = getattr(self.store_connection.db().storage, "is_connected", None)
+        return ask is None or bool(ask())
 
     def has_changes(self) -> bool:
         """Whether the current transaction has written anything to the store."""

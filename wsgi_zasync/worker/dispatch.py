@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from random import Random
 from typing import Any
 
+from ..call import Failure
 from ..deployment import Deployment
 from ..errors import ConfigurationError
 from ..plugins import Registry
@@ -208,10 +209,12 @@ class Dispatcher:
                 self.ended(order, timed_out(order, self._clock))
 
     def next_overdue(self, holdings: Holdings) -> float | None:
-        """When the next order in a thread will have taken too long."""
+        """When the next order in a thread may have taken too long, at the earliest."""
+        now = self._clock.monotonic()
         return min(
             (
-                (order.begun or order.handed_out) + order.timeout_seconds
+                # What is queued still has all of its time.
+                (now if order.begun is None else order.begun) + order.timeout_seconds
                 for order in holdings.running.values()
                 if order.declaration.runs != "reactor" and not order.given_up
             ),
@@ -232,6 +235,23 @@ class Dispatcher:
         cancel(order.attempt)
         if order.interrupt is not None:
             order.interrupt()
+
+    def interrupt(self, order: Order) -> None:
+        """Wait for it no more, because the worker stops: another one will run it.
+
+        What may have run and must not run again fails instead, as it does when a worker dies.
+        """
+        self.give_up(order)
+        if order.begun is None or order.may_be_repeated:
+            return
+        failure = Failure(
+            "Interrupted",
+            "its worker stopped while it ran, and it must not be repeated",
+            "",
+            order.attempt.number,
+            self._clock.now(),
+        )
+        self._bell.report(Report(order.held, Outcome(failure=failure)))
 
     def stop(self, timeout_seconds: float) -> None:
         """End the threads that have not been given up."""

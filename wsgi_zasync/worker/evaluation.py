@@ -10,14 +10,17 @@ written by a user, every permission is required of that author too.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord
+from ..call import CallRecord, to_micros
 from ..callbacks import Callback
 from ..deployment import Deployment
-from ..errors import InvalidArguments, Unauthorized
+from ..errors import InvalidArguments, ResourceLimit, Unauthorized
 from ..expressions import CannotDecide, Limits, compile_expression
 from ..ports import SecurityPolicy
 from ..security import Principal
@@ -27,13 +30,29 @@ from ..values import Storing, masked, restored
 from .access import names_to_act
 from .desk import Writing, serialise
 from .redaction import shown, text_of
+from .savepoint import Savepoint
 
 #: Bytes of a callback's value that are kept.
 MAX_VALUE_BYTES = 1_000
 
+#: Steps of a brief evaluation: about a tenth of a millisecond, and some hundred times what a
+#: typical callback takes.
+BRIEF_STEPS = 2_000
+
+#: How many texts are known that have used up their budget.
+KNOWN_TEXTS = 1_000
+
+
+class TakesLong(Exception):
+    """The callback is not done within a brief evaluation: not in this thread."""
+
 
 class Undecided(Exception):
     """Nobody can say now what the owner may do: what was asked for has to wait."""
+
+
+class _OwnerGone(Unauthorized):
+    """The owner is no more, by the time that the call has ended."""
 
 
 def owner_of(record: CallRecord) -> Principal:
@@ -63,32 +82,56 @@ def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
 class Evaluation:
     """Evaluates callbacks for one worker; used by each of its committing threads."""
 
-    def __init__(self, deployment: Deployment, limits: Limits) -> None:
-        """Keep what all evaluations share."""
+    def __init__(
+        self,
+        deployment: Deployment,
+        limits: Limits,
+        give_way: Callable[[], None] | None = None,
+    ) -> None:
+        """Keep what all evaluations share.
+
+        Args:
+            deployment: What the process knows.
+            limits: What a callback may use.
+            give_way: Called now and then by an evaluation that is not a brief one.
+        """
         self._deployment = deployment
         self._limits = limits
+        self._brief = replace(limits, steps=min(BRIEF_STEPS, limits.steps))
+        self._give_way = give_way
+        #: The texts that have used up their budget, as the keys.
+        self._exhausting: OrderedDict[str, None] = OrderedDict()
 
-    def evaluate(self, writing: Writing, record: CallRecord) -> int:
+    def evaluate(self, writing: Writing, record: CallRecord, *, brief: bool = False) -> int:
         """Evaluate what is pending of a final call; returns how many failed.
 
+        Args:
+            brief: Whether others wait for this thread.
+
         Raises:
+            TakesLong: It is more than others may be made to wait for. What was evaluated is
+                to be undone.
             Undecided: Those left are pending still.
             TransientError: The transaction has to be done again.
         """
         failed = 0
         for index in record.pending_callbacks():
-            ended = self._evaluated(writing, record, record.all_callbacks()[index])
+            ended = self._evaluated(writing, record, record.all_callbacks()[index], brief)
             callbacks = record.all_callbacks()
             callbacks[index] = ended
             record.set_callbacks(callbacks)
             failed += ended.error is not None
         return failed
 
-    def _evaluated(self, writing: Writing, record: CallRecord, callback: Callback) -> Callback:
+    def _evaluated(
+        self, writing: Writing, record: CallRecord, callback: Callback, brief: bool
+    ) -> Callback:
+        if brief and callback.text in self._exhausting:
+            raise TakesLong
         policy, clock = self._deployment.policy, self._deployment.clock
-        before = writing.transaction.savepoint()
+        before = Savepoint(writing, self._deployment)
         try:
-            owner = authority_now(policy, owner_of(record), writing.root)
+            owner = self._owner_now(writing, record)
             author = None
             if callback.author is not None:
                 source, identifier = callback.author
@@ -99,18 +142,37 @@ class Evaluation:
                 principal=owner,
                 policy=policy,
                 author=author,
-                limits=self._limits,
+                limits=self._brief if brief else self._limits,
                 clock=clock,
+                give_way=None if brief else self._give_way,
             )
             serialise(writing)
             return callback.done(_kept(value))
         except Exception as exc:
+            if isinstance(exc, ResourceLimit):
+                if brief:
+                    raise TakesLong from exc
+                self._remember(callback.text)
             if (again := _transient_behind(exc)) is not None:
                 raise again from exc
             before.rollback()
+            if isinstance(exc, _OwnerGone):
+                mark_gone(writing, record, to_micros(clock.now()))
             if isinstance(exc, Undecided | CannotDecide):
                 raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))
+
+    def _remember(self, text: str) -> None:
+        """Try this text in no brief evaluation any more."""
+        self._exhausting[text] = None
+        while len(self._exhausting) > KNOWN_TEXTS:
+            self._exhausting.popitem(last=False)
+
+    def _owner_now(self, writing: Writing, record: CallRecord) -> Principal:
+        try:
+            return authority_now(self._deployment.policy, owner_of(record), writing.root)
+        except Unauthorized as exc:
+            raise _OwnerGone(str(exc)) from exc
 
     def _names(
         self,
@@ -179,4 +241,5 @@ def _kept(value: Any) -> Any:
 
 def _said(error: BaseException) -> str:
     text = shown(text_of(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    kind = Unauthorized if isinstance(error, _OwnerGone) else type(error)
+    return f"{kind.__name__}: {text}" if text else kind.__name__

@@ -7,10 +7,11 @@ Thread: the acceptor's; others only look up what runs.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from .backlog import Backlog
-from .held import Held, Order
+from .held import Held, Order, Report
 from .rescuer import Adopted
 
 #: Seconds for which a call that is to run alone waits for the others to end, and for which it
@@ -62,18 +63,29 @@ class Holdings:
         for held in calls:
             self.backlog.add(held)
 
-    def adopt(self, adopted: Adopted) -> None:
-        """Take what came from a dead worker into hand."""
+    def adopt(self, adopted: Adopted) -> list[Report]:
+        """Take what was found into hand, of a dead worker or our own; returns what to write.
+
+        A call that was retried may be held already, from a later chunk: that one has it.
+        """
+        latest = {oid: number for number in sorted(self._chunks) for oid in self._chunks[number]}
+
+        def is_held(oid: bytes, number: int) -> bool:
+            return latest.get(oid, -1) > number
+
         for number, oids in adopted.chunks.items():
-            if oids:
-                self._chunks[number] = oids
+            if found := {oid for oid in oids if not is_held(oid, number)}:
+                self._chunks[number] = found
             else:
                 self.done_chunks.append(number)
         for held in adopted.held:
+            if is_held(held.oid, held.chunk):
+                continue
             if held.alone:
                 self._alone.append(held)
             else:
                 self.backlog.add(held)
+        return [r for r in adopted.reports if not is_held(r.held.oid, r.held.chunk)]
 
     def release(self, held: Held) -> None:
         """Let go of a call: it is done, or waits elsewhere."""
@@ -91,6 +103,16 @@ class Holdings:
             self._alone.appendleft(held)
         else:
             self.backlog.add(held)
+
+    @contextmanager
+    def taken(self, calls: Iterable[Held]) -> Iterator[None]:
+        """Calls that are to begin now: they are put back if that fails."""
+        try:
+            yield
+        except BaseException:
+            for held in calls:
+                self.again(held)
+            raise
 
     def began(self, order: Order) -> None:
         """An order was handed out."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
+from ..escaping import escape_controls, owner_text
 from ..states import CallState
 from .completion import Entry, Settled
 from .held import Held, Order
-from .redaction import escape_controls
 
 logger = logging.getLogger("wsgi_zasync.worker")
 
@@ -71,8 +71,7 @@ def _line(
     if not logger.isEnabledFor(level):
         return
     number = None if order is None else order.attempt.number
-    owner = ":".join(held.owner) if held.owner[0] else held.owner[1]
-    parts = [f"call {held.call_id} {what} plugin={held.plugin} owner={owner}"]
+    parts = [f"call {held.call_id} {what} plugin={held.plugin} owner={owner_text(held.owner)}"]
     if number is not None:
         parts.append(f"attempt={number}")
     if seconds is not None:

@@ -10,12 +10,18 @@ the slot's own thread.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
+
+#: Seconds between tries to get what a thread owns, such as a connection to a storage that is away.
+AGAIN_SECONDS = 0.5
 
 
 class Slot(Generic[T]):
@@ -114,15 +120,27 @@ class Pool(Generic[T]):
         thread.start()
 
     def _run(self, number: int) -> None:
-        slot = Slot(number, self._enter(number))
+        slot = self._entered(number)
         try:
-            while (run := self._next(slot)) is not None:
+            while slot is not None and (run := self._next(slot)) is not None:
                 run(slot)
         finally:
-            self._leave(slot.owned)
+            if slot is not None:
+                self._leave(slot.owned)
             with self._changed:
-                if not slot.abandoned:
+                if slot is None or not slot.abandoned:
                     self._threads.pop(number, None)
+
+    def _entered(self, number: int) -> Slot[T] | None:
+        """What a thread has, once it can be had; None if the pool stops before that."""
+        while True:
+            try:
+                return Slot(number, self._enter(number))
+            except Exception as exc:  # noqa: BLE001 - a thread that ends strands what waits for it
+                logger.warning("a thread of %s waits: %s: %s", self._name, type(exc).__name__, exc)
+            with self._changed:
+                if self._changed.wait_for(lambda: self._stopping, AGAIN_SECONDS):
+                    return None
 
     def _next(self, slot: Slot[T]) -> Callable[[Slot[T]], None] | None:
         with self._changed:

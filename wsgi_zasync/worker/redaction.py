@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ..call import Failure
+from ..escaping import escape_controls
 
 #: Characters of a message and of a traceback that are kept.
 MAX_MESSAGE = 2_000
@@ -72,13 +73,6 @@ def shown(text: str, secrets: Iterable[str | bytes] = ()) -> str:
     """A text as an owner may read it: redacted, controls escaped, of bounded length."""
     escaped = escape_controls(_redacted(text[: 4 * MAX_MESSAGE], secrets))
     return escaped if len(escaped) <= MAX_MESSAGE else escaped[: MAX_MESSAGE - 1] + "…"
-
-
-def escape_controls(text: str) -> str:
-    """The text with everything that a terminal or a log would act on made visible."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _redacted(text: str, secrets: Iterable[str | bytes]) -> str:

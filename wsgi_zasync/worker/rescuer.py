@@ -19,12 +19,13 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord, Failure
+from ..call import NORMAL, CallRecord, Failure
 from ..clock import Clock
 from ..plugins import Registry
 from ..retry import WITHOUT_RETRY, RetryDecision, RetryEvent
 from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
+from ..store.reading import why_unreadable
 from .acceptor import Acceptor, hold
 from .completion import owes, own_policy
 from .held import Held, Outcome, Report
@@ -211,7 +212,14 @@ class Rescuer:
     ) -> None:
         alone = chunk.interruptions >= SUSPICIOUS
         open_calls = adopted.chunks[number] = set()
-        for held, record in zip(hold(chunk.calls, number, alone=alone), chunk.calls, strict=True):
+        calls = []
+        for record in chunk.calls:
+            if why_unreadable(record) is None:
+                calls.append(record)
+            else:
+                adopted.reports.append(_unreadable(record, number))
+                open_calls.add(record._p_oid)
+        for held, record in zip(hold(calls, number, alone=alone), calls, strict=True):
             if held.oid in known or record.forgotten:
                 continue
             if record.is_final:
@@ -254,6 +262,12 @@ class Rescuer:
             count=chunk.interruptions if count is None else count,
             random=self._random,
         )
+
+
+def _unreadable(record: CallRecord, chunk: int) -> Report:
+    """What puts a call aside of which nothing is known but where it is."""
+    held = Held(record._p_oid, f"at {record._p_oid.hex()}", ("", ""), "", NORMAL, chunk)
+    return Report(held, Outcome(parked=True))
 
 
 def _waits_elsewhere(store: Store, area: WorkerArea, record: CallRecord) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .completion import Entry
+from .completion import Entry, Settled
 from .desk import Writing
 from .held import Held, Report
 
@@ -52,6 +52,8 @@ class Round:
     entries: list[Entry] = field(default_factory=list)
     #: Reports that are not written yet.
     left: list[Report] = field(default_factory=list)
+    #: Reports of calls whose callbacks take long: not for this thread.
+    long: list[Report] = field(default_factory=list)
     accepted: list[Held] = field(default_factory=list)
     #: Accepted, and begun already.
     begun: list[Held] = field(default_factory=list)
@@ -64,3 +66,18 @@ class Round:
     next_due: int | None = None
     #: Whether more was there than the limit allowed.
     more: bool = False
+
+    def settled(self, entry: Entry) -> None:
+        """Take in what a report led to."""
+        if entry.settled is Settled.NOT_NOW:
+            self.left.append(entry.report)
+        elif entry.settled is Settled.LONG:
+            self.long.append(entry.report)
+        else:
+            self.entries.append(entry)
+
+    def take(self, part: Round) -> None:
+        """Take in what became of the reports of a part."""
+        self.entries += part.entries
+        self.left += part.left
+        self.long += part.long

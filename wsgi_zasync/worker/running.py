@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from transaction.interfaces import TransientError
 from twisted.internet.defer import Deferred
 
 from ..call import Failure
@@ -20,11 +21,14 @@ from ..clock import Clock
 from ..values import persistent_objects
 from .attempt import cancel
 from .beginning import Beginning
-from .desk import Desk
+from .desk import Desk, StorageAway
 from .held import Order, Outcome
 from .pool import Pool, Slot
 from .reactor import ensure_running
 from .redaction import failure_from
+
+#: After how long a call begins whose objects could not be read, in seconds.
+AGAIN_SECONDS = 5.0
 
 #: Told how an order ended; called from any thread.
 Ended = Callable[[Order, Outcome], None]
@@ -73,14 +77,17 @@ class ThreadRunner:
         self._pool.submit(lambda slot: self._run(order, slot), order)
 
     def _run(self, order: Order, slot: Slot[None]) -> None:
+        # Before we look whether it was given up: who does that later calls this.
+        order.interrupt = lambda: self._pool.abandon(slot, order) if order.given_up else None
         if order.given_up:
             return
-        order.interrupt = lambda: self._pool.abandon(slot, order) if order.given_up else None
         order.begun = self._clock.monotonic()
         if persistent_objects((order.args, order.kwargs)):
             try:
                 outcome = self._call_with_objects(order)
-            except Exception as exc:  # noqa: BLE001 - its objects cannot be read now
+            except (TransientError, StorageAway) as exc:
+                outcome = Outcome(wait=(f"its objects cannot be read now: {exc}", AGAIN_SECONDS))
+            except Exception as exc:  # noqa: BLE001 - nor will they ever be
                 outcome = outcome_of(order, exc, self._clock)
         else:
             outcome = call_blocking(order, self._clock)

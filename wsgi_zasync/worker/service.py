@@ -7,9 +7,7 @@ bell, and commits of others ring it.
 
 from __future__ import annotations
 
-import heapq
 from functools import partial
-from itertools import count
 from random import Random
 from typing import Any
 
@@ -20,7 +18,6 @@ from ..settings import WorkerSettings
 from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
-from .attempt import progress_of
 from .beginning import Beginning
 from .bell import Bell
 from .completion import Completion, Entry, Settled
@@ -31,6 +28,9 @@ from .evaluation import Evaluation
 from .held import Held, Report
 from .holdings import Holdings
 from .lanes import LaneShare
+from .long_callbacks import LongCallbacks
+from .notices import first_shown_at, on_board
+from .owed import Owed
 from .rescuer import Adopted, Rescuer, Watch
 from .rounds import BATCH, Round, RunningOnBoard, Work
 from .watchdog import Watchdog
@@ -42,9 +42,6 @@ BEATS_BEFORE_DEATH = 3
 
 #: Seconds between two looks at progress, if anything runs long enough to be on the board.
 PROGRESS_SECONDS = 2.0
-
-#: Seconds that a call runs before it is on the board.
-SHOWN_AFTER_SECONDS = 0.5
 
 #: Calls that are accepted ahead of what can begin, at least.
 AHEAD = 32
@@ -87,7 +84,9 @@ class Service:
         self._one_by_one = one_by_one
         self.bell = Bell()
         self.holdings = Holdings(self._clock.monotonic)
-        completion = Completion(deployment, Evaluation(deployment, Limits()), Random())
+        give_way = None if one_by_one else lambda: self.long.stand_aside()
+        evaluation = Evaluation(deployment, Limits(), give_way)
+        completion = Completion(deployment, evaluation, Random())
         beginning = Beginning(deployment, settings.timeout)
         self.acceptor = Acceptor(
             db,
@@ -98,8 +97,13 @@ class Service:
             name=name,
             queues=settings.serves,
             plugins=deployment.registry.publication(),
-            threads=settings.threads,
+            # Those that run transactions, and the one for long callbacks.
+            threads=settings.threads + 1,
             watchdog=watchdog,
+            brief=not one_by_one,
+        )
+        self.long: LongCallbacks = LongCallbacks(
+            db, deployment, self.acceptor, completion, self.bell, name, settings.threads
         )
         longest_step = float("inf") if one_by_one else settings.dead_after / 2
         watch = Watch(self._clock, settings.dead_after, longest_step)
@@ -119,9 +123,7 @@ class Service:
         self._unsubscribe: Any = None
         #: Ended calls whose mail is to be looked at once more.
         self._check: list[Entry] = []
-        #: (monotonic time, tie-breaker, report): what is owed later.
-        self._later: list[tuple[float, int, Report]] = []
-        self._tie = count()
+        self._owed = Owed()
         self._board: RunningOnBoard = {}
         self._mailboxes: frozenset[bytes] = frozenset()
         self._watched: frozenset[bytes] = frozenset()
@@ -157,13 +159,19 @@ class Service:
             self._unsubscribe = None
         self.acceptor.close()
 
+    def stop_threads(self, timeout_seconds: float) -> None:
+        """End the threads that run and end calls, but for those that were given up."""
+        self.dispatcher.stop(timeout_seconds)
+        self.long.stop(timeout_seconds)
+
     def start_anew(self) -> None:
         """We were taken for dead: drop all that we hold, and register again."""
         for order in list(self.holdings.running.values()):
             self.dispatcher.give_up(order)
         self.bell.drop_reports()
+        self.long.drop()
         self.holdings = Holdings(self._clock.monotonic)
-        self._check, self._later = [], []
+        self._check, self._owed = [], Owed()
         self._board = {}
         self.rescuer.forget()
         self.acceptor.register()
@@ -200,7 +208,8 @@ class Service:
         fresh = self.bell.take_fresh()
         if mail:
             self._stop_cancelled()
-        self._take_back_owed(now)
+        for owed in self._owed.take(now):
+            self.bell.report(owed)
         self.dispatcher.take_overdue(self.holdings)
         reports = self._ready_reports()
         work = self._work(reports, accept, news, now)
@@ -244,18 +253,17 @@ class Service:
         due = self._next_due is not None and self._next_due <= to_micros(self._clock.now())
         helping = self.acceptor.lanes.is_time_to_help()
         if accept and (news or poll or due or helping or self._more):
-            room = max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin
-            work.limit = max(0, min(BATCH, room))
+            work.limit = min(BATCH, self._room_to_accept())
             work.everywhere = poll or helping
             idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
             if idle and not (self._one_by_one or self.bell.stopping):
                 work.at_once = partial(self._early.run, self.holdings)
-        if now >= self._next_beat or (now >= self._next_progress and self._progressed(now)):
-            work.board = self._now_running(now)
+        running = self._now_running(now) if now >= self._next_progress else None
+        if now >= self._next_beat or running not in (None, self._board):
+            work.board = self._now_running(now) if running is None else running
         elif now >= self._next_progress:
             self._next_progress = now + PROGRESS_SECONDS
-        if news:
-            self._more = True
+        self._more |= news
         if not (reports or work.limit or work.board is not None):
             # Dropping alone is worth no commit; it goes with the next one.
             self.holdings.done_chunks = work.drop
@@ -267,6 +275,13 @@ class Service:
         self._settled(done.entries)
         self.bell.put_back(done.left)
         self._again_at = None
+        # Before anything that may fail: what is held has to be known.
+        self.holdings.keep(done.begun)
+        self.holdings.accept(done.accepted, done.notes)
+        for held in done.notes:
+            self.bell.report(Report(held))
+        for report in done.long:
+            self.long.add(report)
         if not done.complete:
             # What was to be dropped is not dropped later: its number may be another chunk's by
             # then. It is found again, and looked at.
@@ -286,10 +301,6 @@ class Service:
             self._mailboxes = self.acceptor.mailboxes(work.board)
             if work.board:
                 self._stop_cancelled()
-        self.holdings.keep(done.begun)
-        self.holdings.accept(done.accepted, done.notes)
-        for held in done.notes:
-            self.bell.report(Report(held))
 
     def _settled(self, entries: list[Entry]) -> None:
         log.settled(entries, self._clock.monotonic())
@@ -297,27 +308,19 @@ class Service:
             held = entry.report.held
             self.ended += entry.ended
             if entry.settled is Settled.OWED:
-                self._owe(Report(held), entry.delay_seconds)
+                self._owed.add(Report(held), self._clock.monotonic() + entry.delay_seconds)
             elif entry.settled is Settled.WAITS:
                 self.holdings.release(held)
                 self._more = True
             elif not entry.report.held.checked:
                 self._check.append(entry)
 
-    def _owe(self, report: Report, delay_seconds: float) -> None:
-        at = self._clock.monotonic() + delay_seconds
-        heapq.heappush(self._later, (at, next(self._tie), report))
-
-    def _take_back_owed(self, now: float) -> None:
-        while self._later and self._later[0][0] <= now:
-            self.bell.report(heapq.heappop(self._later)[2])
-
     def _look_at_mail(self) -> None:
         """Let go of calls that have ended, unless a callback came at the last moment."""
         if not self._check:
             return
+        owed = self.acceptor.still_owed(self._check)
         entries, self._check = self._check, []
-        owed = self.acceptor.still_owed(entries)
         for report in owed:
             self.bell.report(report)
         kept = {report.held.oid for report in owed}
@@ -333,7 +336,8 @@ class Service:
         chosen = self._chosen()
         if not chosen:
             return False
-        orders, reports = self.acceptor.begin(chosen)
+        with self.holdings.taken(chosen):
+            orders, reports = self.acceptor.begin(chosen)
         self.dispatcher.hand_out(orders, self.holdings)
         for report in reports:
             self.bell.report(report)
@@ -346,10 +350,11 @@ class Service:
         alone = self.holdings.next_alone()
         if alone is not None:
             # Should it kill us, this says which one it was.
-            if not self.acceptor.round(Work(mark=alone)).complete:
+            with self.holdings.taken([alone]):
+                marked = self.acceptor.round(Work(mark=alone)).complete
+            if not marked:
                 self.holdings.again(alone)
-                return []
-            return [alone]
+            return [alone] if marked else []
         if not self.holdings.others_may_begin():
             return []
         counts: dict[str, int] = {}
@@ -367,14 +372,8 @@ class Service:
                 self.dispatcher.ask_to_stop(order)
 
     def _now_running(self, now: float) -> RunningOnBoard:
-        return {
-            oid: (order.attempt.number, order.started, *progress_of(order.attempt))
-            for oid, order in self.holdings.running.items()
-            if order.begun is not None and now - order.begun >= SHOWN_AFTER_SECONDS
-        }
-
-    def _progressed(self, now: float) -> bool:
-        return self._now_running(now) != self._board
+        ending = [report.order for report in self.long.reports() if report.order is not None]
+        return on_board((*self.holdings.running.values(), *ending), now)
 
     def _rescue(self) -> None:
         for adopted in self.rescuer.look():
@@ -384,8 +383,7 @@ class Service:
             self._adopt(lost)
 
     def _adopt(self, adopted: Adopted) -> None:
-        self.holdings.adopt(adopted)
-        for report in adopted.reports:
+        for report in self.holdings.adopt(adopted):
             self.bell.report(report)
         self._more = True
 
@@ -396,30 +394,28 @@ class Service:
         now = self._clock.monotonic()
         if self._again_at is not None and self._again_at > now:
             return self._again_at - now
-        if self._more and self.holdings.waiting_to_begin < AHEAD and not self.bell.stopping:
-            return 0.0
-        times = [self._next_beat, self._next_poll]
-        times += [
-            at
-            for at in (
-                self.dispatcher.next_overdue(self.holdings),
-                self.acceptor.lanes.help_at,
-                self._due_at(now),
-                self._board_at(),
-                self._later[0][0] if self._later else None,
-            )
-            if at is not None
+        times: list[float | None] = [
+            self._next_beat,
+            self.dispatcher.next_overdue(self.holdings),
+            self._board_at(),
+            self._owed.next_at,
         ]
-        return max(0.0, min(times) - now)
+        if self._room_to_accept() and not self.bell.stopping:
+            # Else nothing comes of being awake; an end makes room, and rings.
+            if self._more:
+                return 0.0
+            times += [self._next_poll, self.acceptor.lanes.help_at, self._due_at(now)]
+        return max(0.0, min(at for at in times if at is not None) - now)
+
+    def _room_to_accept(self) -> int:
+        return max(0, max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin)
 
     def _board_at(self) -> float | None:
         """When the board may have to be written for what runs."""
         if self._board:
             return self._next_progress
-        begun = [o.begun for o in self.holdings.running.values() if o.begun is not None]
-        if not begun:
-            return None
-        return max(self._next_progress, min(begun) + SHOWN_AFTER_SECONDS)
+        at = first_shown_at(self.holdings.running.values())
+        return None if at is None else max(self._next_progress, at)
 
     def _due_at(self, now: float) -> float | None:
         if self._next_due is None:
@@ -432,7 +428,10 @@ class Service:
 
     def is_drained(self) -> bool:
         """Whether nothing runs or is to be written any more."""
-        return not (self.holdings.running or len(self.bell) or self._check)
+        if self.holdings.running or len(self.long) or len(self.bell) or self._check:
+            return False
+        owed_at = self._owed.next_at
+        return owed_at is None or owed_at > self._clock.monotonic()
 
     def are_more_expected(self) -> bool:
         """Whether calls that were handed out a moment ago are likely to end within another."""

@@ -22,11 +22,11 @@ from ..deployment import Deployment
 from ..errors import Fenced
 from ..retry import WITHOUT_RETRY, RetryEvent
 from ..states import CallState
-from ..store.accepted import WorkerArea
+from ..store.accepted import held_area
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
-from .desk import Desk, Writing, serialise
+from .desk import AWAY, Desk, Writing, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
 from .redaction import shown, text_of
@@ -104,28 +104,43 @@ class TransactionRunner:
         order.interrupt = lambda: self._interrupt(order, slot)
         order.begun = self._deployment.clock.monotonic()
         conflicts = 0
+        without_callbacks = False
         outcome: Outcome | None = None
         while not order.given_up:
             try:
+                order.held.callbacks_later = without_callbacks or conflicts >= CALLBACKS_PATIENCE
                 if conflicts < PATIENCE:
-                    outcome = self._try(order, slot, conflicts)
+                    outcome = self._try(order, slot)
                 else:
                     with self._alone:
-                        outcome = self._try(order, slot, conflicts)
+                        outcome = self._try(order, slot)
                 break
             except Fenced:
-                self._fenced()
+                # One that was given up belongs to a place that its worker has left already.
+                if not order.given_up:
+                    self._fenced()
                 return
-            except ClientDisconnected:
-                if self._stopping.wait(AWAY_SECONDS):
+            except AWAY:
+                if self._is_stopped_while_away(order):
                     return
             except Exception as exc:  # noqa: BLE001 - the storage's, whose kinds nobody can list
                 conflicts += 1
+                # A conflict is nobody's fault; another reason may be a callback's.
+                without_callbacks |= not isinstance(exc, TransientError)
                 if (failed := self._give_up_after(order, conflicts, exc)) is not None:
                     outcome = failed
                     break
         if not order.given_up and outcome is not _WRITTEN:
             self._ended(order, outcome)
+
+    def _is_stopped_while_away(self, order: Order) -> bool:
+        """Wait a moment for the storage; whether the worker stops meanwhile."""
+        # An outage is none of the time that the call may take.
+        order.begun = None
+        if self._stopping.wait(AWAY_SECONDS):
+            return True
+        order.begun = self._deployment.clock.monotonic()
+        return False
 
     def _interrupt(self, order: Order, slot: Slot[Desk]) -> None:
         cancel(order.attempt)
@@ -149,7 +164,7 @@ class TransactionRunner:
         self._stopping.wait(decision.delay_seconds)
         return None
 
-    def _try(self, order: Order, slot: Slot[Desk], conflicts: int) -> Outcome | None:
+    def _try(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
         """One try in one transaction; an outcome for the acceptor to write, or _WRITTEN."""
         desk = slot.owned
         with desk.transaction() as transaction:
@@ -162,6 +177,9 @@ class TransactionRunner:
             order.attempt, order.secrets = fresh.attempt, fresh.secrets
             order.retry = fresh.retry
             outcome = call_blocking(replace(fresh, held=order.held), self._deployment.clock)
+            if isinstance(outcome.error, ClientDisconnected) and desk.is_connected():
+                # Of a database of the plugin's own: that is a failure like any other.
+                return outcome
             if isinstance(outcome.error, (TransientError, Fenced)):
                 raise outcome.error
             if outcome.failure is not None or order.given_up:
@@ -170,13 +188,10 @@ class TransactionRunner:
                 # It was asked to stop while it ran: the asking is newer than this snapshot, and
                 # half of its effects are not wanted.
                 return Outcome(cancelled=True)
-            return self._write(order, writing, outcome, conflicts)
+            return self._write(order, writing, outcome)
 
-    def _write(
-        self, order: Order, writing: Writing, outcome: Outcome, conflicts: int
-    ) -> Outcome | None:
+    def _write(self, order: Order, writing: Writing, outcome: Outcome) -> Outcome | None:
         held = order.held
-        held.callbacks_later = conflicts >= CALLBACKS_PATIENCE
         try:
             # What the plugin changed is serialised here, so that an effect that cannot be
             # stored is the plugin's failure and not its callbacks'.
@@ -198,8 +213,9 @@ class TransactionRunner:
 
     def _writing(self, desk: Desk, transaction: Any, number: int) -> Writing:
         store = desk.open_store()
-        area: WorkerArea = store.connection.get(self._area_oid())
-        area.hold()
+        oid = self._area_oid()
+        assert oid is not None, "orders are made by a worker that is registered"
+        area = held_area(store.connection, oid)
         tallies = area.thread_tallies[number]
         return Writing(transaction, desk.connection, store, area, tallies, self._claim)
 

@@ -67,3 +67,38 @@ def test_a_thread_that_was_given_up_is_replaced_and_ends_by_itself():
         done.clear()
         done.wait(0.01)
     assert closed == [0, 0]
+
+
+def test_a_thread_that_cannot_get_what_it_owns_tries_again_and_strands_nothing(monkeypatch):
+    monkeypatch.setattr("wsgi_zasync.worker.pool.AGAIN_SECONDS", 0.01)
+    tries, done = [], threading.Event()
+
+    def enter(number):
+        tries.append(number)
+        if len(tries) < 3:
+            raise OSError("the storage is away")
+        return "a connection"
+
+    pool = Pool("test", 1, enter, lambda owned: None)
+    owned = []
+    pool.submit(lambda slot: (owned.append(slot.owned), done.set()))
+    assert done.wait(5)
+    pool.stop(5)
+
+    assert owned == ["a connection"]
+    assert len(tries) == 3
+
+
+def test_a_pool_that_is_stopped_waits_for_no_thread_that_never_got_what_it_owns():
+    asked = threading.Event()
+
+    def enter(number):
+        asked.set()
+        raise OSError("the storage is away")
+
+    pool = Pool("test", 1, enter, lambda owned: None)
+    pool.submit(lambda slot: None)
+    assert asked.wait(5)
+    pool.stop(5)
+
+    assert not pool._threads

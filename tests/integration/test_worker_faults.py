@@ -1,0 +1,652 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""What goes wrong between two commits of a worker: it holds on to all of its calls."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import transaction
+import ZODB
+from persistent.mapping import PersistentMapping
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.FileStorage import FileStorage
+from ZODB.POSException import ConflictError
+
+from tests.integration.stepping import Site, accept_only
+from wsgi_zasync import CallNotFound, CallState, RetryPolicy
+from wsgi_zasync.errors import Fenced
+from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.store import open_store
+from wsgi_zasync.store.pruning import prune
+from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.completion import Settled
+from wsgi_zasync.worker.held import Outcome, Report
+
+
+@pytest.fixture
+def site():
+    site = Site()
+    yield site
+    site.close()
+
+
+def failing(function, error, times=1):
+    """The function, which raises this the first times that it is called."""
+    left = [times]
+
+    def fails(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise error
+        return function(*args, **kwargs)
+
+    return fails
+
+
+def go_on(site, service, times=8):
+    """Let a worker go on whose turns may fail, as its own thread would."""
+    for _ in range(times):
+        try:
+            site.work(service)
+        except ClientDisconnected:
+            service.rescuer.forget()
+        site.clock.advance(5.1)
+
+
+GONE = ClientDisconnected("gone for a moment")
+
+
+# -- the storage is away in between ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_alone", [False, True])
+def test_calls_that_were_about_to_begin_begin_later(site, is_alone):
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n))
+    calls = [site.put("note", n) for n in range(3)]
+    if is_alone:
+        # Given calls of which one may be what killed their last two workers
+        accept_only(site.service("dead"))
+        with site.db.transaction() as connection:
+            [area] = open_store(connection).areas()
+            area.chunks[0].interruptions = 1
+    service = site.service("first")
+    if is_alone:
+        inner = service.acceptor.round
+        broken = failing(lambda work: inner(work), GONE)
+        marked = []
+        service.acceptor.round = lambda work: (
+            (marked.append(work), broken(work))[1] if work.mark else inner(work)
+        )
+    else:
+        service.acceptor.begin = failing(service.acceptor.begin, GONE)
+
+    go_on(site, service, 12)
+
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
+    assert sorted(ran) == [0, 1, 2]
+    assert not is_alone or len(marked) == 4
+
+
+def test_what_was_accepted_is_known_although_looking_at_its_mail_fails(site):
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n))
+    calls = [site.put("note", n) for n in range(3)]
+    service = site.service("first")
+    service.acceptor.mailboxes = failing(service.acceptor.mailboxes, GONE)
+
+    with pytest.raises(ClientDisconnected):
+        service.turn()
+
+    assert len(service.holdings) == 3
+    site.work(service)
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
+    assert sorted(ran) == [0, 1, 2]
+
+
+def test_a_late_callback_is_seen_although_the_first_look_for_it_fails(site):
+    # Given a callback that is declared after the completion has begun
+    site.add("echo", lambda attempt: 7)
+    call = site.put("echo")
+    service = site.service("first")
+    accept_only(service)
+    del service.dispatcher.room
+    inner = service.acceptor._completion.settle
+
+    def declare_then_settle(writing, report, **how):
+        service.acceptor._completion.settle = inner
+        with site.calls() as calls:
+            calls.get(call).on_success("string:${result}")
+        return inner(writing, report, **how)
+
+    service.acceptor._completion.settle = declare_then_settle
+    service.acceptor.still_owed = failing(service.acceptor.still_owed, GONE)
+
+    go_on(site, service, 3)
+
+    with site.calls() as calls:
+        assert [c.value for c in calls.get(call).callbacks] == ["7"]
+    assert len(service.holdings) == 0
+
+
+def test_an_outage_takes_none_of_the_time_that_a_call_may_take(site):
+    """It waits for the storage and not for its plugin."""
+    site.add("count", count, runs="transaction", timeout=10)
+    call = site.put("count")
+    service = site.service("first")
+    runner = service.dispatcher._transaction
+    runner._commit = failing(runner._commit, GONE, times=2)
+    waits, go = threading.Semaphore(0), threading.Semaphore(0)
+
+    def wait(seconds):
+        waits.release()
+        go.acquire(timeout=10)
+        return False
+
+    runner._stopping.wait = wait
+    service.turn()
+    for _ in range(2):
+        assert waits.acquire(timeout=5)
+        site.clock.advance(60)
+        service.dispatcher.take_overdue(service.holdings)
+        go.release()
+    site.work(service, 200)
+
+    assert site.state(call) == CallState.SUCCEEDED
+    with site.calls() as calls:
+        assert calls.root["n"] == 1
+
+
+def count(attempt):
+    attempt.root["n"] = attempt.root.get("n", 0) + 1
+    return attempt.root["n"]
+
+
+def test_a_plugins_own_lost_connection_is_its_failure(site):
+    """The storage of the calls is there: waiting for it would never end."""
+
+    def ask(attempt):
+        raise ClientDisconnected("of another database")
+
+    site.add("ask", ask, runs="transaction")
+    call = site.put("ask")
+    site.work(site.service("first"))
+
+    with site.calls() as calls:
+        assert calls.get(call).failure.type == "ClientDisconnected"
+
+
+def test_a_call_whose_objects_cannot_be_read_now_waits(site):
+    site.add("look", lambda attempt, box: box["n"])
+    with site.calls() as calls:
+        box = calls.root["box"] = PersistentMapping(n=3)
+        calls.connection.add(box)
+        call = calls.put("look", box).id
+    service = site.service("first")
+    runner = service.dispatcher._thread
+    runner._call_with_objects = failing(runner._call_with_objects, GONE)
+
+    go_on(site, service, 3)
+
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert (found.result, found.attempts) == (3, 1)
+
+
+# -- what is blamed --------------------------------------------------------------------------------
+
+
+def test_a_callback_is_not_blamed_for_an_accept_that_fails(site):
+    # Given an outcome that is to be written together with an accept which fails
+    site.add("echo", lambda attempt, value=None: value)
+    with site.calls() as calls:
+        call = calls.put("echo", 1).on_success("string:${result}").id
+    service = site.service("first")
+    service.turn()
+    service.bell.wait(5)
+    site.put("echo")
+    service.acceptor._accept = failing(service.acceptor._accept, RuntimeError("a bad lane"), 2)
+
+    site.work(service)
+
+    with site.calls() as calls:
+        assert [c.value for c in calls.get(call).callbacks] == ["1"]
+
+
+def test_a_callback_that_makes_the_commit_of_effects_fail_fails_alone(site):
+    """T12: the effects and the outcome commit without it."""
+
+    site.add("count", count, runs="transaction")
+    with site.calls() as calls:
+        call = calls.put("count").on_success("string:${result}").id
+    service = site.service("first")
+    evaluation = service.acceptor._completion._evaluation
+    inner = evaluation.evaluate
+
+    def evaluate(writing, record, **how):
+        writing.transaction.addBeforeCommitHook({}.__getitem__, (39440,))
+        return inner(writing, record, **how)
+
+    evaluation.evaluate = evaluate
+    site.work(service, 100)
+
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert (found.state, found.result, calls.root["n"]) == (CallState.SUCCEEDED, 1, 1)
+        [callback] = found.callbacks
+        assert callback.state == "failed"
+        assert "KeyError" in callback.error
+
+
+# -- waiting is no work ----------------------------------------------------------------------------
+
+
+def test_a_worker_with_all_that_it_can_hold_sleeps(site):
+    # Given calls that take long, and more accepted than can begin
+    release = threading.Event()
+    site.settings.update(threads=1, max_running=1, safety_poll=10)
+    site.add("slow", lambda attempt: release.wait(10))
+    for _ in range(50):
+        site.put("slow")
+    service = site.service("first", one_by_one=False)
+    while service.turn():
+        pass
+
+    # When it is time to look for more, and there is no room
+    site.clock.advance(30)
+    service.turn()
+    service.turn()
+
+    # Then it does not look again and again
+    assert service.seconds_to_wait() > 0.5
+    release.set()
+
+
+def test_a_call_that_is_queued_keeps_nobody_awake(site):
+    # Given a call that has waited for a thread for longer than it may take
+    release = threading.Event()
+    site.settings.update(threads=1)
+    site.add("slow", lambda attempt: release.wait(10), timeout=600)
+    site.add("quick", lambda attempt: 1, timeout=2)
+    site.put("slow")
+    service = site.service("first", one_by_one=False)
+    service.dispatcher._queue = 10
+    service.turn()
+    site.put("quick")
+    service.turn()
+    assert len(service.holdings.running) == 2
+    site.clock.advance(3)
+    service.turn()
+    service.turn()
+
+    assert service.seconds_to_wait() > 0.5
+    release.set()
+
+
+# -- taken over, and what comes then ---------------------------------------------------------------
+
+
+def test_a_worker_whose_place_was_packed_away_begins_anew(tmp_path):
+    # Given a worker that was taken over long ago, and a database that was packed since
+    site = Site(ZODB.DB(FileStorage(str(tmp_path / "Data.fs"))))
+    site.add("echo", lambda attempt: 1)
+    first, second = site.service("first"), site.service("second")
+    site.let_die(first)
+    site.db.pack()
+    site.db.cacheMinimize()
+
+    # When it goes on, Then it learns that it is dead, and is a worker again
+    with pytest.raises(Fenced):
+        for _ in range(3):
+            first.turn()
+            site.clock.advance(6)
+    first.start_anew()
+    call = site.put("echo")
+    site.work(first)
+    site.work(second)
+    assert site.state(call) == CallState.SUCCEEDED
+    site.close()
+
+
+def test_what_was_parked_in_a_commit_of_doubt_is_not_parked_again(site):
+    """It may be another worker's by then, which knows its plugin."""
+    site.add("new", lambda attempt: 1)
+    site.put("new")
+    first = site.service("first")
+    accept_only(first)
+    [chunk] = first.holdings._chunks
+    held = next(iter(first.holdings.backlog))
+    report = Report(held, Outcome(parked=True))
+    for expected in (1, 0):
+        with first.acceptor.desk.transaction() as txn:
+            writing = first.acceptor.writing(txn)
+            first.acceptor._completion.settle(writing, report)
+            assert len(writing.store.site.parked) == expected
+            writing.store.unpark(["new"], 10)
+            first.acceptor.commit(txn)
+    assert chunk == held.chunk
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+def test_what_must_not_run_again_fails_when_its_worker_stops_in_the_middle_of_it(site, runs):
+    begun, release = threading.Event(), threading.Event()
+    ran = []
+
+    def pay(attempt):
+        ran.append(attempt.number)
+        begun.set()
+        release.wait(10)
+
+    site.add("pay", pay, runs=runs, retry=RetryPolicy(attempts=3, interruptions=1))
+    call = site.put("pay")
+    worker = Worker(site.db, plugins=site.plugins)
+    worker.start()
+    assert begun.wait(5)
+    worker.stop(grace_seconds=0.0)
+    release.set()
+
+    site.work(site.service("next"))
+    with site.calls() as calls:
+        assert calls.get(call).failure.type == "Interrupted"
+    assert ran == [1]
+
+
+def test_short_calls_of_two_owners_that_begin_at_once_are_let_go_and_see_late_callbacks(site):
+    # Given two calls that are known to be short, each with a callback, and a policy that lets
+    # no two owners into one transaction
+    policy = site.settings["policy"] = DefaultPolicy()
+    policy.stateless = False
+    site.add("echo", lambda attempt, value: value)
+    service = site.service("first", one_by_one=False)
+    service.turn()
+    service.dispatcher._took["echo"] = (100, 0.0)
+    calls = {}
+    for user in ("ann", "bob"):
+        with site.calls(user) as manager:
+            calls[user] = manager.put("echo", user).on_success("string:${result}").id
+    # and one that is declared when the first of them is being written
+    inner, settled = service.acceptor._completion.settle, []
+
+    def settle(writing, report, **how):
+        entry = inner(writing, report, **how)
+        if entry.settled is Settled.NOT_NOW:
+            user = report.held.owner[1]
+            settled.append(user)
+            service.acceptor._completion.settle = late
+        return entry
+
+    def late(writing, report, **how):
+        service.acceptor._completion.settle = inner
+        user = report.held.owner[1]
+        with site.calls(user) as manager:
+            manager.get(calls[user]).on_success("string:late")
+        return inner(writing, report, **how)
+
+    service.acceptor._completion.settle = settle
+    for _ in range(20):
+        service.turn()
+        service.bell.wait(0.02)
+
+    # Then all was evaluated, and nothing is held
+    assert len(settled) == 1
+    with site.calls(settled[0]) as manager:
+        values = [callback.value for callback in manager.get(calls[settled[0]]).callbacks]
+        assert values == [settled[0], "late"]
+    assert len(service.holdings) == 0
+
+
+def test_a_retried_call_is_not_run_twice_at_once_when_its_old_chunk_is_found_again(site):
+    # Given a call that waits for its second attempt
+    running, release = threading.Event(), threading.Event()
+    ran = []
+
+    def flaky(attempt):
+        ran.append(attempt.number)
+        if attempt.number == 1:
+            raise ConnectionError
+        running.set()
+        release.wait(10)
+
+    site.add("flaky", flaky, retry=RetryPolicy(attempts=5, delay_seconds=1, jitter=0))
+    call = site.put("flaky")
+    service = site.service("first", one_by_one=False)
+    while not service.holdings.done_chunks:
+        service.turn()
+        service.bell.wait(0.02)
+    # and whose first chunk could not be dropped
+    inner = service.acceptor._transact
+    dropping = []
+
+    def transact(work):
+        if work.drop and not dropping:
+            dropping.append(list(work.drop))
+            raise ConflictError("somebody was faster")
+        return inner(work)
+
+    service.acceptor._transact = transact
+    # When that is found again while the second one runs
+    site.clock.advance(2)
+    for _ in range(5):
+        service.turn()
+        if running.wait(0.2):
+            break
+    assert dropping == [[0]]
+    site.clock.advance(5.1)
+    for _ in range(5):
+        service.turn()
+
+    # Then there is one attempt at a time
+    assert ran == [1, 2]
+    assert len(service.holdings.running) == 1
+    assert len(service.holdings.backlog) == 0
+    release.set()
+    for _ in range(20):
+        service.bell.wait(0.02)
+        service.turn()
+    assert site.state(call) == CallState.SUCCEEDED
+    assert ran == [1, 2]
+    assert service.holdings.by_plugin["flaky"] == 0
+    assert len(service.holdings) == 0
+
+
+def test_a_retried_call_that_is_found_in_a_later_chunk_is_run_from_there(site):
+    """The report of its attempt before is still to be written, and says nothing any more."""
+    ran = []
+    site.add("note", lambda attempt: ran.append(1))
+    call = site.put("note")
+    service = site.service("first")
+    accept_only(service)
+    del service.dispatcher.room
+    service.holdings.backlog.clear()
+    # Given a commit of which nobody knew that it came about: it put the call into a later chunk
+    with service.acceptor.desk.transaction() as txn:
+        area = service.acceptor.writing(txn).area
+        area.keep(area.chunks[0].calls)
+        service.acceptor.commit(txn)
+
+    site.clock.advance(5.1)
+    site.work(service)
+
+    assert site.state(call) == CallState.SUCCEEDED
+    assert ran == [1]
+
+
+# -- cancelling on the way to a retry --------------------------------------------------------------
+
+
+def test_a_call_that_waits_for_a_retry_is_cancelled_at_once_whatever_the_board_says(site):
+    # Given a call that ran long enough to be on the board, failed, and waits an hour
+    fail = threading.Event()
+
+    def flaky(attempt):
+        fail.wait(10)
+        raise ConnectionError
+
+    site.add("flaky", flaky, retry=RetryPolicy(attempts=3, delay_seconds=3600, jitter=0))
+    call = site.put("flaky")
+    service = site.service("first")
+    service.turn()
+    while not any(order.begun for order in service.holdings.running.values()):
+        service.bell.wait(0.01)
+    site.clock.advance(2.5)
+    service.turn()
+    assert site.state(call) == CallState.RUNNING
+    fail.set()
+    while service.holdings.running:
+        service.bell.wait(0.05)
+        service.turn()
+    with site.calls() as calls:
+        record = calls.get(call)._record
+        areas = open_store(calls.connection).areas()
+        assert any(record._p_oid in area.board.running for area in areas)
+
+    # When it is cancelled, Then that is final
+    assert site.state(call) == CallState.WAITING
+    with site.calls() as calls:
+        calls.cancel(call)
+    assert site.state(call) == CallState.CANCELLED
+
+
+def test_a_cancel_that_commits_just_before_the_wait_for_a_retry_is_seen(site):
+    # Given a running call whose failure is being written
+    begun, fail = threading.Event(), threading.Event()
+
+    def flaky(attempt):
+        begun.set()
+        fail.wait(10)
+        raise ConnectionError
+
+    site.add("flaky", flaky, retry=RetryPolicy(attempts=3, delay_seconds=3600, jitter=0))
+    call = site.put("flaky")
+    service = site.service("first")
+    service.turn()
+    assert begun.wait(5)
+    site.clock.advance(2.5)
+    service.turn()
+    inner = service.acceptor._completion.settle
+
+    def cancel_then_settle(writing, report, **how):
+        service.acceptor._completion.settle = inner
+        with site.calls() as calls:
+            calls.cancel(call)
+            assert calls.get(call).cancel_requested
+        return inner(writing, report, **how)
+
+    service.acceptor._completion.settle = cancel_then_settle
+    # When it is asked to stop by a transaction that this one does not see
+    fail.set()
+    site.work(service)
+
+    # Then it does not wait for an hour
+    assert site.state(call) == CallState.CANCELLED
+
+
+# -- records that cannot be read -------------------------------------------------------------------
+
+
+def spoil(site, oid):
+    """Write bytes in the record's place that nobody can read."""
+    storage, txn = site.db.storage, transaction.Transaction()
+    storage.tpc_begin(txn)
+    storage.store(oid, storage.load(oid)[1], b"no pickle at all", "", txn)
+    storage.tpc_vote(txn)
+    storage.tpc_finish(txn)
+    site.db.cacheMinimize()
+
+
+def oid_of(site, call):
+    with site.calls() as calls:
+        return calls.get(call)._record._p_oid
+
+
+def parked(site):
+    with site.db.transaction() as connection:
+        return list(open_store(connection).site.parked)
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
+@pytest.mark.parametrize("when", ["accepted", "running", "taken over"])
+def test_a_record_that_is_spoilt_once_it_is_accepted_stops_nobody(site, when, runs):
+    ran, go = [], threading.Event()
+
+    def note(attempt, n):
+        if when == "running":
+            go.wait(10)
+        ran.append(n)
+
+    site.add("note", note, runs="thread" if when == "running" else runs)
+    calls = [site.put("note", n) for n in range(5)]
+    oid = oid_of(site, calls[2])
+    service = site.service("first", one_by_one=False)
+    if when == "running":
+        service.turn()
+        spoil(site, oid)
+        go.set()
+    else:
+        accept_only(service)
+        spoil(site, oid)
+        del service.dispatcher.room
+    if when == "taken over":
+        other = site.service("second", one_by_one=False)
+        for _ in range(5):
+            other.turn()
+            site.clock.advance(5.1)
+        service = other
+    for _ in range(30):
+        service.turn()
+        service.bell.wait(0.02)
+        if service.is_idle():
+            break
+
+    others = [call for n, call in enumerate(calls) if n != 2]
+    assert {site.state(call) for call in others} == {CallState.SUCCEEDED}
+    assert parked(site) == [("", oid.hex())]
+    assert len(service.holdings) == 0
+
+
+def test_an_owner_sees_the_other_calls_and_pruning_goes_on(site):
+    site.add("echo", lambda attempt: 1)
+    calls = [site.put("echo") for _ in range(3)]
+    oid = oid_of(site, calls[1])
+    site.work(site.service("first"))
+    spoil(site, oid)
+
+    with site.calls() as found:
+        assert {call.id for call in found.mine()} == {calls[0], calls[2]}
+        assert {call.id for call in found.mine(newest_first=False)} == {calls[0], calls[2]}
+        with pytest.raises(CallNotFound):
+            found.get(calls[1])
+    with site.db.transaction() as connection:
+        store = open_store(connection)
+        pruned = prune(store, lambda record: store.site.lanes[0].tallies, 1 << 62, 1.0)
+        assert pruned.count == 2
+
+
+def test_a_storage_that_fails_for_a_moment_spoils_no_record(site):
+    """The error of a driver looks like any other: only the storage can tell."""
+    site.add("echo", lambda attempt: 1)
+    call = site.put("echo")
+    oid = oid_of(site, call)
+    service = site.service("first")
+    storage = service.acceptor.desk.store_connection._storage
+    inner, left = storage.load, [4]
+
+    def load(wanted, *rest):
+        if wanted == oid and left[0]:
+            left[0] -= 1
+            raise OSError("the server closed the connection")
+        return inner(wanted, *rest)
+
+    storage.load = load
+    site.db.cacheMinimize()
+    for _ in range(10):
+        try:
+            site.work(service)
+        except OSError:
+            pass
+    del storage.load
+
+    assert left == [0]
+    assert parked(site) == []
+    assert site.state(call) == CallState.SUCCEEDED

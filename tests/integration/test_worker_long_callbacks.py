@@ -1,0 +1,232 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Callbacks that take long: their call ends in one commit with them, and nobody waits for it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from persistent import Persistent
+
+from wsgi_zasync import expose, plugin
+from wsgi_zasync.store import open_store
+from wsgi_zasync.store.wakeup import signal_for
+from wsgi_zasync.testing import calls_of, deployment_of
+from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.long_callbacks import LongCallbacks
+
+#: Far more steps than others are made to wait for, and far fewer than there may be.
+LONG = "python: shelf.add(len([n for n in range(9000)]))"
+#: Uses up its budget.
+EXHAUSTING = "python: [n for n in range(1000) for m in range(1000)]"
+
+
+class Shelf(Persistent):
+    """An object of the application's."""
+
+    def __init__(self):
+        self.items = ()
+
+    def add(self, item):
+        self.items = (*self.items, item)
+        return len(self.items)
+
+
+expose(add="edit")(Shelf)
+
+PLUGINS = {
+    "echo": plugin("echo", runs="reactor")(lambda attempt, value=None: value),
+    "write": plugin("write", runs="transaction")(
+        lambda attempt: attempt.root["shelf"].add("written")
+    ),
+}
+PERMISSIONS = {"edit": "role:editor"}
+ROLES = {name: ["editor"] for name in ("ann", "bob")}
+
+
+class Site:
+    """A database with a shelf, a started worker, and what it committed of which call."""
+
+    def __init__(self, db):
+        self.db = db
+        self.deployment = deployment_of(PLUGINS)
+        with self.calls("ann") as calls:
+            calls.root["shelf"] = Shelf()
+        self.worker = Worker(
+            db, plugins=PLUGINS, roles=ROLES, permissions=PERMISSIONS, safety_poll=600
+        )
+
+    def calls(self, user):
+        return calls_of(self.db, user, self.deployment)
+
+    def put(self, user, text, plugin_name="echo"):
+        with self.calls(user) as calls:
+            call = calls.put(plugin_name)
+            names = {"shelf": calls.root["shelf"]} if "shelf" in text else {}
+            call.on_success(text, **names)
+            return call.id, call._record._p_oid
+
+    def seen(self, oid):
+        """State of the call, and of its callback."""
+        with self.db.transaction() as connection:
+            record = connection.get(oid)
+            (callback,) = record.all_callbacks()
+            return str(record.state), str(callback.state), callback.error
+
+    def items(self):
+        with self.db.transaction() as connection:
+            return connection.root()["shelf"].items
+
+    def end_of(self, oid, seconds=30):
+        with signal_for(self.db).watch(oid) as watch:
+            for _ in range(seconds * 4):
+                state, callback, error = self.seen(oid)
+                if state != "waiting":
+                    return state, callback, error
+                watch.wait(0.25)
+        raise AssertionError("it did not end")
+
+
+class Gate:
+    """Holds long evaluations up where they let others go first."""
+
+    def __init__(self):
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def stand_aside(self, long):
+        self.reached.set()
+        assert self.open.wait(60)
+
+
+@pytest.fixture
+def site(db):
+    found = Site(db)
+    found.worker.start()
+    yield found
+    found.worker.stop(1)
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    found = Gate()
+    monkeypatch.setattr(LongCallbacks, "stand_aside", lambda long: found.stand_aside(long))
+    yield found
+    found.open.set()
+
+
+def test_outcome_and_long_callback_are_one_commit(site, gate):
+    _, oid = site.put("ann", LONG)
+    assert gate.reached.wait(30)
+
+    assert site.seen(oid)[:2] == ("waiting", "pending")
+
+    gate.open.set()
+    assert site.end_of(oid) == ("succeeded", "done", None)
+    assert site.items() == (9000,)
+
+
+def test_a_callback_that_uses_up_its_budget_fails_and_its_call_succeeds(site):
+    _, oid = site.put("ann", EXHAUSTING)
+
+    state, callback, error = site.end_of(oid)
+
+    assert (state, callback) == ("succeeded", "failed")
+    assert "ResourceLimit" in error
+
+
+def test_nobody_waits_for_a_long_callback(site, gate):
+    site.put("ann", EXHAUSTING)
+    assert gate.reached.wait(30)
+
+    others = [site.put(user, "python: result") for user in ("ann", "bob") for _ in range(5)]
+
+    assert {site.end_of(oid)[:2] for _, oid in others} == {("succeeded", "done")}
+
+
+def test_owners_take_turns(site, gate):
+    first = site.put("ann", LONG.replace("9000", "8001"))
+    assert gate.reached.wait(30)
+    more = [site.put("ann", LONG.replace("9000", str(8002 + n))) for n in range(3)]
+    bobs = site.put("bob", LONG)
+    service = site.worker._service
+    for _, oid in (*more, bobs):
+        assert site.seen(oid)[0] == "waiting"
+    with signal_for(site.db).watch(bobs[1]) as watch:
+        while len(service.long) < 5:
+            watch.wait(0.01)
+
+    gate.open.set()
+
+    for _, oid in (first, *more, bobs):
+        assert site.end_of(oid)[:2] == ("succeeded", "done")
+    assert site.items().index(9000) < 3
+
+
+def test_who_was_taken_for_dead_meanwhile_ends_nothing(site, gate):
+    _, oid = site.put("ann", LONG)
+    assert gate.reached.wait(30)
+    service = site.worker._service
+    old = service.acceptor.area_oid
+
+    with site.db.transaction() as connection:
+        store = open_store(connection)
+        rescuer = store.register_worker("rescuer", {}, ("default",))
+        connection.add(rescuer)
+        store.take_over(rescuer, connection.get(old))
+        rescuer.board.released = True
+    gate.open.set()
+
+    # The same worker, under a new area, takes what was left there, and ends it once.
+    assert site.end_of(oid, 60)[:2] == ("succeeded", "done")
+    assert site.items() == (9000,)
+    assert service.acceptor.area_oid != old
+
+
+def test_effects_outcome_and_long_callback_of_a_transaction_are_one_commit(site, gate):
+    _, oid = site.put("ann", LONG, "write")
+    assert gate.reached.wait(30)
+
+    assert site.seen(oid)[:2] == ("waiting", "pending")
+    assert site.items() == ()
+
+    gate.open.set()
+    assert site.end_of(oid) == ("succeeded", "done", None)
+    assert site.items() == ("written", 9000)
+
+
+def test_a_text_that_has_used_up_its_budget_once_is_not_tried_in_front_of_others(site, gate):
+    gate.open.set()
+    _, oid = site.put("ann", EXHAUSTING)
+    site.end_of(oid)
+    evaluation = site.worker._service.acceptor._completion._evaluation
+    assert list(evaluation._exhausting) == [EXHAUSTING]
+
+    _, oid = site.put("ann", EXHAUSTING)
+
+    assert site.end_of(oid)[:2] == ("succeeded", "failed")
+
+
+def test_a_worker_that_steps_ends_long_callbacks_in_its_turn(db):
+    site = Site(db)
+    _, oid = site.put("ann", LONG)
+
+    assert site.worker.run_once() == 1
+
+    assert site.seen(oid) == ("succeeded", "done", None)
+    site.worker.stop()
+
+
+def test_a_worker_that_stops_waits_for_what_is_in_line(site):
+    ended = [site.put("ann", LONG)[1] for _ in range(3)]
+    for oid in ended:
+        site.end_of(oid)
+    _, oid = site.put("ann", EXHAUSTING)
+    with signal_for(site.db).watch(oid) as watch:
+        while not len(site.worker._service.long) and site.seen(oid)[0] == "waiting":
+            watch.wait(0.01)
+
+    site.worker.stop(30)
+
+    assert site.seen(oid)[:2] == ("succeeded", "failed")
+    assert site.items() == (9000, 9000, 9000)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""T12: owners whose calls end together share neither a user nor a fate."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from persistent import Persistent
+
+from tests.integration.stepping import Site, accept_only
+from wsgi_zasync import CallState, expose
+from wsgi_zasync.security import DefaultPolicy
+
+OWNERS = ("ann", "bob", "cleo")
+
+
+class Shelf(Persistent):
+    """An object of an application's, on which things can go wrong."""
+
+    def __init__(self):
+        self.items = ()
+
+    def add(self, item):
+        self.items = (*self.items, item)
+        return len(self.items)
+
+    def spoil(self):
+        """Leave what cannot be pickled."""
+        self.bad = lambda: None
+
+    def poison(self):
+        """Leave what refuses the whole commit."""
+        self.add("poison")
+        commit = self._p_jar.transaction_manager.get()
+        commit.addBeforeCommitHook({}.__getitem__, ("no such key",))
+
+
+expose(add="edit", spoil="edit", poison="edit")(Shelf)
+
+
+class Host(DefaultPolicy):
+    """A policy with a current user, as hosts have one: set when asked who somebody is now."""
+
+    stateless = False
+
+    def __init__(self):
+        super().__init__({name: ["editor"] for name in OWNERS}, {"edit": "role:editor"})
+        self.current = None
+        #: (current user, who was asked about), each time that a permission was needed.
+        self.asked = []
+
+    def principal_now(self, principal, root):
+        self.current = principal.id
+        return super().principal_now(principal, root)
+
+    def allows(self, principal, permission, object):
+        self.asked.append((self.current, principal.id))
+        return super().allows(principal, permission, object)
+
+
+@pytest.fixture
+def site():
+    policy = Host()
+    site = Site(policy=policy, max_running=200)
+    site.policy = policy
+    site.add("echo", lambda attempt, value: value, runs="reactor")
+    with site.calls() as calls:
+        calls.root["shelf"] = Shelf()
+        calls.connection.add(calls.root["shelf"])
+    yield site
+    site.close()
+
+
+def put(site, user, value, text):
+    with site.calls(user) as calls:
+        shelf = calls.root["shelf"]
+        return calls.put("echo", value).on_success(text, shelf=shelf).id
+
+
+def end_together(site, count):
+    """Have all calls run, and write their ends; returns how many commits that took."""
+    service = site.service("first", one_by_one=False)
+    commits = []
+    inner = service.acceptor.commit
+
+    def commit(transaction, oids=()):
+        inner(transaction, oids)
+        commits.append(len(list(oids)))
+
+    # As after many short calls: it accepts more than can begin
+    service.dispatcher._queue = 100
+    accept_only(service)
+    del service.dispatcher.room
+    service.turn()
+    service.bell.wait_for_more(count, 10, lambda: True)
+    assert len(service.bell) == count
+    service.acceptor.commit = commit
+    for _ in range(3 * count):
+        service.turn()
+        if service.is_idle():
+            break
+    return sum(1 for written in commits if written)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_owners_interleaved_are_each_evaluated_as_themselves(site, seed):
+    # Given calls of three owners in turn, each second callback raising at some depth
+    draw = random.Random(seed)
+    calls = []
+    for number in range(18):
+        user = OWNERS[number % 3]
+        if number % 2:
+            text = "python: [user.id, shelf.add(user.id)]"
+        else:
+            depth = draw.randrange(1, 8)
+            text = f"python: {'[' * depth}shelf.add('{user}'), nowhere{']' * depth}"
+        calls.append((user, number, put(site, user, number, text)))
+
+    end_together(site, 18)
+
+    # Then whoever was asked about was the current user, and nothing of a failed one is left
+    assert site.policy.asked
+    assert all(current == asked for current, asked in site.policy.asked)
+    added = []
+    for user, number, call in calls:
+        with site.calls(user) as found:
+            [callback] = found.get(call).callbacks
+            if number % 2:
+                assert callback.value[0] == user
+                added.append(user)
+            else:
+                assert (callback.state, callback.value) == ("failed", None)
+    with site.calls() as found:
+        assert sorted(found.root["shelf"].items) == sorted(added)
+
+
+@pytest.mark.parametrize("what", ["spoil", "poison"])
+def test_one_of_a_hundred_that_cannot_be_committed_delays_nobody(site, what):
+    # Given a hundred ended calls, one with an effect that cannot be committed
+    calls = [
+        put(site, "ann", n, f"python: shelf.{what}()" if n == 41 else "python: shelf.add(result)")
+        for n in range(100)
+    ]
+
+    commits = end_together(site, 100)
+
+    # Then all are whole but its callback, in a few commits
+    assert commits <= 8
+    with site.calls() as found:
+        assert {found.get(call).state for call in calls} == {CallState.SUCCEEDED}
+        failed = [found.get(call).callbacks_failed for call in calls]
+        assert failed == [int(n == 41) for n in range(100)]
+        assert sorted(found.root["shelf"].items) == [n for n in range(100) if n != 41]

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Expressions that look built from data, line of code by line of code.
+
+A text is written once and its data is bound as names. A line that declares ever other texts most
+likely formats data into them, and what a user wrote would then be code. That is worth a warning,
+once; nothing is refused, since a table of expressions looks the same.
+
+One object a process, used by all of its threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from types import CodeType, FrameType
+
+logger = logging.getLogger(__name__)
+
+_PACKAGE = __name__.partition(".")[0]
+
+
+class BuiltTexts:
+    """Counts the different texts that each line of the application's code declares."""
+
+    #: More different texts than this are too many for one line of code.
+    MOST = 50
+    #: Lines remembered at a time.
+    LINES = 1_000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: Hashes of the texts; None where it was warned of.
+        self._seen: dict[tuple[CodeType, int], set[int] | None] = {}
+
+    def note(self, text: str) -> None:
+        """Note that the code which called us declares this text."""
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and _is_ours(frame):
+            frame = frame.f_back
+        if frame is None:
+            return
+        line = (frame.f_code, frame.f_lineno)
+        with self._lock:
+            if line not in self._seen and len(self._seen) >= self.LINES:
+                self._seen.clear()
+            texts = self._seen.setdefault(line, set())
+            if texts is None:
+                return
+            texts.add(hash(text))
+            if len(texts) <= self.MOST:
+                return
+            self._seen[line] = None
+        logger.warning(
+            "%s line %d has declared more than %d different expressions, which looks as if they "
+            "were built from data: write one text and bind the data as names",
+            frame.f_code.co_filename,
+            frame.f_lineno,
+            self.MOST,
+        )
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name: str = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] == _PACKAGE
