@@ -292,7 +292,9 @@ def test_no_root_is_shown_where_the_policy_says_no_or_knows_another_owner(site, 
     assert site.callbacks(call)[0].error.startswith("Unauthorized")
 
     monkeypatch.undo()
-    call = site.put("echo", text="user/id")
+    with site.calls() as calls:
+        call = calls.put("echo").on_success("user/id")
+        record_oid = call._record._p_oid
     asked = []
 
     def another(principal, root):
@@ -302,7 +304,11 @@ def test_no_root_is_shown_where_the_policy_says_no_or_knows_another_owner(site, 
     monkeypatch.setattr(site.policy, "principal_now", another)
     site.worker.run_once()
     monkeypatch.undo()
-    [callback] = site.callbacks(call)
+    with site.calls() as calls:
+        # Read as it is stored: an owner who was not found has nothing any more.
+        record = calls.connection.get(record_oid)
+        assert record.state == CallState.SUCCEEDED
+        [callback] = record.all_callbacks()
     assert (callback.state, callback.value) == ("failed", None)
     assert callback.error.startswith("Unauthorized")
 
@@ -419,6 +425,23 @@ def test_a_callback_tells_its_owner_what_is_kept_with_the_call(site):
         assert "events" not in found.to_dict()
     with site.calls("bob") as calls, pytest.raises(CallNotFound):
         calls.get(call)
+
+
+def test_what_a_long_callback_tells_is_told_once(site):
+    call = site.put("echo", text="python: [emit('x' * 500), len([n for n in range(9000)])][1]")
+    with site.calls() as calls:
+        size = calls.get(call)._record.size
+
+    while site.worker.run_once():
+        pass
+
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert found.callbacks[0].value == 9000
+        assert [event.message for event in found.events] == ["x" * 500]
+        assert found._record.size < size + 600
+        tally = calls._context(calls.principal).store.tally(calls.principal.owner)
+        assert tally.bytes == found._record.size
 
 
 def test_what_was_told_is_counted_for_its_owner_and_given_back(site):
