@@ -153,6 +153,8 @@ class PutState:
         if not committed or self.signal is None:
             return
         self.signal.announce(note.oid for note in written)
+        if not logger.isEnabledFor(logging.INFO):
+            return
         for note in written:
             owner = owner_text(note.owner)
             logger.info(
