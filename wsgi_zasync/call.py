@@ -7,11 +7,12 @@ of a call that waits). What the web wants of a call that may be running goes to 
 
 Only what differs from the defaults is stored, times as microseconds since 1970 UTC and
 enumerations as text: a record is a few hundred bytes. The module path of ``CallRecord`` is a
-data format; a change of its attributes is a step in ``store.migrate``.
+data format; a change of its attributes is a step in ``RECORD_STEPS``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
@@ -20,12 +21,16 @@ from typing import Any, NamedTuple
 from persistent import Persistent
 
 from .callbacks import Callback
-from .errors import CallIsFinal, CallNotFound
+from .errors import CallIsFinal, CallNotFound, ConfigurationError
 from .states import FINAL, TRANSITIONS, CallbackState, CallState
 from .values import without_secrets
 
-#: The version that new records are written in.
+#: The version that records are written in.
 RECORD_VERSION = 1
+
+#: version -> what turns the stored attributes of a record of it into those of the next version.
+#: Empty while there is but one.
+RECORD_STEPS: dict[int, Callable[[dict[str, Any]], None]] = {}
 
 #: Bytes of randomness made at put; id and idempotency key are derived from them one way each.
 SEED_BYTES = 16
@@ -138,7 +143,8 @@ def not_found(call_id: str) -> CallNotFound:
 class CallRecord(Persistent):
     """What is stored of one call. Applications hold a ``Call``, which is a view of this."""
 
-    version = RECORD_VERSION
+    #: Stored by all versions but the first.
+    version = 1
     site = "main"
     #: The mailbox of its index segment: a worker goes there without reading the owner's index.
     mailbox: Any = None
@@ -190,6 +196,28 @@ class CallRecord(Persistent):
     forgotten = False
     #: Bytes of arguments, result and callbacks as they count towards the owner's quota.
     size = 0
+
+    def __init__(self) -> None:
+        if self.version != RECORD_VERSION:
+            self.version = RECORD_VERSION
+
+    def __setstate__(self, state: dict[str, Any] | None) -> None:
+        """Take what was stored, brought up to this version if it is an older one's.
+
+        Raises:
+            ConfigurationError: It is of a newer version than this code knows.
+        """
+        version = 1 if state is None else state.get("version", 1)
+        if state is not None and version != RECORD_VERSION:
+            if version > RECORD_VERSION:
+                raise ConfigurationError(
+                    f"this call's record has version {version}, and this wsgi_zasync reads "
+                    f"{RECORD_VERSION} at most: upgrade this process"
+                )
+            for step in range(version, RECORD_VERSION):
+                RECORD_STEPS[step](state)
+            state["version"] = RECORD_VERSION
+        super().__setstate__(state)
 
     @property
     def id(self) -> str:

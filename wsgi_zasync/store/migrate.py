@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: ZPL-2.1
 """Upgrades of what is stored, one step a version.
 
-A store carries a version, and so does each call's record. ``upgrade`` brings the store's own
-structure up in one transaction of the caller's; records are brought up one by one, when a
-worker or a prune meets them, by ``upgrade_record``.
+Both the store and each record carry a version. The store's own structure is brought up by the
+first worker of a new version that registers, in the transaction in which it does. Records are
+brought up as they are loaded, by the steps in ``call.RECORD_STEPS``, and stored so when they are
+next written: there may be millions of them, and nobody has to wait for all.
+
+What is newer than this code is refused: a store by an error that says to upgrade, a single record
+as one that cannot be read, so that it waits untouched for a process that can.
 """
 
 from __future__ import annotations
@@ -11,47 +15,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..call import RECORD_VERSION, CallRecord
-from ..errors import ConfigurationError
-from .root import ROOT_KEY, STORE_VERSION, StoreRoot
+from . import root as current
 
 #: version -> what brings a store from it to the next one. Empty while there is but one version.
-STORE_STEPS: dict[int, Callable[[StoreRoot], None]] = {}
-
-#: version -> what brings a record from it to the next one.
-RECORD_STEPS: dict[int, Callable[[CallRecord], None]] = {}
+STORE_STEPS: dict[int, Callable[[current.StoreRoot], None]] = {}
 
 
 def upgrade(connection: Any) -> bool:
     """Bring the store up to this code's version; whether anything was written.
 
-    Raises:
-        ConfigurationError: It was written by a newer version of this package.
+    The caller's transaction; nothing is done to a store that is newer, or not there.
     """
-    root = connection.root().get(ROOT_KEY)
-    if root is None:
+    root: current.StoreRoot | None = connection.root().get(current.ROOT_KEY)
+    if root is None or root.version >= current.STORE_VERSION:
         return False
-    return _climb(root, STORE_VERSION, STORE_STEPS, "store")
-
-
-def upgrade_record(record: CallRecord) -> bool:
-    """Bring a call's record up to this code's version; whether it was written.
-
-    Raises:
-        ConfigurationError: It was written by a newer version of this package.
-    """
-    return _climb(record, RECORD_VERSION, RECORD_STEPS, "record")
-
-
-def _climb(stored: Any, target: int, steps: dict[int, Callable[[Any], None]], what: str) -> bool:
-    if stored.version > target:
-        raise ConfigurationError(
-            f"this {what} has version {stored.version}, and this wsgi_zasync reads {target} at "
-            "most: upgrade this process"
-        )
-    changed = False
-    while stored.version < target:
-        steps[stored.version](stored)
-        stored.version += 1
-        changed = True
-    return changed
+    while root.version < current.STORE_VERSION:
+        STORE_STEPS[root.version](root)
+        root.version += 1
+    return True

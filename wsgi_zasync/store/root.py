@@ -120,6 +120,11 @@ def open_store(
             f"the store has version {found.version}, and this wsgi_zasync reads {STORE_VERSION} "
             "at most: upgrade this process"
         )
+    if found.version < STORE_VERSION:
+        raise ConfigurationError(
+            f"the store has version {found.version}, and this wsgi_zasync writes {STORE_VERSION}: "
+            "start a worker of this version, which brings it up, then use this process"
+        )
     if site not in found.sites:
         if not create:
             raise ConfigurationError(

@@ -24,6 +24,7 @@ from ..errors import Fenced
 from ..store import Accepted
 from ..store.accepted import WorkerArea, held_area
 from ..store.claims import claim
+from ..store.migrate import upgrade
 from ..store.reading import readable
 from ..store.wakeup import signal_for
 from .beginning import Beginning
@@ -153,6 +154,7 @@ class Acceptor:
 
     def _register(self) -> None:
         with self.desk.transaction() as transaction:
+            upgrade(self.desk.store_connection)
             store = self.desk.open_store()
             area = store.register_worker(self.name, self._plugins, self.queues, self._threads)
             area.board.host = os.uname().nodename
