@@ -11,7 +11,7 @@ DECLARED = pyproject.toml setup.py
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-zeo test lint format coverage chaos bench docs mined system-deps clean
+.PHONY: help demo demo-zeo test lint format coverage chaos bench mutants docs mined system-deps clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -43,6 +43,14 @@ chaos: $(VENV)/.installed-test  ## the long kill and load runs, with their count
 
 bench: $(VENV)/.installed-bench  ## measure: ratios in one run, absolutes beside them
 	$(RUN) -m benchmarks $(ARGS)
+
+mutants: $(VENV)/.installed-mutants  ## change the expressions' operations one by one: what does no test notice?
+	rm -rf build/mutants
+	git clone -q . build/mutants
+	cd build/mutants && export PATH=$(abspath $(BIN)):$$PATH PYTHONPATH=. && \
+		cosmic-ray init cosmic-ray.toml session.sqlite && \
+		cosmic-ray exec cosmic-ray.toml session.sqlite && \
+		cr-report session.sqlite --surviving-only --show-diff
 
 docs: $(VENV)/.installed-docs  ## build the documentation into build/docs, warnings are errors
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs

@@ -303,6 +303,38 @@ class TestComingIn:
                     base=Base(attribute=closed, answer=closed),
                 )  # fmt: skip
 
+    @pytest.mark.parametrize(
+        "source",
+        ["thing/shown", "python: thing.shown", "python: thing()", "python: thing.attribute()",
+         "python: len(thing)", "python: 'a' in thing", "python: [x for x in thing]", "python: not thing",
+         "python: thing.method(thing)", "python: [thing][0].shown", "string:${thing/shown}"],
+    )  # fmt: skip
+    def test_neither_a_value_nor_its_class_is_asked_what_it_equals(self, source):
+        asked = []
+
+        class Sly(type):
+            def __eq__(cls, other):
+                # A weak dict of classes asks each whether it is itself.
+                asked.extend([] if other is cls else [other])
+                return True
+
+            __hash__ = type.__hash__
+
+        @expose("shown", "method", "attribute")
+        class Thing(Base, metaclass=Sly):
+            def __eq__(self, other):
+                asked.append(other)
+                return True
+
+            __hash__ = object.__hash__
+
+        try:
+            evaluate(source, thing=Thing(attribute=Thing(), answer=1))
+        except (ExpressionError, Unauthorized):
+            pass
+
+        assert asked == []
+
     def test_uuids_and_moments_are_looked_into(self):
         class Number(int):
             pass

@@ -75,6 +75,16 @@ def test_a_template_is_rendered_with_the_names_of_the_expression(source, expecte
     assert normal == wanted
 
 
+def test_eight_templates_are_rendered_inside_one_another_and_no_more():
+    register_template("nested-9", "in")
+    for number in range(1, 9):
+        register_template(f"nested-{number}", f"${{template:nested-{number + 1}}}")
+
+    assert evaluate("template:nested-2") == "in"
+    with pytest.raises(ResourceLimit, match="inside one another"):
+        evaluate("template:nested-1")
+
+
 def test_a_text_template_has_no_tags_and_no_escaping():
     text = "Dear ${user/name},\n<${result/count}> & $$1\n"
     assert render(text, mode="text") == "Dear Ann,\n<3> & $1\n"
