@@ -47,14 +47,13 @@ ROLES = {name: ["editor"] for name in ("ann", "bob")}
 class Site:
     """A database with a shelf, a started worker, and what it committed of which call."""
 
-    def __init__(self, db):
+    def __init__(self, db, plugins=PLUGINS, **settings):
         self.db = db
-        self.deployment = deployment_of(PLUGINS)
+        self.deployment = deployment_of(plugins)
         with self.calls("ann") as calls:
             calls.root["shelf"] = Shelf()
-        self.worker = Worker(
-            db, plugins=PLUGINS, roles=ROLES, permissions=PERMISSIONS, safety_poll=600
-        )
+        tables = {"roles": ROLES, "permissions": PERMISSIONS}
+        self.worker = Worker(db, plugins=plugins, safety_poll=600, **tables, **settings)
 
     def calls(self, user):
         return calls_of(self.db, user, self.deployment)
@@ -200,7 +199,7 @@ def test_a_text_that_has_used_up_its_budget_once_is_not_tried_in_front_of_others
     _, oid = site.put("ann", EXHAUSTING)
     site.end_of(oid)
     evaluation = site.worker._service.acceptor._completion._evaluation
-    assert list(evaluation._exhausting) == [EXHAUSTING]
+    assert list(evaluation._long) == [EXHAUSTING]
 
     _, oid = site.put("ann", EXHAUSTING)
 

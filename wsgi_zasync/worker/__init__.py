@@ -233,6 +233,9 @@ class Worker:
                 service.bell.wait_for_report(AWAY_SECONDS)
         for order in list(service.holdings.running.values()):
             service.dispatcher.interrupt(order)
+        for report in service.long.give_back():
+            report.held.callbacks_later = True
+            service.bell.report(report)
         for _ in range(LAST_TURNS):
             if not (len(service.bell) and self._turned(service, accept=False)):
                 break

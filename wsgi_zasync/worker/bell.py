@@ -63,6 +63,7 @@ class Bell:
         with self._changed:
             self._stop = True
             self._changed.notify()
+            self._quiet.notify_all()
 
     def fenced(self) -> None:
         """Somebody has found that we were taken for dead."""
@@ -75,7 +76,9 @@ class Bell:
     def wait_for_quiet(self, timeout_seconds: float) -> None:
         """Wait until the acceptor has nothing to do, or the time is over."""
         with self._quiet:
-            self._quiet.wait_for(lambda: self._is_quiet and not self._is_rung(), timeout_seconds)
+            self._quiet.wait_for(
+                lambda: self._stop or (self._is_quiet and not self._is_rung()), timeout_seconds
+            )
 
     # -- for the acceptor -----------------------------------------------------------------
 

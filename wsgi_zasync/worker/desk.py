@@ -175,6 +175,18 @@ class Desk:
         self.connection.close()
 
 
+def is_foreign(error: BaseException, connection: Any) -> bool:
+    """Whether an error of a lost connection is of another storage than this connection's.
+
+    It comes of something that a policy or exposed code uses, and waiting for our own storage
+    would help nothing.
+    """
+    if connection is None or not isinstance(error, ClientDisconnected):
+        return False
+    ask = getattr(connection.db().storage, "is_connected", None)
+    return ask is None or bool(ask())
+
+
 def store_connection(connection: Any) -> Any:
     """The connection of the same multi-database that holds the calls."""
     databases = connection.db().databases

@@ -28,7 +28,7 @@ from ..states import CallState
 from ..store.index import owner_key
 from ..values import Storing, masked, restored
 from .access import names_to_act
-from .desk import Writing, serialise
+from .desk import Writing, is_foreign, serialise
 from .redaction import shown, text_of
 from .savepoint import Savepoint
 
@@ -39,7 +39,7 @@ MAX_VALUE_BYTES = 1_000
 #: typical callback takes.
 BRIEF_STEPS = 2_000
 
-#: How many texts are known that have used up their budget.
+#: How many texts are known that have taken long.
 KNOWN_TEXTS = 1_000
 
 
@@ -74,9 +74,11 @@ def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
     """
     try:
         found = policy.principal_now(principal, root)
-    except (Unauthorized, TransientError):
+    except Unauthorized:
         raise
     except Exception as exc:
+        if isinstance(exc, TransientError) and not is_foreign(exc, root._p_jar):
+            raise
         raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
     if found.owner != principal.owner:
         raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
@@ -103,8 +105,8 @@ class Evaluation:
         self._limits = limits
         self._brief = replace(limits, steps=min(BRIEF_STEPS, limits.steps))
         self._give_way = give_way
-        #: The texts that have used up their budget, as the keys.
-        self._exhausting: OrderedDict[str, None] = OrderedDict()
+        #: The texts that have taken long, as the keys.
+        self._long: OrderedDict[str, None] = OrderedDict()
 
     def evaluate(self, writing: Writing, record: CallRecord, *, brief: bool = False) -> int:
         """Evaluate what is pending of a final call; returns how many failed.
@@ -130,7 +132,7 @@ class Evaluation:
     def _evaluated(
         self, writing: Writing, record: CallRecord, callback: Callback, brief: bool
     ) -> Callback:
-        if brief and callback.text in self._exhausting:
+        if brief and callback.text in self._long:
             raise TakesLong
         policy, clock = self._deployment.policy, self._deployment.clock
         before = Savepoint(writing, self._deployment)
@@ -154,10 +156,11 @@ class Evaluation:
             return callback.done(_kept(value))
         except Exception as exc:
             if isinstance(exc, ResourceLimit):
+                self._remember(callback.text)
                 if brief:
                     raise TakesLong from exc
-                self._remember(callback.text)
-            if (again := _transient_behind(exc)) is not None:
+            again = _transient_behind(exc)
+            if again is not None and not is_foreign(again, writing.store.connection):
                 raise again from exc
             before.rollback()
             if isinstance(exc, _OwnerGone):
@@ -168,9 +171,9 @@ class Evaluation:
 
     def _remember(self, text: str) -> None:
         """Try this text in no brief evaluation any more."""
-        self._exhausting[text] = None
-        while len(self._exhausting) > KNOWN_TEXTS:
-            self._exhausting.popitem(last=False)
+        self._long[text] = None
+        while len(self._long) > KNOWN_TEXTS:
+            self._long.popitem(last=False)
 
     def _owner_now(self, writing: Writing, record: CallRecord) -> Principal:
         try:
@@ -210,9 +213,11 @@ class Evaluation:
 def _root_for(policy: SecurityPolicy, owner: Principal, root: Any) -> Any:
     try:
         return policy.root_for(owner, root)
-    except (Unauthorized, TransientError):
+    except Unauthorized:
         raise
     except Exception as exc:
+        if isinstance(exc, TransientError) and not is_foreign(exc, root._p_jar):
+            raise
         raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
 
 

@@ -131,6 +131,12 @@ class Holdings:
         del self.running[held.oid]
         self.by_plugin[held.plugin] -= 1
         self.by_place[order.declaration.runs] -= 1
+
+    def settled(self, held: Held) -> None:
+        """What became of a call is written: until then nothing else that runs alone may begin.
+
+        Its callbacks could be what kills a worker, too.
+        """
         if self._alone_runs == held.oid:
             self._alone_runs = self._alone_since = None
 

@@ -11,20 +11,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict, deque
+from dataclasses import dataclass
 from typing import Any
-
-from transaction.interfaces import TransientError
 
 from ..deployment import Deployment
 from ..errors import Fenced
-from ..store.accepted import WorkerArea
+from ..store.accepted import held_area
 from .acceptor import Acceptor
 from .bell import Bell
 from .completion import Completion, Entry
 from .desk import AWAY, Desk, Writing
 from .held import Report
 from .patience import blame
-from .redaction import shown, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +32,23 @@ logger = logging.getLogger(__name__)
 ASIDE_SECONDS = 0.0005
 BUSY_SECONDS = 0.05
 
-#: Seconds between tries while the storage is away, and after a conflict.
+#: Seconds between tries while the storage is away; and until a call that could not be ended is
+#: tried again, longer from time to time, while others have their turns.
 AWAY_SECONDS = 0.5
 AGAIN_SECONDS = 0.02
+LONGEST_AGAIN_SECONDS = 5.0
+
+
+@dataclass(slots=True)
+class _InLine:
+    """A call that is to be ended here."""
+
+    report: Report
+    #: The area of ours that it belongs to.
+    area_oid: bytes | None
+    #: Not before this moment, on the monotonic clock.
+    at: float = 0.0
+    tries: int = 0
 
 
 class LongCallbacks:
@@ -63,14 +75,12 @@ class LongCallbacks:
             name: Of the worker.
             number: Of the thread's own counts in our area.
         """
-        self._db, self._site = db, deployment.site
+        self._db, self._site, self._clock = db, deployment.site, deployment.clock
         self._acceptor, self._completion, self._bell = acceptor, completion, bell
         self._name, self._number = name, number
         self._changed = threading.Condition()
-        #: By owner, in the order of their turns: reports, each with the area it belongs to.
-        self._lines: OrderedDict[tuple[str, str], deque[tuple[Report, bytes | None]]] = (
-            OrderedDict()
-        )
+        #: By owner, in the order of their turns.
+        self._lines: OrderedDict[tuple[str, str], deque[_InLine]] = OrderedDict()
         self._doing: Report | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -83,30 +93,47 @@ class LongCallbacks:
     def reports(self) -> list[Report]:
         """Those that are not done."""
         with self._changed:
-            found = [report for line in self._lines.values() for report, _ in line]
+            found = [each.report for line in self._lines.values() for each in line]
             return found if self._doing is None else [self._doing, *found]
 
     def add(self, report: Report) -> None:
         """Have this call ended."""
         with self._changed:
-            line = self._lines.setdefault(report.held.owner, deque())
-            line.append((report, self._acceptor.area_oid))
-            if self._thread is None:
-                self._thread = threading.Thread(
+            self._append(_InLine(report, self._acceptor.area_oid))
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(
                     target=self._run, name=f"{self._name}-callbacks", daemon=True
                 )
-                self._thread.start()
-            self._changed.notify()
+                try:
+                    thread.start()
+                except RuntimeError as exc:
+                    # There are too many threads now. The next one that is added tries again.
+                    logger.error("worker %s: %s", self._name, exc)
+                    return
+                self._thread = thread
+
+    def _append(self, each: _InLine) -> None:
+        self._lines.setdefault(each.report.held.owner, deque()).append(each)
+        self._changed.notify()
 
     def drop(self) -> None:
         """Forget what is in line: it belongs to somebody else now."""
         with self._changed:
             self._lines.clear()
 
+    def give_back(self) -> list[Report]:
+        """Begin nothing more, and give back what is not done: the worker stops."""
+        self._stopping.set()
+        left = self.reports()
+        self.drop()
+        return left
+
     def stand_aside(self) -> None:
         """Let other threads go first; for evaluations that are not brief, in any thread."""
-        if not self._stopping.wait(ASIDE_SECONDS):
-            self._bell.wait_for_quiet(BUSY_SECONDS)
+        if self._stopping.wait(ASIDE_SECONDS) or threading.current_thread() is not self._thread:
+            # A thread that runs transactions has an attempt whose time goes on.
+            return
+        self._bell.wait_for_quiet(BUSY_SECONDS)
 
     def stop(self, timeout_seconds: float) -> None:
         """End the thread; what it has not ended is left to whoever takes our calls over."""
@@ -121,56 +148,80 @@ class LongCallbacks:
     # -- in the thread ----------------------------------------------------------------------
 
     def _run(self) -> None:
-        desk = Desk(self._db, self._site)
+        desk = self._opened()
+        if desk is None:
+            return
         try:
-            while (found := self._next()) is not None:
-                self._end(desk, *found)
+            while (each := self._next()) is not None:
+                self._end(desk, each)
                 with self._changed:
                     self._doing = None
         finally:
             desk.close()
 
-    def _next(self) -> tuple[Report, bytes | None] | None:
+    def _opened(self) -> Desk | None:
+        """Our connection, as soon as it can be had; None: it is time to stop."""
+        while not self._stopping.is_set():
+            try:
+                return Desk(self._db, self._site)
+            except Exception:
+                logger.exception("worker %s: no connection for long callbacks yet", self._name)
+                self._stopping.wait(AWAY_SECONDS)
+        return None
+
+    def _next(self) -> _InLine | None:
         """The next one of the owner whose turn it is; None: it is time to stop."""
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._stopping.is_set())
-            if self._stopping.is_set():
-                return None
-            owner, line = self._lines.popitem(last=False)
-            report, area = line.popleft()
-            if line:
-                self._lines[owner] = line
-            self._doing = report
-            return report, area
+            while not self._stopping.is_set():
+                now = self._clock.monotonic()
+                due = [owner for owner, line in self._lines.items() if line[0].at <= now]
+                if not due:
+                    times = [line[0].at for line in self._lines.values()]
+                    self._changed.wait(max(0.001, min(times) - now) if times else None)
+                    continue
+                owner = due[0]
+                line = self._lines.pop(owner)
+                each = line.popleft()
+                if line:
+                    self._lines[owner] = line
+                self._doing = each.report
+                return each
+        return None
 
-    def _end(self, desk: Desk, report: Report, area_oid: bytes | None) -> None:
+    def _end(self, desk: Desk, each: _InLine) -> None:
+        report = each.report
         # What an area of ours held that was taken over is somebody else's now.
-        while not self._stopping.is_set() and area_oid == self._acceptor.area_oid:
+        while not self._stopping.is_set() and each.area_oid == self._acceptor.area_oid:
             try:
-                entry = self._written(desk, report, area_oid)
+                entry = self._written(desk, report, each.area_oid)
             except Fenced:
-                self._bell.fenced()
+                if each.area_oid == self._acceptor.area_oid:
+                    self._bell.fenced()
                 return
-            except AWAY:
-                self._stopping.wait(AWAY_SECONDS)
             except Exception as exc:  # noqa: BLE001 - blame tells the kinds apart
-                blame(report.held, exc)
-                if not isinstance(exc, TransientError):
-                    logger.warning(
-                        "the callbacks of call %s could not be committed: %s",
-                        report.held.call_id,
-                        shown(text_of(exc)),
-                    )
-                self._stopping.wait(AGAIN_SECONDS)
-            else:
-                self._bell.report(Report(report.held, report.outcome, report.order, entry))
+                if isinstance(exc, AWAY) and not desk.is_connected():
+                    self._stopping.wait(AWAY_SECONDS)
+                    continue
+                self._later(each, exc)
                 return
+            self._bell.report(Report(report.held, report.outcome, report.order, entry))
+            return
+
+    def _later(self, each: _InLine, error: Exception) -> None:
+        """Let others have their turns before this one is tried again."""
+        blame(each.report.held, error)
+        pause = min(AGAIN_SECONDS * 2**each.tries, LONGEST_AGAIN_SECONDS)
+        each.tries += 1
+        each.at = self._clock.monotonic() + pause
+        with self._changed:
+            if not self._stopping.is_set() and each.area_oid == self._acceptor.area_oid:
+                self._append(each)
 
     def _written(self, desk: Desk, report: Report, area_oid: bytes | None) -> Entry:
         with desk.transaction() as transaction:
             store = desk.open_store()
-            area: WorkerArea = store.connection.get(area_oid)
-            area.hold()
+            assert area_oid is not None, "reports come from an area"
+            area = held_area(store.connection, area_oid)
             tallies = area.thread_tallies[self._number]
             claim = self._acceptor.claim_lane
             writing = Writing(transaction, desk.connection, store, area, tallies, claim)

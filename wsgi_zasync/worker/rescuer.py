@@ -93,7 +93,9 @@ class Watch:
                 seen.unchanged_seconds += step
             self._seen[area.key] = seen
             still = seen.unchanged_seconds >= self._dead_after
-            if still or board.released or area.name == predecessor:
+            # Whoever fenced it has not come to taking it over.
+            fenced = area.fence.taken_by is not None
+            if still or fenced or board.released or area.name == predecessor:
                 dead[area.key] = seen.serial
         return dead
 
@@ -184,6 +186,16 @@ class Rescuer:
                     return None
                 # It conflicts if the worker gives a sign of life before we commit.
                 writing.store.connection.readCurrent(dead.board)
+                # Only the fence, at first: what the other one commits before that is not in this
+                # snapshot, and has to be in the one that adopts.
+                dead.fence._p_activate()
+                dead.fence.taken_by = writing.area.key
+                self._acceptor.commit(transaction)
+            with self._acceptor.desk.transaction() as transaction:
+                writing = self._acceptor.writing(transaction)
+                dead = writing.store.site.workers.get(key)
+                if dead is None or dead.fence.taken_by != writing.area.key:
+                    return None
                 name, released = dead.name, dead.board.released
                 numbers = writing.store.take_over(writing.area, dead)
                 self._acceptor.commit(transaction)

@@ -171,8 +171,7 @@ class Service:
         self.bell.drop_reports()
         self.long.drop()
         self.holdings = Holdings(self._clock.monotonic)
-        self._check, self._owed = [], Owed()
-        self._board = {}
+        self._check, self._owed, self._board = [], Owed(), {}
         self.rescuer.forget()
         self.acceptor.register()
         self._next_beat = self._next_poll = self._clock.monotonic()
@@ -306,6 +305,7 @@ class Service:
         log.settled(entries, self._clock.monotonic())
         for entry in entries:
             held = entry.report.held
+            self.holdings.settled(held)
             self.ended += entry.ended
             if entry.settled is Settled.OWED:
                 self._owed.add(Report(held), self._clock.monotonic() + entry.delay_seconds)
