@@ -165,7 +165,7 @@ class Evaluation:
             before.rollback()
             if isinstance(exc, _OwnerGone):
                 mark_gone(writing, record, to_micros(clock.now()))
-            if isinstance(exc, Undecided | CannotDecide):
+            if again is not None or isinstance(exc, Undecided | CannotDecide):
                 raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))
 

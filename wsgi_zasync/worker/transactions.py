@@ -44,6 +44,10 @@ PATIENCE = 2
 #: storage that has errors of its own for what is one.
 UNKNOWN_TRIES = 3
 
+#: Tries that lose a connection although our storage is there, in a row: then it is a failure of
+#: the plugin's like any other.
+LOST_TRIES = 3
+
 #: Conflicts after which the callbacks follow in a transaction of their own.
 CALLBACKS_PATIENCE = 4
 
@@ -103,7 +107,7 @@ class TransactionRunner:
     def _run(self, order: Order, slot: Slot[Desk]) -> None:
         order.interrupt = lambda: self._interrupt(order, slot)
         order.begun = self._deployment.clock.monotonic()
-        conflicts = 0
+        conflicts = lost = 0
         without_callbacks = False
         outcome: Outcome | None = None
         while not order.given_up:
@@ -120,7 +124,14 @@ class TransactionRunner:
                 if not order.given_up:
                     self._fenced()
                 return
-            except AWAY:
+            except AWAY as exc:
+                # Of a database of the plugin's own, if ours is there. But ours may have been away
+                # for a moment only, so that it takes more than one to say that.
+                foreign = isinstance(exc, ClientDisconnected) and slot.owned.is_connected()
+                lost = lost + 1 if foreign else 0
+                if lost >= LOST_TRIES:
+                    outcome = outcome_of(order, exc, self._deployment.clock)
+                    break
                 if self._is_stopped_while_away(order):
                     return
             except Exception as exc:  # noqa: BLE001 - the storage's, whose kinds nobody can list
@@ -177,9 +188,6 @@ class TransactionRunner:
             order.attempt, order.secrets = fresh.attempt, fresh.secrets
             order.retry = fresh.retry
             outcome = call_blocking(replace(fresh, held=order.held), self._deployment.clock)
-            if isinstance(outcome.error, ClientDisconnected) and desk.is_connected():
-                # Of a database of the plugin's own: that is a failure like any other.
-                return outcome
             if isinstance(outcome.error, (TransientError, Fenced)):
                 raise outcome.error
             if outcome.failure is not None or order.given_up:
