@@ -9,9 +9,10 @@ from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.worker.rescuer import Watch
 
 
-def area(key="w1", serial=b"1", released=False):
+def area(key="w1", serial=b"1", released=False, taken_by=None):
     board = SimpleNamespace(_p_serial=serial, released=released, _p_activate=lambda: None)
-    return SimpleNamespace(key=key, name=f"name of {key}", board=board)
+    fence = SimpleNamespace(taken_by=taken_by)
+    return SimpleNamespace(key=key, name=f"name of {key}", board=board, fence=fence)
 
 
 def watch(clock, longest_step=7.5):
@@ -28,6 +29,10 @@ def test_a_worker_whose_board_stands_still_for_fifteen_seconds_is_dead():
         clock.advance(5)
 
     assert found == [{}, {}, {}, {"w1": b"1"}]
+
+
+def test_who_is_fenced_is_taken_over_at_once():
+    assert watch(FakeClock()).look([area(taken_by="w2")], "me") == {"w1": b"1"}
 
 
 def test_a_worker_whose_board_changes_lives():
