@@ -210,7 +210,7 @@ class LongCallbacks:
     def _later(self, each: _InLine, error: Exception) -> None:
         """Let others have their turns before this one is tried again."""
         blame(each.report.held, error)
-        pause = min(AGAIN_SECONDS * 2**each.tries, LONGEST_AGAIN_SECONDS)
+        pause = min(AGAIN_SECONDS * 2 ** min(each.tries, 16), LONGEST_AGAIN_SECONDS)
         each.tries += 1
         each.at = self._clock.monotonic() + pause
         with self._changed:
