@@ -17,6 +17,7 @@ from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker import long_callbacks as lane
+from wsgi_zasync.worker.desk import StorageAway
 from wsgi_zasync.worker.held import Held
 from wsgi_zasync.worker.holdings import Holdings
 from wsgi_zasync.worker.long_callbacks import LongCallbacks
@@ -176,6 +177,23 @@ def test_a_thread_that_cannot_be_started_is_started_by_the_next_call(started, mo
     _, second = started.put("ann", LONG)
 
     assert started.end_of(first)[:2] == started.end_of(second)[:2] == ("succeeded", "done")
+
+
+def test_a_storage_that_is_away_is_waited_for_and_no_callback_is_blamed(started, monkeypatch):
+    monkeypatch.setattr(lane, "AWAY_SECONDS", 0.01)
+    written, outages = LongCallbacks._written, [StorageAway("a driver's error")] * 5
+
+    def fail_at_first(long, *args):
+        if outages:
+            raise outages.pop()
+        return written(long, *args)
+
+    monkeypatch.setattr(LongCallbacks, "_written", fail_at_first)
+    started.worker.start()
+
+    _, oid = started.put("ann", LONG)
+
+    assert started.end_of(oid) == ("succeeded", "done", None)
 
 
 def test_one_call_that_cannot_be_committed_delays_no_other_owner(started):

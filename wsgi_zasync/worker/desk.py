@@ -151,11 +151,6 @@ class Desk:
             return True
         return False
 
-    def is_connected(self) -> bool:
-        """Whether the storage has a server, and it is there."""
-        ask = getattr(self.store_connection.db().storage, "is_connected", None)
-        return ask is None or bool(ask())
-
     def has_changes(self) -> bool:
         """Whether the current transaction has written anything to the store."""
         connection = self.store_connection
@@ -178,8 +173,8 @@ class Desk:
 def is_foreign(error: BaseException, connection: Any) -> bool:
     """Whether an error of a lost connection is of another storage than this connection's.
 
-    It comes of something that a policy or exposed code uses, and waiting for our own storage
-    would help nothing.
+    It comes of something that a plugin, a policy or exposed code uses, and waiting for our own
+    storage would help nothing.
     """
     if connection is None or not isinstance(error, ClientDisconnected):
         return False

@@ -20,7 +20,7 @@ from ..store.accepted import held_area
 from .acceptor import Acceptor
 from .bell import Bell
 from .completion import Completion, Entry
-from .desk import AWAY, Desk, Writing
+from .desk import AWAY, Desk, Writing, is_foreign
 from .held import Report
 from .patience import blame
 
@@ -199,7 +199,7 @@ class LongCallbacks:
                     self._bell.fenced()
                 return
             except Exception as exc:  # noqa: BLE001 - blame tells the kinds apart
-                if isinstance(exc, AWAY) and not desk.is_connected():
+                if isinstance(exc, AWAY) and not is_foreign(exc, desk.store_connection):
                     self._stopping.wait(AWAY_SECONDS)
                     continue
                 self._later(each, exc)

@@ -16,7 +16,6 @@ from random import Random
 from typing import Any
 
 from transaction.interfaces import TransientError
-from ZEO.Exceptions import ClientDisconnected
 
 from ..deployment import Deployment
 from ..errors import Fenced
@@ -26,7 +25,7 @@ from ..store.accepted import held_area
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
-from .desk import AWAY, Desk, Writing, serialise
+from .desk import AWAY, Desk, Writing, is_foreign, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
 from .redaction import shown, text_of
@@ -127,8 +126,7 @@ class TransactionRunner:
             except AWAY as exc:
                 # Of a database of the plugin's own, if ours is there. But ours may have been away
                 # for a moment only, so that it takes more than one to say that.
-                foreign = isinstance(exc, ClientDisconnected) and slot.owned.is_connected()
-                lost = lost + 1 if foreign else 0
+                lost = lost + 1 if is_foreign(exc, slot.owned.store_connection) else 0
                 if lost >= LOST_TRIES:
                     outcome = outcome_of(order, exc, self._deployment.clock)
                     break
