@@ -72,14 +72,7 @@ def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
         Unauthorized: The principal is gone or disabled.
         Undecided: The policy cannot tell.
     """
-    try:
-        found = policy.principal_now(principal, root)
-    except Unauthorized:
-        raise
-    except Exception as exc:
-        if isinstance(exc, TransientError) and not is_foreign(exc, root._p_jar):
-            raise
-        raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
+    found: Principal = _answer(policy.principal_now, principal, root)
     if found.owner != principal.owner:
         raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
     return found
@@ -200,19 +193,20 @@ class Evaluation:
         if record.state == CallState.SUCCEEDED:
             names["result"] = restored(record.result, connection, masked)
         names["user"] = owner
-        root = _root_for(self._deployment.policy, owner, writing.root)
+        root = _answer(self._deployment.policy.root_for, owner, writing.root)
         if author is not None and root is not None:
             # What only the owner may walk through is no place for a text of somebody else.
-            theirs = _root_for(self._deployment.policy, author, writing.root)
+            theirs = _answer(self._deployment.policy.root_for, author, writing.root)
             root = root if theirs is root else None
         names["root"] = root
         names["now"] = self._deployment.clock.now()
         return names
 
 
-def _root_for(policy: SecurityPolicy, owner: Principal, root: Any) -> Any:
+def _answer(ask: Callable[[Principal, Any], Any], principal: Principal, root: Any) -> Any:
+    """What the policy says; only ``Unauthorized`` is a no, anything else is no answer."""
     try:
-        return policy.root_for(owner, root)
+        return ask(principal, root)
     except Unauthorized:
         raise
     except Exception as exc:
