@@ -13,13 +13,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ZODB.POSException import POSKeyError
+
 from .call import CallRecord, to_micros
 from .deployment import Deployment
 from .lines import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
-from .store.claims import LanePool, claim
+from .store.claims import NOTHING, LanePool, LastPut, claim
+from .store.index import IndexSegment
 from .store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -51,9 +54,17 @@ class CallContext:
                 self.store.own_lanes = state.pool.claimed()
         return state.lane
 
-    def _sees(self, lane: int, tid: bytes) -> bool:
+    def _sees(self, last: LastPut) -> bool:
         """Whether this transaction is young enough to see what was put into a lane."""
-        return not tid or self.store.site.lanes[lane].last_written() >= tid
+        if not last.tid:
+            return True
+        try:
+            segment = self.store.connection.get(last.oid)
+            segment._p_activate()
+        except POSKeyError:
+            # Forgotten since, all of it, and packed away.
+            return True
+        return bool(segment._p_serial >= last.tid)
 
     def written(self, record: CallRecord, action: str, plugin: str | None = None) -> None:
         """Remember a write, for waking workers and for the log, once it is committed.
@@ -98,6 +109,8 @@ class PutState:
         self.pool: LanePool | None = None
         #: The records of the puts, in order, for a replay after a conflict.
         self.puts: list[CallRecord] = []
+        #: Of the index, the segment that the last put has written.
+        self.segment: IndexSegment | None = None
         #: What is to be told of once it is committed, and to whom.
         self.written: list[Written] = []
         self.signal: Signal | None = None
@@ -144,8 +157,9 @@ class PutState:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
-            serials = [record._p_serial for record in self.puts] if committed else []
-            self.pool.give_back(lane, max(serials, default=b""))
+            segment = self.segment if committed else None
+            last = NOTHING if segment is None else LastPut(segment._p_serial, segment._p_oid)
+            self.pool.give_back(lane, last)
         # What a savepoint took back again is of no database any more.
         stored = {record._p_oid for record in self.puts if record._p_jar is not None}
         written = [n for n in self.written if n.action != "put" or n.oid in stored]

@@ -74,7 +74,7 @@ def put_call(
         cancel_record(context, existing)
     lane = context.lane()
     with context.state().putting(context.store.connection):
-        context.store.add(record, lane)
+        context.state().segment = context.store.add(record, lane)
         if record.unique is not None:
             context.store.set_unique(record.unique, record)
     context.state().puts.append(record)

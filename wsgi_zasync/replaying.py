@@ -62,7 +62,7 @@ class Replay:
             if context.store.unique_call(digest) is not None:
                 raise StoreConflict(f"the unique key of call {call_id} was taken meanwhile")
             context.store.set_unique(digest, record)
-        context.store.add(record, record.place[0])
+        context.state().segment = context.store.add(record, record.place[0])
         if record.id != call_id:
             raise StoreConflict(f"the place of call {call_id} was taken meanwhile")
         context.state().puts.append(record)

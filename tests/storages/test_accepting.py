@@ -57,7 +57,6 @@ def test_the_cursor_stops_at_the_border_of_a_segment_and_goes_on_later(one, put,
         late = ids(put(store, 1))
     with one.writing() as store:
         assert ids(accept(one, area).calls) == late
-        assert [depth for _, depth in store.site.lanes[0].depths()] == [0]
 
 
 def test_better_priorities_come_first_over_all_lanes_and_queues(one, put, register, accept):
@@ -290,6 +289,6 @@ def test_a_put_reads_and_writes_few_objects_however_many_wait(one, put, waiting)
     store = one.begin()
     put(store)
     written = one.connection._registered_objects
-    # Then: the call, the last segment of its inbox, and of its owner's index
-    assert len(written) <= 3
+    # Then: the call, and the last segment of its owner's index
+    assert len(written) <= 2
     one.abort()

@@ -174,8 +174,9 @@ class Operation:
     def records(self) -> Iterator[CallRecord]:
         """All calls of all owners, newest first."""
         lanes = [self.store.site.lanes[number] for number in self.store.claimed_lanes()]
-        indexes = [index.newest() for lane in lanes for index in lane.owners.values()]
-        newest = merge(*indexes, key=lambda record: -record.created)
+        indexes = (index for lane in lanes for index in lane.owners.values())
+        parts = (part for index in indexes for part in index.newest())
+        newest = merge(*parts, key=lambda record: -record.created)
         return (record for record in newest if not record.forgotten)
 
     def record(self, call_id: str) -> CallRecord:

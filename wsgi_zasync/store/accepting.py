@@ -82,7 +82,7 @@ def _taken(
     for inbox in _inboxes(store.site, lanes, queues):
         if len(calls) >= limit:
             break
-        if inbox.cursor.waiting():
+        if inbox.cursor.is_behind():
             calls += inbox.cursor.take(limit - len(calls))
     if len(calls) > 1:
         store.connection.prefetch(calls)

@@ -14,7 +14,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ..call import LANES
@@ -31,9 +31,21 @@ def claim(site: Site, token: str) -> int:
         number = random.SystemRandom().choice(free)
     else:
         candidates = random.SystemRandom().sample(range(LANES), _CANDIDATES)
-        number = min(candidates, key=lambda lane: site.lanes[lane].last_written())
+        number = min(candidates, key=lambda lane: site.lanes[lane].last_opened())
     site.claims[number] = token
     return number
+
+
+class LastPut(NamedTuple):
+    """What a process has put into a lane last; empty for nothing."""
+
+    #: Of the commit.
+    tid: bytes = b""
+    #: Of the index segment.
+    oid: bytes = b""
+
+
+NOTHING = LastPut()
 
 
 class LanePool:
@@ -49,27 +61,27 @@ class LanePool:
         self._lock = threading.Lock()
         self._free: list[int] = []
         self._all: list[int] = []
-        #: lane -> tid of what this process has put into it last
-        self._written: dict[int, bytes] = {}
+        #: lane -> what this process has put into it last
+        self._last: dict[int, LastPut] = {}
         self._pid = os.getpid()
 
     def take(
         self,
         claim_one: Callable[[], int],
-        sees: Callable[[int, bytes], bool] = lambda lane, tid: True,
+        sees: Callable[[LastPut], bool] = lambda last: True,
     ) -> int:
         """A lane that no other transaction of this process uses now.
 
         Args:
             claim_one: Claims one more, in a transaction of its own.
-            sees: Whether the transaction sees what was put into a lane with this tid. If it
-                began before that, it would conflict there, although nobody else uses the lane.
+            sees: Whether the transaction sees what was put into a lane last. If it began before
+                that, it would conflict there, although nobody else uses the lane.
         """
         self._forget_after_fork()
         # The ones that were given back first are the most likely to be seen.
         for lane in tuple(self._free):
-            tid = self._written.get(lane, b"")
-            if sees(lane, tid) and self.retake(lane, tid):
+            last = self._last.get(lane, NOTHING)
+            if sees(last) and self.retake(lane, last):
                 return lane
         with self._lock:
             if len(self._all) >= self.MAX_LANES:
@@ -80,28 +92,28 @@ class LanePool:
                 self._all.append(lane)
         return lane
 
-    def retake(self, lane: int, tid: bytes | None = None) -> bool:
+    def retake(self, lane: int, last: LastPut | None = None) -> bool:
         """Take this lane; False if another transaction uses it now.
 
         Args:
-            tid: False also if something else was put there since.
+            last: False also if something else was put there since.
         """
         self._forget_after_fork()
         with self._lock:
-            is_free = lane in self._free and tid in (None, self._written.get(lane, b""))
+            is_free = lane in self._free and last in (None, self._last.get(lane, NOTHING))
             if is_free:
                 self._free.remove(lane)
             return is_free
 
-    def give_back(self, lane: int, tid: bytes = b"") -> None:
+    def give_back(self, lane: int, last: LastPut = NOTHING) -> None:
         """The transaction that took the lane is over.
 
         Args:
-            tid: Of what it has put there; empty if it was aborted.
+            last: What it has put there; nothing if it was aborted.
         """
         self._forget_after_fork()
         with self._lock:
-            self._written[lane] = max(tid, self._written.get(lane, b""))
+            self._last[lane] = max(last, self._last.get(lane, NOTHING))
             if lane in self._all and lane not in self._free:
                 self._free.append(lane)
 

@@ -2,85 +2,147 @@
 """Lanes: the inbox of a store.
 
 A process that puts calls claims a lane (``store.claims``) and is then, by custom, the only one
-who appends to it; two who do conflict and one retries. An entry only says "look at this call".
+who appends to it; two who do conflict and one retries.
 
-Who writes what: a put writes the last segment of an inbox, and the inbox itself when that
-segment is full and a new one begins. A worker writes nothing but the inbox's cursor. Segments
-are a chain: what the cursor has left behind is reachable from nowhere, and goes when the
-database is packed, so nobody has to delete anything.
+A put writes two objects: the call, and the last segment of its owner's index (``store.index``).
+There is no third one that says "look at this call", because workers read the index segments
+themselves: those that are *open*. An inbox keeps a log of which segments were opened, and from
+which position on; a segment is opened when it begins, and closed when it is full or when so many
+others were opened since that reading them all would cost too much. A put into a closed one opens
+it again.
+
+Why nothing is missed: whoever appends to a segment writes it, and whoever closes it writes it, so
+that the two conflict if they meet. What is in a segment that a worker sees closed is therefore
+all that is in it until it is opened again, and that is an entry of the log.
+
+Who writes what: a put writes the open segment; one that opens a segment also writes the inbox and
+the last segment of its log. A worker writes nothing but the inbox's cursor. Log segments are a
+chain: what the cursor has left behind is reachable from nowhere, and goes when the database is
+packed, so nobody has to delete anything.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 
 from ..call import LANES, SEGMENT_SIZE, CallRecord
+from .index import IndexSegment
 
-__all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
+__all__ = ["LANES", "Cursor", "Inbox", "LogSegment", "Lane"]
+
+#: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
+MOST_OPEN = 32
+
+#: A call to be looked at, or a segment that was opened and where new calls in it begin.
+Entry = CallRecord | tuple[IndexSegment, int]
 
 
-class InboxSegment(Persistent):
+class LogSegment(Persistent):
     """At most SEGMENT_SIZE entries, and the segment that comes after it once it is full.
 
     Plain, without conflict resolution: two writers must conflict, since merging their entries
     in any order could put one behind a cursor.
     """
 
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.entries: tuple[CallRecord, ...] = ()
-        self.next: InboxSegment | None = None
+    next: LogSegment | None = None
+
+    def __init__(self) -> None:
+        self.entries: tuple[Entry, ...] = ()
 
 
 class Cursor(Persistent):
     """How far workers have read an inbox; the only part of a lane that they write."""
 
-    def __init__(self, segment: InboxSegment) -> None:
-        self.segment = segment
+    #: The segments that are read, and how much of each has been.
+    reading: tuple[tuple[IndexSegment, int], ...] = ()
+
+    def __init__(self, log: LogSegment) -> None:
+        #: How far the log has been followed.
+        self.log = log
         self.position = 0
 
-    def waiting(self) -> bool:
-        """Whether there is an entry to be read."""
-        return self.position < len(self.segment.entries) or self.segment.next is not None
+    def is_behind(self) -> bool:
+        """Whether there is a call to be taken."""
+        if self.position < len(self.log.entries) or self.log.next is not None:
+            return True
+        return any(len(segment.calls) > read for segment, read in self.reading)
 
     def take(self, limit: int) -> list[CallRecord]:
-        """Read on by up to ``limit`` entries; writes only if there are any."""
+        """Read on by up to ``limit`` calls; writes only if there is anything to be read.
+
+        A segment's calls come in the order of their puts, segments in the order in which they
+        were opened: nobody waits behind more than what is left of the segments before.
+        """
         taken: list[CallRecord] = []
-        segment, position = self.segment, self.position
+        reading: list[tuple[IndexSegment, int]] = []
+        for segment, read in self.reading:
+            _read_on(segment, read, limit, taken, reading)
+        log, position = self.log, self.position
         while len(taken) < limit:
-            found = segment.entries[position : position + limit - len(taken)]
-            taken.extend(found)
-            position += len(found)
-            if position < SEGMENT_SIZE or segment.next is None:
-                break
-            segment, position = segment.next, 0
-        if taken:
-            self.segment, self.position = segment, position
+            if position == len(log.entries):
+                if log.next is None:
+                    break
+                log, position = log.next, 0
+                continue
+            entry = log.entries[position]
+            position += 1
+            if isinstance(entry, CallRecord):
+                taken.append(entry)
+            elif not any(entry[0] is segment for segment, _ in reading):
+                _read_on(*entry, limit, taken, reading)
+        if taken or position != self.position or log is not self.log:
+            self.log, self.position, self.reading = log, position, tuple(reading)
         return taken
 
 
+def _read_on(
+    segment: IndexSegment,
+    read: int,
+    limit: int,
+    taken: list[CallRecord],
+    reading: list[tuple[IndexSegment, int]],
+) -> None:
+    """Take what is new in a segment, and go on reading it unless nothing more can come."""
+    found = segment.calls[read : read + limit - len(taken)]
+    # One that was forgotten had ended.
+    taken.extend(call for call in found if call is not None)
+    read += len(found)
+    if segment.is_growing or read < len(segment.calls):
+        reading.append((segment, read))
+
+
 class Inbox(Persistent):
-    """The entries of one queue and priority in one lane, oldest first."""
+    """What was put into one lane for one queue and priority."""
 
     def __init__(self) -> None:
-        self.tail = InboxSegment(0)
-        self.cursor = Cursor(self.tail)
+        self.log = LogSegment()
+        self.cursor = Cursor(self.log)
+        #: The segments that are open, the one that was opened first in front.
+        self.open: tuple[IndexSegment, ...] = ()
 
-    def append(self, record: CallRecord) -> None:
-        """Add an entry at the end."""
-        tail = self.tail
-        if len(tail.entries) >= SEGMENT_SIZE:
-            tail.next = self.tail = tail = InboxSegment(tail.number + 1)
-        tail.entries += (record,)
+    def read(self, segment: IndexSegment, begin: int, after: IndexSegment | None = None) -> None:
+        """Open a segment: have workers read what is put into it.
 
-    def depth(self) -> int:
-        """How many entries no worker has read yet."""
-        written = self.tail.number * SEGMENT_SIZE + len(self.tail.entries)
-        return written - (self.cursor.segment.number * SEGMENT_SIZE + self.cursor.position)
+        Args:
+            segment: To be opened.
+            begin: The position of the first call that they have to read.
+            after: The full segment that it takes the place of.
+        """
+        others = [each for each in self.open if each is not after]
+        if len(others) >= MOST_OPEN:
+            others.pop(0).close()
+        self.open = (*others, segment)
+        segment.is_open = True
+        self.append((segment, begin))
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry to the log."""
+        log = self.log
+        if len(log.entries) >= SEGMENT_SIZE:
+            log.next = self.log = log = LogSegment()
+        log.entries += (entry,)
 
 
 class Lane(Persistent):
@@ -95,24 +157,18 @@ class Lane(Persistent):
         #: owner key -> counts, for the ends that requests write (see ``store.tallies``)
         self.tallies: OOBTree = OOBTree()
 
-    def append(self, record: CallRecord) -> None:
-        """Add an entry for the call to the inbox of its queue and priority."""
-        key = (record.queue, record.priority)
-        inbox = self.inboxes.get(key)
-        if inbox is None:
-            inbox = self.inboxes[key] = Inbox()
-        inbox.append(record)
+    def inbox(self, queue: str, priority: int) -> Inbox:
+        """The inbox for calls of a queue and priority, made at first need."""
+        found: Inbox | None = self.inboxes.get((queue, priority))
+        if found is None:
+            found = self.inboxes[(queue, priority)] = Inbox()
+        return found
 
-    def depths(self) -> Iterator[tuple[tuple[str, int], int]]:
-        """How much lies in each inbox."""
-        for key, inbox in self.inboxes.items():
-            yield key, inbox.depth()
-
-    def last_written(self) -> bytes:
-        """The serial of the newest entry; lanes long unused have the smallest."""
+    def last_opened(self) -> bytes:
+        """The serial of the newest entry of a log; lanes long unused have the smallest."""
         serials = []
         for inbox in self.inboxes.values():
             # A ghost has no serial of its own yet.
-            inbox.tail._p_activate()
-            serials.append(inbox.tail._p_serial)
+            inbox.log._p_activate()
+            serials.append(inbox.log._p_serial)
         return max(serials, default=b"")

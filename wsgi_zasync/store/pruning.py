@@ -95,7 +95,7 @@ def prune(
             used.append((index, position.segment))
     for index, number in used:
         # Erased while it was the last one, and left there for its producer's sake.
-        if number != index.segments.maxKey():
+        if not index.is_last(number):
             index.tidy(number)
     for record in found:
         store.forget(record, tallies(record))

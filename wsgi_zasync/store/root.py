@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any
@@ -25,7 +25,7 @@ from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept
 from .classes import guard
-from .index import OwnerIndex, owner_key
+from .index import IndexSegment, OwnerIndex, owner_key
 from .lanes import Lane
 from .mailbox import Mail, Mailbox
 from .reading import why_unreadable
@@ -145,8 +145,11 @@ class Store:
 
     # -- putting ------------------------------------------------------------------------
 
-    def add(self, record: CallRecord, lane_number: int) -> None:
-        """Write a new call: its place, its owner's index, its inbox."""
+    def add(self, record: CallRecord, lane_number: int) -> IndexSegment:
+        """Write a new call: its record, and its place in its owner's index.
+
+        Returns the segment of the index: every put writes one.
+        """
         site = self.site
         lane = site.lanes[lane_number]
         if site.name != record.site:
@@ -155,16 +158,20 @@ class Store:
         index = lane.owners.get(key)
         if index is None:
             index = lane.owners[key] = OwnerIndex()
-        segment, position = index.append(record)
-        record.place = (lane_number, segment, position)
+        number, position = index.append(record)
+        record.place = (lane_number, number, position)
         self.connection.add(record)
-        lane.append(record)
+        segment: IndexSegment = index.segments[number]
+        if not segment.is_open:
+            before = None if position else index.segments.get(number - 1)
+            lane.inbox(record.queue, record.priority).read(segment, position, after=before)
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
+        return segment
 
     def count_more(self, record: CallRecord, size: int) -> None:
         """Count bytes that a call has got since it was put, in the transaction that puts it."""
-        self.site.lanes[record.place[0]].owners[owner_key(record.owner)].count_more(size)
+        self.site.lanes[record.place[0]].owners[owner_key(record.owner)].count_more(record, size)
 
     @property
     def is_new(self) -> bool:
@@ -178,7 +185,8 @@ class Store:
 
         Never at one that is not final: a second entry of such a call could run it twice at once.
         """
-        self.site.lanes[lane_number].append(record)
+        lane = self.site.lanes[lane_number]
+        lane.inbox(record.queue, record.priority).append(record)
 
     def descendants(self, ancestor: str) -> int:
         """How many calls descend from the call with this id."""
@@ -238,15 +246,21 @@ class Store:
         Args:
             before: Microseconds; older parts of the index are gone straight to.
         """
-        parts = [filter(_is_readable, index.newest(before)) for index in self._indexes(owner)]
-        merged = merge(*parts, key=_age, reverse=True)
+        merged = merge(*self._parts(owner, lambda i: i.newest(before)), key=_age, reverse=True)
         return (record for record in merged if self._is_shown(record))
 
     def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
         """The owner's calls, oldest first."""
-        parts = [filter(_is_readable, index.oldest()) for index in self._indexes(owner)]
-        merged = merge(*parts, key=_age)
+        merged = merge(*self._parts(owner, OwnerIndex.oldest), key=_age)
         return (record for record in merged if self._is_shown(record))
+
+    def _parts(
+        self,
+        owner: tuple[str, str],
+        of: Callable[[OwnerIndex], list[Iterator[CallRecord]]],
+    ) -> Iterator[Iterator[CallRecord]]:
+        """What is in order by itself, of all the owner's indexes, without what is unreadable."""
+        return (filter(_is_readable, part) for index in self._indexes(owner) for part in of(index))
 
     def tally(self, owner: tuple[str, str]) -> Tally:
         """How many calls the owner has."""

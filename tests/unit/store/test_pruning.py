@@ -138,7 +138,8 @@ def test_what_was_erased_in_the_last_segment_goes_once_that_is_full(store, put):
     passed(store, 2_000)
     # Then
     assert index.segments[0] is None
-    assert [record.created for record in index.oldest()] == [2_000 * SECOND]
+    (oldest,) = index.oldest()
+    assert [record.created for record in oldest] == [2_000 * SECOND]
 
 
 def test_a_dry_run_names_the_same_calls(store, put):
