@@ -17,7 +17,8 @@ from types import CodeType, FrameType
 
 logger = logging.getLogger(__name__)
 
-_PACKAGE = __name__.partition(".")[0]
+#: How the names of this package's own modules begin.
+_OURS = __name__.partition(".")[0] + "."
 
 
 class BuiltTexts:
@@ -30,8 +31,9 @@ class BuiltTexts:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: Hashes of the texts; None where it was warned of.
-        self._seen: dict[tuple[CodeType, int], set[int] | None] = {}
+        #: By the place in the code (an instruction, cheaper to know than its line): the code,
+        #: which keeps its id from being another's, and hashes of the texts, None once warned of.
+        self._seen: dict[tuple[int, int], tuple[CodeType, set[int] | None]] = {}
 
     def note(self, text: str) -> None:
         """Note that the code which called us declares this text."""
@@ -40,26 +42,28 @@ class BuiltTexts:
             frame = frame.f_back
         if frame is None:
             return
-        line = (frame.f_code, frame.f_lineno)
+        code, place = frame.f_code, (id(frame.f_code), frame.f_lasti)
         with self._lock:
-            if line not in self._seen and len(self._seen) >= self.LINES:
-                self._seen.clear()
-            texts = self._seen.setdefault(line, set())
+            found = self._seen.get(place)
+            if found is None:
+                if len(self._seen) >= self.LINES:
+                    self._seen.clear()
+                found = self._seen[place] = (code, set())
+            texts = found[1]
             if texts is None:
                 return
             texts.add(hash(text))
             if len(texts) <= self.MOST:
                 return
-            self._seen[line] = None
+            self._seen[place] = (code, None)
         logger.warning(
             "%s line %d has declared more than %d different expressions, which looks as if they "
             "were built from data: write one text and bind the data as names",
-            frame.f_code.co_filename,
+            code.co_filename,
             frame.f_lineno,
             self.MOST,
         )
 
 
 def _is_ours(frame: FrameType) -> bool:
-    name: str = frame.f_globals.get("__name__", "")
-    return name.partition(".")[0] == _PACKAGE
+    return str(frame.f_globals.get("__name__")).startswith(_OURS)

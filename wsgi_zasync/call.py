@@ -12,6 +12,7 @@ data format; a change of its attributes is a step in ``RECORD_STEPS``.
 
 from __future__ import annotations
 
+from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,9 @@ SEED_BYTES = 16
 
 #: Entries of an inbox or index segment: with 32 a put rewrites about half a kilobyte.
 SEGMENT_SIZE = 32
+
+#: The serial of an object that its own transaction makes.
+NEVER_STORED = b"\0" * 8
 
 #: How many lanes a store has: as many transactions can put at once without ever conflicting.
 LANES = 64
@@ -129,9 +133,14 @@ class Place:
         return cls(lane, segment, position)
 
 
-#: The digits of RFC 4648's base 32, in lower case; two of them for each number of ten bits.
+#: The digits of RFC 4648's base 32, in lower case.
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_PAIRS = tuple(one + other for one in _ALPHABET for other in _ALPHABET)
+
+
+def call_id(seed: bytes, place: tuple[int, int, int]) -> str:
+    """The id of the call that has this seed and this place: the place, and 80 random bits."""
+    random = blake2b(seed, digest_size=10, person=b"zasync id").digest()
+    return f"{Place(*place).encoded()}-{b32encode(random).decode().lower()}"
 
 
 def not_found(call_id: str) -> CallNotFound:
@@ -222,10 +231,7 @@ class CallRecord(Persistent):
     @property
     def id(self) -> str:
         """The call's id: its place in its owner's index and 80 random bits."""
-        random = blake2b(self.seed, digest_size=10, person=b"zasync id").digest()
-        number = int.from_bytes(random, "big")
-        digits = "".join([_PAIRS[number >> shift & 1023] for shift in range(70, -1, -10)])
-        return f"{Place(*self.place).encoded()}-{digits}"
+        return call_id(self.seed, self.place)
 
     @property
     def idempotency_key(self) -> str:

@@ -8,14 +8,11 @@ request again finds a clean manager.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ZODB.POSException import POSKeyError
 
-from .call import CallRecord, to_micros
+from .call import CallRecord, call_id, to_micros
 from .deployment import Deployment
 from .lines import escape_controls, owner_text
 from .ports import Access
@@ -28,8 +25,7 @@ from .store.wakeup import Signal, signal_for
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class CallContext:
+class CallContext(NamedTuple):
     """Where and for whom calls are looked at; of one transaction, like its store."""
 
     access: Access
@@ -41,9 +37,8 @@ class CallContext:
         """What is kept on the current transaction."""
         return PutState.of(self.access.transaction(), self.deployment)
 
-    def lane(self) -> int:
+    def lane(self, state: PutState) -> int:
         """The lane of this transaction, claimed at first need."""
-        state = self.state()
         if state.lane is None:
             if self.store.is_new:
                 # Another transaction beside this one cannot claim in a store that is not there.
@@ -51,7 +46,6 @@ class CallContext:
             else:
                 state.pool = self.deployment.lanes.of(self.store.connection.db())
                 state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), self._sees)
-                self.store.own_lanes = state.pool.claimed()
         return state.lane
 
     def _sees(self, last: LastPut) -> bool:
@@ -66,17 +60,19 @@ class CallContext:
             return True
         return bool(segment._p_serial >= last.tid)
 
-    def written(self, record: CallRecord, action: str, plugin: str | None = None) -> None:
+    def written(
+        self, state: PutState, record: CallRecord, action: str, plugin: str | None = None
+    ) -> None:
         """Remember a write, for waking workers and for the log, once it is committed.
 
         Args:
+            state: Of this transaction.
             record: What was written.
             action: What was done, for the log.
             plugin: Its plugin, where the record has just been erased.
         """
         plugin = record.plugin if plugin is None else plugin
-        note = Written(record._p_oid, record.id, plugin, record.owner, action)
-        state = self.state()
+        note = Written(record._p_oid, record.seed, record.place, plugin, record.owner, action)
         state.signal = signal_for(self.store.connection.db())
         state.written.append(note)
 
@@ -89,44 +85,68 @@ class Written(NamedTuple):
     """One change of a call. A copy: after a commit nothing may be loaded to tell of it."""
 
     oid: bytes
-    id: str
+    seed: bytes
+    place: tuple[int, int, int]
     plugin: str
     owner: tuple[str, str]
     action: str
+
+    @property
+    def id(self) -> str:
+        """The call's; computed only if somebody wants to read it."""
+        return call_id(self.seed, self.place)
+
+
+class Putting:
+    """While a put writes: what changes meanwhile is noted as changed by it."""
+
+    __slots__ = ("_changed", "_connection", "_counted_on", "_state")
+
+    def __init__(self, state: PutState, connection: Any) -> None:
+        self._state = state
+        self._connection = connection
+        self._changed = len(connection._registered_objects)
+        self._counted_on = set(connection._readCurrent)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        state, connection = self._state, self._connection
+        if kind is None:
+            for changed in connection._registered_objects[self._changed :]:
+                state.changed_by_puts[id(changed)] = changed
+            state.counted_on_by_puts |= set(connection._readCurrent) - self._counted_on
 
 
 class PutState:
     """What a deployment keeps on one transaction."""
 
+    #: The owner as the application set it; None may be what it said, too.
+    principal: Principal | None = None
+    is_principal_set = False
+    #: The lane that this transaction puts into.
+    lane: int | None = None
+    #: Where it goes back to.
+    pool: LanePool | None = None
+    #: Of the index, the segment that the last put has written.
+    segment: IndexSegment | None = None
+    signal: Signal | None = None
+
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        #: The owner as the application set it; None may be what it said, too.
-        self.principal: Principal | None = None
-        self.is_principal_set = False
-        #: The lane that this transaction puts into.
-        self.lane: int | None = None
-        #: Where it goes back to.
-        self.pool: LanePool | None = None
         #: The records of the puts, in order, for a replay after a conflict.
         self.puts: list[CallRecord] = []
-        #: Of the index, the segment that the last put has written.
-        self.segment: IndexSegment | None = None
-        #: What is to be told of once it is committed, and to whom.
+        #: What is to be told of once it is committed; ``signal`` tells it.
         self.written: list[Written] = []
-        self.signal: Signal | None = None
         #: By id, the objects that puts have changed, and the oids of those that they count on
         #: to stay as they are (BTrees do that): the rest of a transaction is the application's.
         self.changed_by_puts: dict[int, Any] = {}
         self.counted_on_by_puts: set[bytes] = set()
 
-    @contextmanager
-    def putting(self, connection: Any) -> Iterator[None]:
+    def putting(self, connection: Any) -> Putting:
         """Note what is changed through the connection within, as changed by a put."""
-        before, known = len(connection._registered_objects), set(connection._readCurrent)
-        yield
-        changed = connection._registered_objects[before:]
-        self.changed_by_puts.update((id(each), each) for each in changed)
-        self.counted_on_by_puts |= set(connection._readCurrent) - known
+        return Putting(self, connection)
 
     @classmethod
     def peek(cls, txn: Any, deployment: Deployment) -> PutState | None:

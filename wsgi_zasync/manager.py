@@ -16,7 +16,7 @@ from .call import CallRecord
 from .context import CallContext, PutState
 from .deployment import Deployment
 from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthenticated
-from .options import PutOptions
+from .options import NO_OPTIONS, PutOptions
 from .ports import Access
 from .putting import put_call
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
@@ -79,7 +79,7 @@ class CallManager:
         """
         self._access = access
         self._deployment = deployment
-        self._options = options or PutOptions()
+        self._options = options or NO_OPTIONS
         self._serve = serve
         self._lineage = lineage
 
@@ -92,10 +92,7 @@ class CallManager:
         What is set belongs to the current transaction and is gone with it. Set to None, or to
         what hosts call a user who is not logged in, it means nobody, whatever the request says.
         """
-        state = PutState.peek(self._access.transaction(), self._deployment)
-        if state is not None and state.is_principal_set:
-            return state.principal
-        return self._access.authenticated()
+        return self._principal(self._peek())
 
     @principal.setter
     def principal(self, principal: Principal | str | None) -> None:
@@ -175,10 +172,11 @@ class CallManager:
             TransactionOver: The request's transaction has been committed already.
             ConfigurationError: No connection can be used; the text says what to configure.
         """
-        owner = self._owner()
+        state = PutState.of(self._access.transaction(), self._deployment)
+        owner = self._owner(state)
         context = self._context(owner)
         record = put_call(
-            context, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
+            context, state, owner, plugin_name, args, kwargs, self._options, lineage=self._lineage
         )
         return Call(record, context, self._options.author)
 
@@ -190,7 +188,7 @@ class CallManager:
         Raises:
             CallNotFound: There is none, or it is somebody else's.
         """
-        context = self._context(self._owner())
+        context = self._context(self._owner(self._peek()))
         record = context.store.find(context.owner.owner, id)
         return Call(record, context, self._options.author)
 
@@ -225,7 +223,7 @@ class CallManager:
         wanted = None if state is None else _state(state)
         if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise InvalidArguments(f"limit must be 1 to {MAX_LIMIT}", path="limit")
-        context = self._context(self._owner())
+        context = self._context(self._owner(self._peek()))
         calls = (Call(record, context) for record in _ordered(context, newest_first, after))
         found = (
             call
@@ -237,7 +235,7 @@ class CallManager:
 
     def count(self, state: CallState | str | None = None) -> int:
         """How many calls the owner has, in all or in one state."""
-        context = self._context(self._owner())
+        context = self._context(self._owner(self._peek()))
         if state is not None and not _state(state).is_final:
             # What runs is on the workers' boards only, so these few are looked at.
             wanted = _state(state)
@@ -263,8 +261,16 @@ class CallManager:
 
     # -- inside ---------------------------------------------------------------------------
 
-    def _owner(self) -> Principal:
-        principal = self.principal
+    def _peek(self) -> PutState | None:
+        return PutState.peek(self._access.transaction(), self._deployment)
+
+    def _principal(self, state: PutState | None) -> Principal | None:
+        if state is not None and state.is_principal_set:
+            return state.principal
+        return self._access.authenticated()
+
+    def _owner(self, state: PutState | None) -> Principal:
+        principal = self._principal(state)
         if principal is None:
             raise NotAuthenticated(
                 "a call needs an owner and nobody is logged in: log in, set calls.principal, or "
@@ -273,12 +279,15 @@ class CallManager:
         return principal
 
     def _context(self, owner: Principal) -> CallContext:
-        connection = self._access.store_connection()
-        lanes = self._deployment.lanes.of(connection.db())
+        deployment, connection = self._deployment, self._access.store_connection()
         return CallContext(
             access=self._access,
-            deployment=self._deployment,
-            store=open_store(connection, self._deployment.site, own_lanes=lanes.claimed()),
+            deployment=deployment,
+            store=open_store(
+                connection,
+                deployment.site,
+                own_lanes=lambda: deployment.lanes.of(connection.db()).claimed(),
+            ),
             owner=owner,
         )
 

@@ -141,3 +141,7 @@ def _moment(name: str, given: Any) -> float | datetime | None:
             path=name,
         )
     return given
+
+
+#: A put without a word more.
+NO_OPTIONS = PutOptions()

@@ -35,6 +35,7 @@ ENTRY_POINTS = "wsgi_zasync.plugins"
 #: One parameter as plain data: name, kind (as ``int(Parameter.kind)``), whether it has a default.
 PlainParameter = tuple[str, int, bool]
 
+_FIXED = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _POSITIONAL = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -186,8 +187,10 @@ def check_arguments(
         InvalidArguments: With the reason in the words of Python's own binding.
     """
     try:
-        signature = _signature(tuple(parameters))
+        signature, least, most = _signature(tuple(parameters))
     except (ValueError, TypeError, IndexError):
+        return
+    if not kwargs and least <= len(args) <= most:
         return
     try:
         signature.bind(*args, **kwargs)
@@ -196,9 +199,10 @@ def check_arguments(
 
 
 @lru_cache(maxsize=1_000)
-def _signature(parameters: tuple[PlainParameter, ...]) -> inspect.Signature:
+def _signature(parameters: tuple[PlainParameter, ...]) -> tuple[inspect.Signature, int, int]:
+    """The signature, and how many positional arguments alone certainly fit it."""
     kinds = list(inspect._ParameterKind)
-    return inspect.Signature(
+    signature = inspect.Signature(
         [
             inspect.Parameter(
                 parameter, kinds[kind], default=None if default else inspect.Parameter.empty
@@ -206,6 +210,10 @@ def _signature(parameters: tuple[PlainParameter, ...]) -> inspect.Signature:
             for parameter, kind, default in parameters
         ]
     )
+    fixed = [d for _, kind, d in parameters if kinds[kind] in _FIXED]
+    if any(kinds[kind] is inspect.Parameter.KEYWORD_ONLY and not d for _, kind, d in parameters):
+        return signature, 0, -1
+    return signature, fixed.count(False), len(fixed)
 
 
 class Registry:

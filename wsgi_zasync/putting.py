@@ -11,8 +11,8 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from .call import PRIORITIES, SEED_BYTES, CallRecord
-from .context import CallContext
+from .call import PRIORITIES, SEED_BYTES, CallRecord, to_micros
+from .context import CallContext, PutState
 from .errors import (
     ConfigurationError,
     DuplicateCall,
@@ -20,7 +20,7 @@ from .errors import (
     QuotaExceeded,
     Unauthorized,
 )
-from .options import PutOptions
+from .options import NO_OPTIONS, PutOptions
 from .plugins import PluginDeclaration, check_arguments, unknown
 from .security import SESSION_SOURCE, Principal
 from .values import Storing, masked, persistent_objects, restored
@@ -30,6 +30,7 @@ Lineage = tuple[int, str]
 
 def put_call(
     context: CallContext,
+    state: PutState,
     owner: Principal,
     plugin: str,
     args: tuple[Any, ...],
@@ -38,7 +39,7 @@ def put_call(
     *,
     lineage: Lineage = (0, ""),
 ) -> CallRecord:
-    """Write a call; see ``CallManager.put`` for what it raises."""
+    """Write a call in this transaction; see ``CallManager.put`` for what it raises."""
     if type(plugin) is not str:
         raise InvalidArguments(
             f"the plugin's name must be text, not {type(plugin).__name__}", path="plugin_name"
@@ -71,14 +72,14 @@ def put_call(
     _check_quota(context, record, replaced=0 if existing is None else 1)
     _set_lineage(context, record, lineage)
     if existing is not None:
-        cancel_record(context, existing)
-    lane = context.lane()
-    with context.state().putting(context.store.connection):
-        context.state().segment = context.store.add(record, lane)
+        cancel_record(context, state, existing)
+    lane = context.lane(state)
+    with state.putting(context.store.connection):
+        state.segment = context.store.add(record, lane)
         if record.unique is not None:
             context.store.set_unique(record.unique, record)
-    context.state().puts.append(record)
-    context.written(record, "put")
+    state.puts.append(record)
+    context.written(state, record, "put")
     return record
 
 
@@ -140,13 +141,13 @@ def check_permission(
 
 def _set_options(context: CallContext, record: CallRecord, options: PutOptions) -> None:
     now = context.deployment.clock.now()
-    record.created = context.now()
-    ahead = context.deployment.quotas.max_ahead
-    options.check_ahead(now, ahead)
-    due, expires = options.micros("begin_after", now), options.micros("expires", now)
+    record.created = to_micros(now)
+    if options is NO_OPTIONS:
+        return
+    options.check_ahead(now, context.deployment.quotas.max_ahead)
     changes = {
-        "due": due,
-        "expires": expires,
+        "due": options.micros("begin_after", now),
+        "expires": options.micros("expires", now),
         "timeout": options.timeout,
         "keep": options.keep,
         "title": options.title,
@@ -182,7 +183,7 @@ def _existing(context: CallContext, record: CallRecord, options: PutOptions) -> 
     return found
 
 
-def cancel_record(context: CallContext, record: CallRecord) -> None:
+def cancel_record(context: CallContext, state: PutState, record: CallRecord) -> None:
     """Cancel a call: at once while it waits, else ask its worker; final ones are left alone."""
     if record.is_final:
         return
@@ -190,14 +191,14 @@ def cancel_record(context: CallContext, record: CallRecord) -> None:
         mail = context.store.mail(record)
         if not mail.cancel_requested:
             context.store.write_mail(record, replace(mail, cancel_requested=True))
-            context.written(record, "asked to cancel")
+            context.written(state, record, "asked to cancel")
         return
     record.cancel(context.now())
-    lane = context.lane()
+    lane = context.lane(state)
     context.store.count_end(context.store.site.lanes[lane].tallies, record)
     # Also without callbacks: what its worker may have begun a moment ago is to stop.
     context.store.post_note(record, lane)
-    context.written(record, "cancelled")
+    context.written(state, record, "cancelled")
 
 
 def _check_quota(context: CallContext, record: CallRecord, replaced: int = 0) -> None:

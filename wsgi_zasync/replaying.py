@@ -44,17 +44,20 @@ class Replay:
             source, identifier = attributes["owner"]
             owner = Principal(identifier, source)
             context = CallContext(self._access, self._deployment, store, owner)
-            self._hold_lane(context, connection, attributes["place"][0])
-            with context.state().putting(connection):
-                self._put_again(context, attributes, call_id)
+            state = context.state()
+            self._hold_lane(state, connection, attributes["place"][0])
+            with state.putting(connection):
+                self._put_again(context, state, attributes, call_id)
 
-    def _hold_lane(self, context: CallContext, connection: Any, lane: int) -> None:
+    def _hold_lane(self, state: PutState, connection: Any, lane: int) -> None:
         """Keep other transactions of this process out of the lane, which the abort gave back."""
-        state, pool = context.state(), self._deployment.lanes.of(connection.db())
+        pool = self._deployment.lanes.of(connection.db())
         if state.lane is None and pool.retake(lane):
             state.lane, state.pool = lane, pool
 
-    def _put_again(self, context: CallContext, attributes: dict[str, Any], call_id: str) -> None:
+    def _put_again(
+        self, context: CallContext, state: PutState, attributes: dict[str, Any], call_id: str
+    ) -> None:
         record = CallRecord()
         record.__dict__.update(attributes)
         digest = record.unique
@@ -62,11 +65,11 @@ class Replay:
             if context.store.unique_call(digest) is not None:
                 raise StoreConflict(f"the unique key of call {call_id} was taken meanwhile")
             context.store.set_unique(digest, record)
-        context.state().segment = context.store.add(record, record.place[0])
+        state.segment = context.store.add(record, record.place[0])
         if record.id != call_id:
             raise StoreConflict(f"the place of call {call_id} was taken meanwhile")
-        context.state().puts.append(record)
-        context.written(record, "put")
+        state.puts.append(record)
+        context.written(state, record, "put")
 
 
 def replayable(access: Access, deployment: Deployment) -> Replay | None:

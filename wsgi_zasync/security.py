@@ -238,6 +238,8 @@ class DefaultPolicy:
         if not isinstance(principal, Principal) or principal.source == SESSION_SOURCE:
             return ()
         table = self._roles() if callable(self._roles) else self._roles
+        if not table:
+            return ()
         source, identifier = principal.owner
         entries = [table.get(f"{source}:{identifier}", ())]
         if not source and ":" not in identifier:

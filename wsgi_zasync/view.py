@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .call import PRIORITIES, CallRecord, Event, Failure, from_micros
+from .call import NEVER_STORED, PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
 from .callbacks import RESERVED, Callback, Occasion
 from .context import CallContext
 from .errors import (
@@ -24,6 +24,7 @@ from .errors import (
     InvalidArguments,
     QuotaExceeded,
 )
+from .expressions.expression import compile_expression
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
@@ -59,13 +60,14 @@ class Call:
         self._record = record
         self._context = context
         self._author = author
+        # Copies: what the id is made of is known also when the transaction is over.
         self._oid: bytes | None = record._p_oid
-        self._id: str = record.id
+        self._seed, self._place = record.seed, record.place
 
     @property
     def id(self) -> str:
         """URL-safe, unguessable, never reused; known also when the transaction is over."""
-        return self._id
+        return call_id(self._seed, self._place)
 
     @property
     def oid(self) -> bytes | None:
@@ -272,15 +274,16 @@ class Call:
         return self._declare("event", text, names)
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
-        from .expressions import compile_expression
-
         record, context = self._record, self._writable()
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: it is too late for a callback")
         quotas = context.deployment.quotas
         if type(text) is not str:
             raise InvalidArguments("the expression must be text", path="text")
-        if len(self._all_callbacks()) >= quotas.max_callbacks:
+        # What this transaction puts has no mail yet.
+        is_new = record._p_serial == NEVER_STORED
+        late = [] if is_new else self._late_callbacks()
+        if len(record.callbacks) + len(late) >= quotas.max_callbacks:
             raise QuotaExceeded(
                 f"a call has at most max_callbacks = {quotas.max_callbacks}", "max_callbacks"
             )
@@ -295,22 +298,20 @@ class Call:
         for name in names:
             if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
                 raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
-        used = record.size + sum(
-            len(late.text) + stored_size(late.names) for late in self._late_callbacks()
-        )
+        used = record.size + sum(len(each.text) + stored_size(each.names) for each in late)
         storing = Storing(context.store.connection, max_bytes=quotas.max_argument_bytes - used)
         stored = {name: storing.stored(value, name) for name, value in names.items()}
         author = None if self._author is None else self._author.owner
         callback = Callback(on=on, text=text, names=stored, author=author)
-        if record._p_serial == b"\0" * 8:
+        if is_new:
             size = storing.size + len(text)
             record.size += size
             record.callbacks = (*record.callbacks, callback.to_plain())
             context.store.count_more(record, size)
         else:
             mail = context.store.mail(record)
-            late = replace(mail, callbacks=(*mail.callbacks, callback.to_plain()))
-            context.store.write_mail(record, late)
+            more = replace(mail, callbacks=(*mail.callbacks, callback.to_plain()))
+            context.store.write_mail(record, more)
         return self
 
     def _writable(self) -> CallContext:
@@ -359,15 +360,17 @@ class Call:
                 for c in callbacks
             ]
         )
-        context.store.post_note(record, context.lane())
-        context.written(record, "asked for its callbacks again")
+        state = context.state()
+        context.store.post_note(record, context.lane(state))
+        context.written(state, record, "asked for its callbacks again")
         return failed
 
     # -- what its owner may do ----------------------------------------------------------------
 
     def cancel(self) -> None:
         """Cancel it: at once if it waits, else ask its worker; an ended call is left as it is."""
-        cancel_record(self._writable(), self._record)
+        context = self._writable()
+        cancel_record(context, context.state(), self._record)
 
     def forget(self) -> None:
         """Erase it.
@@ -382,8 +385,9 @@ class Call:
         if not record.is_final:
             raise CallNotFinal(f"call {self.id} is {self.state}: cancel it first")
         plugin = record.plugin
-        context.store.forget(record, context.store.site.lanes[context.lane()].tallies)
-        context.written(record, "forgotten", plugin)
+        state = context.state()
+        context.store.forget(record, context.store.site.lanes[context.lane(state)].tallies)
+        context.written(state, record, "forgotten", plugin)
 
     def send(self, message: Any) -> None:
         """Send plain data to a session call.
@@ -393,11 +397,12 @@ class Call:
             QuotaExceeded: Too many messages, or bytes of them, wait to be read.
             InvalidArguments: The message cannot be stored.
         """
-        record, store = self._record, self._writable().store
+        record, context = self._record, self._writable()
+        store = context.store
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: nobody reads messages any more")
         mail = store.mail(record)
-        quotas = self._context.deployment.quotas
+        quotas = context.deployment.quotas
         stored = Storing(None, max_bytes=quotas.max_message_bytes).stored(message, "message")
         if len(mail.messages) >= quotas.max_unsent_messages:
             raise QuotaExceeded(
@@ -405,7 +410,7 @@ class Call:
             )
         messages = (*mail.messages, stored)
         store.write_mail(record, replace(mail, messages=messages))
-        self._context.written(record, "sent a message")
+        context.written(context.state(), record, "sent a message")
 
     # -- for the page and the JSON API --------------------------------------------------------
 

@@ -88,7 +88,8 @@ def _prune(operation: Operation, keep: float, begin: pruning.Position) -> prunin
     store = operation.store
 
     def tallies(record: CallRecord) -> Any:
-        return store.site.lanes[operation.context(record).lane()].tallies
+        context = operation.context(record)
+        return store.site.lanes[context.lane(context.state())].tallies
 
     return pruning.prune(store, tallies, _now(operation), keep, begin=begin, limit=BATCH)
 

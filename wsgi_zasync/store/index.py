@@ -35,6 +35,10 @@ _CHAIN_BITS = 32
 ChainKey = tuple[str, int]
 
 
+#: The chain that most owners have no other than.
+_FIRST: ChainKey = ("default", NORMAL)
+
+
 class IndexSegment(Persistent):
     """Up to SEGMENT_SIZE calls of one owner, queue and priority in one lane, and their mailbox."""
 
@@ -86,7 +90,7 @@ class OwnerIndex(Persistent):
     """The calls that one owner has in one lane, oldest first in each chain."""
 
     #: What the chains are for, in the order of their numbers.
-    chains: tuple[ChainKey, ...] = (("default", NORMAL),)
+    chains: tuple[ChainKey, ...] = (_FIRST,)
 
     def __init__(self) -> None:
         #: number -> IndexSegment, or None once all of its calls are forgotten: to delete the
@@ -115,6 +119,8 @@ class OwnerIndex(Persistent):
         return number, tail.append(record)
 
     def _chain(self, key: ChainKey) -> int:
+        if key == _FIRST:
+            return 0
         if key not in self.chains:
             self.chains += (key,)
         return self.chains.index(key)

@@ -19,7 +19,7 @@ from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 
-from ..call import LANES, CallRecord, Place, not_found
+from ..call import LANES, NEVER_STORED, CallRecord, Place, not_found
 from ..errors import CallNotFound, ConfigurationError
 from . import tallies
 from .accepted import Publication, WorkerArea
@@ -88,7 +88,7 @@ def open_store(
     site: str = "main",
     *,
     create: bool = True,
-    own_lanes: Iterable[int] = (),
+    own_lanes: Callable[[], Iterable[int]] = tuple,
 ) -> Store:
     """The store of the connection's database.
 
@@ -99,8 +99,8 @@ def open_store(
         connection: An open ZODB connection.
         site: The part of the store.
         create: Whether to make what is not there.
-        own_lanes: The lanes that this process has claimed: this transaction may be older than
-            the claim of the lane that it puts into.
+        own_lanes: Tells the lanes that this process has claimed: this transaction may be older
+            than the claim of the lane that it puts into.
 
     Raises:
         ConfigurationError: A newer version of this package wrote it; or it is missing and
@@ -125,23 +125,26 @@ def open_store(
             f"the store has version {found.version}, and this wsgi_zasync writes {STORE_VERSION}: "
             "start a worker of this version, which brings it up, then use this process"
         )
-    if site not in found.sites:
+    part = found.sites.get(site)
+    if part is None:
         if not create:
             raise ConfigurationError(
                 f"this database has no calls of the site {site!r} yet: nothing was ever put there"
             )
-        found.sites[site] = Site(site)
-    return Store(connection, found.sites[site], own_lanes)
+        part = found.sites[site] = Site(site)
+    return Store(connection, part, own_lanes)
 
 
 class Store:
     """The calls of one site, seen through one connection; never kept over transactions."""
 
-    def __init__(self, connection: Any, site: Site, own_lanes: Iterable[int] = ()) -> None:
+    def __init__(
+        self, connection: Any, site: Site, own_lanes: Callable[[], Iterable[int]] = tuple
+    ) -> None:
         self.connection = connection
         self.site = site
-        #: Lanes that may have calls although this transaction does not see their claims.
-        self.own_lanes = tuple(own_lanes)
+        #: Tells lanes that may have calls although this transaction does not see their claims.
+        self._own_lanes = own_lanes
 
     # -- putting ------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Store:
         """Whether this very transaction makes the store."""
         # What was not loaded yet has the serial of what was never stored.
         self.site._p_activate()
-        return bool(self.site._p_serial == b"\0" * 8)
+        return bool(self.site._p_serial == NEVER_STORED)
 
     def post_note(self, record: CallRecord, lane_number: int) -> None:
         """Ask the workers to look at a *final* call again.
@@ -206,7 +209,7 @@ class Store:
             return None
         if why_unreadable(record) is not None or record.is_final or record.forgotten:
             return None
-        if record._p_jar is not None and record._p_serial != b"\0" * 8:
+        if record._p_jar is not None and record._p_serial != NEVER_STORED:
             record._p_jar.readCurrent(record)
         return record
 
@@ -283,7 +286,7 @@ class Store:
                 yield index
 
     def _used_lanes(self) -> list[int]:
-        return sorted({*self.site.claims, *self.own_lanes})
+        return sorted({*self.site.claims, *self._own_lanes()})
 
     def _is_shown(self, record: CallRecord) -> bool:
         if record.forgotten:
@@ -329,7 +332,7 @@ class Store:
         if mailbox is None:
             raise not_found(record.id)
         record._p_activate()
-        if record._p_serial != b"\0" * 8:
+        if record._p_serial != NEVER_STORED:
             self.connection.readCurrent(record)
         mailbox.write(record.place[2], mail)
 

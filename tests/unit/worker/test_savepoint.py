@@ -58,11 +58,11 @@ def test_what_was_undone_is_not_told(desk):
     with desk.transaction() as transaction:
         writing = writing_of(desk, transaction)
         state = PutState.of(transaction, deployment)
-        kept = Written(b"1", "kept", "echo", ("", "ann"), "put")
+        kept = Written(b"1", b"kept", (0, 0, 0), "echo", ("", "ann"), "put")
         state.written.append(kept)
 
         before = Savepoint(writing, deployment)
-        state.written.append(Written(b"2", "undone", "echo", ("", "ann"), "put"))
+        state.written.append(Written(b"2", b"undone", (0, 0, 0), "echo", ("", "ann"), "put"))
         before.rollback()
 
         assert state.written == [kept]
@@ -75,7 +75,7 @@ def test_a_transaction_that_has_told_nothing_yet_tells_nothing_after_going_back(
 
         before = Savepoint(writing, deployment)
         state = PutState.of(transaction, deployment)
-        state.written.append(Written(b"2", "undone", "echo", ("", "ann"), "put"))
+        state.written.append(Written(b"2", b"undone", (0, 0, 0), "echo", ("", "ann"), "put"))
         before.rollback()
 
         assert state.written == []
