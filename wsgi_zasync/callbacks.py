@@ -21,6 +21,9 @@ RESERVED = frozenset(
     + ("put", "emit")
 )
 
+#: Names, author, state, value and error of a callback of the application's without names.
+_UNTOUCHED: tuple[Any, ...] = (None, None, str(CallbackState.PENDING), None, None)
+
 _ENDS: dict[CallState, str] = {
     CallState.SUCCEEDED: "success",
     CallState.FAILED: "failure",
@@ -45,6 +48,13 @@ class Callback:
     #: What went wrong, for its owner to read.
     error: str | None = None
 
+    @staticmethod
+    def declared(
+        on: Occasion, text: str, names: dict[str, Any], author: tuple[str, str] | None
+    ) -> tuple[Any, ...]:
+        """The stored form of a callback that nobody has evaluated yet: most need two fields."""
+        return (on, text) if author is None and not names else (on, text, names or None, author)
+
     def is_for(self, state: CallState) -> bool:
         """Whether a call that ended in ``state`` evaluates this callback."""
         return self.on == "any" or self.on == _ENDS.get(state)
@@ -59,13 +69,17 @@ class Callback:
 
     def to_plain(self) -> tuple[Any, ...]:
         """The stored form."""
-        names = self.names or None
-        return (self.on, self.text, names, self.author, str(self.state), self.value, self.error)
+        plain = (self.names or None, self.author, str(self.state), self.value, self.error)
+        if plain[2:] == _UNTOUCHED[2:]:
+            return self.declared(self.on, self.text, self.names, self.author)
+        return (self.on, self.text, *plain)
 
     @classmethod
     def from_plain(cls, plain: tuple[Any, ...]) -> Callback:
-        """Read the stored form."""
-        on, text, names, author, state, value, error = plain
+        """Read the stored form; fields that it does not have are as they were declared."""
+        on, text, *more = plain
+        rest: tuple[Any, ...] = (*more, *_UNTOUCHED[len(more) :])
+        names, author, state, value, error = rest
         return cls(
             on=on,
             text=text,

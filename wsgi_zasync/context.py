@@ -18,7 +18,7 @@ from .lines import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
-from .store.claims import NOTHING, LanePool, LastPut, claim
+from .store.claims import LanePool, LastPut, claim
 from .store.index import IndexSegment
 from .store.wakeup import Signal, signal_for
 
@@ -178,18 +178,19 @@ class PutState:
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
             segment = self.segment if committed else None
-            last = NOTHING if segment is None else LastPut(segment._p_serial, segment._p_oid)
-            self.pool.give_back(lane, last)
+            if segment is None or segment._p_jar is None:
+                self.pool.give_back(lane)
+            else:
+                self.pool.give_back(lane, LastPut(segment._p_serial, segment._p_oid))
+        told, self.written = self.written, []
+        is_logged = logger.isEnabledFor(logging.INFO)
+        if not committed or self.signal is None or not (is_logged or self.signal.is_heard):
+            return
         # What a savepoint took back again is of no database any more.
         stored = {record._p_oid for record in self.puts if record._p_jar is not None}
-        written = [n for n in self.written if n.action != "put" or n.oid in stored]
-        self.written = []
-        if not committed or self.signal is None:
-            return
-        self.signal.announce(note.oid for note in written)
-        if not logger.isEnabledFor(logging.INFO):
-            return
-        for note in written:
+        told = [note for note in told if note.action != "put" or note.oid in stored]
+        self.signal.announce(note.oid for note in told)
+        for note in told if is_logged else ():
             owner = owner_text(note.owner)
             logger.info(
                 "%s",

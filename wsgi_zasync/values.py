@@ -106,7 +106,8 @@ class Storing:
 
     def _text(self, value: str, path: str) -> str:
         try:
-            self._count(len(value.encode()), path)
+            # Python knows at once whether a text is ASCII.
+            self._count(len(value) if value.isascii() else len(value.encode()), path)
         except UnicodeEncodeError as exc:
             raise self._error(f"{path} has a lone surrogate at {exc.start}", path) from exc
         return value

@@ -302,16 +302,15 @@ class Call:
         storing = Storing(context.store.connection, max_bytes=quotas.max_argument_bytes - used)
         stored = {name: storing.stored(value, name) for name, value in names.items()}
         author = None if self._author is None else self._author.owner
-        callback = Callback(on=on, text=text, names=stored, author=author)
+        callback = Callback.declared(on, text, stored, author)
         if is_new:
             size = storing.size + len(text)
             record.size += size
-            record.callbacks = (*record.callbacks, callback.to_plain())
+            record.callbacks = (*record.callbacks, callback)
             context.store.count_more(record, size)
         else:
             mail = context.store.mail(record)
-            more = replace(mail, callbacks=(*mail.callbacks, callback.to_plain()))
-            context.store.write_mail(record, more)
+            context.store.write_mail(record, replace(mail, callbacks=(*mail.callbacks, callback)))
         return self
 
     def _writable(self) -> CallContext:

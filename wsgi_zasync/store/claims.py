@@ -81,7 +81,7 @@ class LanePool:
         # The ones that were given back first are the most likely to be seen.
         for lane in tuple(self._free):
             last = self._last.get(lane, NOTHING)
-            if sees(last) and self.retake(lane, last):
+            if sees(last) and self._retake(lane, last):
                 return lane
         with self._lock:
             if len(self._all) >= self.MAX_LANES:
@@ -99,6 +99,9 @@ class LanePool:
             last: False also if something else was put there since.
         """
         self._forget_after_fork()
+        return self._retake(lane, last)
+
+    def _retake(self, lane: int, last: LastPut | None) -> bool:
         with self._lock:
             is_free = lane in self._free and last in (None, self._last.get(lane, NOTHING))
             if is_free:

@@ -97,6 +97,11 @@ class Signal:
 
         return unsubscribe
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is anybody to tell."""
+        return bool(self._subscribers)
+
     def announce(self, oids: Iterable[bytes], tid: bytes | None = None) -> None:
         """Tell the subscribers that these objects were written."""
         written = frozenset(oids)
