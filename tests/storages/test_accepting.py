@@ -6,7 +6,10 @@ from __future__ import annotations
 import pytest
 from ZODB.Connection import TransactionMetaData
 
+from wsgi_zasync.store.lanes import MOST_OPEN
+
 ANN = ("", "ann")
+BOB = ("", "bob")
 HIGH, NORMAL, LOW = range(3)
 
 
@@ -230,6 +233,36 @@ def test_an_entry_whose_record_cannot_be_read_is_put_aside_and_stops_no_other(
     with one.writing() as store:
         assert ("", oid.hex()) in store.site.parked
         assert accept(one, area).broken == ()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_segment_that_cannot_be_read_is_put_aside_and_stops_no_other(
+    one, put, register, accept, is_known
+):
+    # Given a segment of bob's, which the worker has read from before, or not
+    area = register(one)
+    with one.writing() as store:
+        put(store, owner=BOB)
+        segment = store.site.lanes[0].owners["\0bob"].segments[0]
+    with one.writing():
+        if is_known:
+            assert len(accept(one, area).calls) == 1
+    oid = segment._p_oid
+    with one.writing() as store:
+        wanted = ids(put(store, 2))
+    spoil_record(one, oid)
+    # When
+    with one.writing() as store:
+        accepted = accept(one, area)
+        assert ids(accepted.calls) == wanted
+        assert [broken for broken, _ in accepted.broken] == [oid]
+    # Then it is left alone, also by those whose puts would close it
+    with one.writing() as store:
+        wanted = ids(put(store, owner=("", f"stranger{n}"))[0] for n in range(MOST_OPEN + 1))
+    with one.writing():
+        again = accept(one, area)
+        assert ids(again.calls) == wanted
+        assert again.broken == ()
 
 
 def spoil_record(session, oid):

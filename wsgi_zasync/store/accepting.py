@@ -27,7 +27,8 @@ class Accepted:
     notes: tuple[CallRecord, ...]
     #: Put aside, because no plugin of their name is known here.
     parked: tuple[CallRecord, ...] = ()
-    #: Records that cannot be loaded, with the reason; they are put aside under no plugin.
+    #: What cannot be loaded, with the reason: records, or segments of them that calls are read
+    #: from. They are put aside under no plugin.
     broken: tuple[tuple[bytes, str], ...] = ()
 
 

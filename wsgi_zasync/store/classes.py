@@ -23,7 +23,7 @@ ADMITTED: dict[str, frozenset[str]] = {
     for module, names in {
         "wsgi_zasync.call": "CallRecord",
         "wsgi_zasync.store.root": "Site StoreRoot",
-        "wsgi_zasync.store.lanes": "Cursor Inbox Lane LogSegment",
+        "wsgi_zasync.store.lanes": "Cursor Inbox InboxSegment Lane",
         "wsgi_zasync.store.index": "IndexSegment OwnerIndex",
         "wsgi_zasync.store.mailbox": "Mailbox",
         "wsgi_zasync.store.accepted": "Board Chunk Fence Publication WorkerArea",

@@ -29,7 +29,7 @@ def owner_key(owner: tuple[str, str]) -> str:
 
 
 #: Bits of a segment's number that count within its chain.
-_CHAIN_BITS = 32
+_CHAIN_BITS = 31
 
 #: What a chain is for: a queue and a priority.
 ChainKey = tuple[str, int]

@@ -29,8 +29,9 @@ from persistent.mapping import PersistentMapping
 
 from ..call import LANES, SEGMENT_SIZE, CallRecord
 from .index import IndexSegment
+from .reading import why_unreadable
 
-__all__ = ["LANES", "Cursor", "Inbox", "LogSegment", "Lane"]
+__all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
 
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
 MOST_OPEN = 32
@@ -39,14 +40,14 @@ MOST_OPEN = 32
 Entry = CallRecord | tuple[IndexSegment, int]
 
 
-class LogSegment(Persistent):
+class InboxSegment(Persistent):
     """At most SEGMENT_SIZE entries, and the segment that comes after it once it is full.
 
     Plain, without conflict resolution: two writers must conflict, since merging their entries
     in any order could put one behind a cursor.
     """
 
-    next: LogSegment | None = None
+    next: InboxSegment | None = None
 
     def __init__(self) -> None:
         self.entries: tuple[Entry, ...] = ()
@@ -58,28 +59,32 @@ class Cursor(Persistent):
     #: The segments that are read, and how much of each has been.
     reading: tuple[tuple[IndexSegment, int], ...] = ()
 
-    def __init__(self, log: LogSegment) -> None:
+    def __init__(self, segment: InboxSegment) -> None:
         #: How far the log has been followed.
-        self.log = log
+        self.segment = segment
         self.position = 0
 
     def is_behind(self) -> bool:
         """Whether there is a call to be taken."""
-        if self.position < len(self.log.entries) or self.log.next is not None:
+        if self.position < len(self.segment.entries) or self.segment.next is not None:
             return True
-        return any(len(segment.calls) > read for segment, read in self.reading)
+        return any(
+            why_unreadable(segment) is not None or len(segment.calls) > read
+            for segment, read in self.reading
+        )
 
-    def take(self, limit: int) -> list[CallRecord]:
+    def take(self, limit: int) -> list[CallRecord | IndexSegment]:
         """Read on by up to ``limit`` calls; writes only if there is anything to be read.
 
         A segment's calls come in the order of their puts, segments in the order in which they
-        were opened: nobody waits behind more than what is left of the segments before.
+        were opened: nobody waits behind more than what is left of the segments before. One that
+        cannot be read comes itself, once.
         """
-        taken: list[CallRecord] = []
+        taken: list[CallRecord | IndexSegment] = []
         reading: list[tuple[IndexSegment, int]] = []
         for segment, read in self.reading:
             _read_on(segment, read, limit, taken, reading)
-        log, position = self.log, self.position
+        log, position = self.segment, self.position
         while len(taken) < limit:
             if position == len(log.entries):
                 if log.next is None:
@@ -92,8 +97,8 @@ class Cursor(Persistent):
                 taken.append(entry)
             elif not any(entry[0] is segment for segment, _ in reading):
                 _read_on(*entry, limit, taken, reading)
-        if taken or position != self.position or log is not self.log:
-            self.log, self.position, self.reading = log, position, tuple(reading)
+        if taken or position != self.position or log is not self.segment:
+            self.segment, self.position, self.reading = log, position, tuple(reading)
         return taken
 
 
@@ -101,10 +106,13 @@ def _read_on(
     segment: IndexSegment,
     read: int,
     limit: int,
-    taken: list[CallRecord],
+    taken: list[CallRecord | IndexSegment],
     reading: list[tuple[IndexSegment, int]],
 ) -> None:
     """Take what is new in a segment, and go on reading it unless nothing more can come."""
+    if why_unreadable(segment) is not None:
+        taken.append(segment)
+        return
     found = segment.calls[read : read + limit - len(taken)]
     # One that was forgotten had ended.
     taken.extend(call for call in found if call is not None)
@@ -116,11 +124,13 @@ def _read_on(
 class Inbox(Persistent):
     """What was put into one lane for one queue and priority."""
 
+    #: The segments that are open, the one that was opened first in front.
+    open: tuple[IndexSegment, ...] = ()
+
     def __init__(self) -> None:
-        self.log = LogSegment()
-        self.cursor = Cursor(self.log)
-        #: The segments that are open, the one that was opened first in front.
-        self.open: tuple[IndexSegment, ...] = ()
+        #: The end of the log.
+        self.tail = InboxSegment()
+        self.cursor = Cursor(self.tail)
 
     def read(self, segment: IndexSegment, begin: int, after: IndexSegment | None = None) -> None:
         """Open a segment: have workers read what is put into it.
@@ -132,17 +142,20 @@ class Inbox(Persistent):
         """
         others = [each for each in self.open if each is not after]
         if len(others) >= MOST_OPEN:
-            others.pop(0).close()
+            first = others.pop(0)
+            # Of one that cannot be read no put is possible either.
+            if why_unreadable(first) is None:
+                first.close()
         self.open = (*others, segment)
         segment.is_open = True
         self.append((segment, begin))
 
     def append(self, entry: Entry) -> None:
         """Add an entry to the log."""
-        log = self.log
-        if len(log.entries) >= SEGMENT_SIZE:
-            log.next = self.log = log = LogSegment()
-        log.entries += (entry,)
+        tail = self.tail
+        if len(tail.entries) >= SEGMENT_SIZE:
+            tail.next = self.tail = tail = InboxSegment()
+        tail.entries += (entry,)
 
 
 class Lane(Persistent):
@@ -169,6 +182,6 @@ class Lane(Persistent):
         serials = []
         for inbox in self.inboxes.values():
             # A ghost has no serial of its own yet.
-            inbox.log._p_activate()
-            serials.append(inbox.log._p_serial)
+            inbox.tail._p_activate()
+            serials.append(inbox.tail._p_serial)
         return max(serials, default=b"")

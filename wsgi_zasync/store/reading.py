@@ -7,15 +7,18 @@ the record's: a record is unreadable only if the storage has it, or says that it
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transaction.interfaces import TransientError
 from ZODB.POSException import POSKeyError, StorageError
 
 from ..call import CallRecord
 
+if TYPE_CHECKING:
+    from .index import IndexSegment
 
-def why_unreadable(record: CallRecord) -> str | None:
+
+def why_unreadable(record: CallRecord | IndexSegment) -> str | None:
     """Why the record cannot be read; None if it can, and is loaded then.
 
     Raises:

@@ -381,7 +381,7 @@ def _what_changes_with_news(site: Any, queues: tuple[str, ...]) -> frozenset[byt
         watched.add(lane.inboxes._p_oid)
         for (queue, _), inbox in lane.inboxes.items():
             if queue in queues:
-                watched |= {inbox._p_oid, inbox.log._p_oid}
+                watched |= {inbox._p_oid, inbox.tail._p_oid}
                 watched.update(segment._p_oid for segment in inbox.open)
     # A small tree keeps its bucket inside itself.
     return frozenset(watched - {None})

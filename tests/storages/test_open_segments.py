@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""How workers find calls: by reading the segments of owners' indexes that are open."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from ZODB.POSException import ConflictError
+
+from wsgi_zasync.store.lanes import MOST_OPEN
+
+ANN = ("", "ann")
+BOB = ("", "bob")
+STRANGERS = [("", f"stranger{number}") for number in range(MOST_OPEN)]
+
+
+def ids(calls):
+    return [call.id for call in calls]
+
+
+def segment_of(store, owner, lane=0):
+    """The last segment of the owner's index."""
+    segments = store.site.lanes[lane].owners[f"\0{owner[1]}"].segments
+    return segments[segments.maxKey()]
+
+
+def put_for_strangers(store, put):
+    """Open so many segments that all which were open before are closed."""
+    for stranger in STRANGERS:
+        put(store, owner=stranger)
+
+
+def test_a_put_into_an_open_segment_writes_nothing_else_than_the_call(one, put):
+    # Given twenty owners who have put before
+    with one.writing() as store:
+        for stranger in STRANGERS[:20]:
+            put(store, owner=stranger)
+    for stranger in STRANGERS[:20]:
+        store = one.begin()
+        # When
+        (record,) = put(store, owner=stranger)
+        # Then
+        segment = segment_of(store, stranger)
+        assert {each._p_oid for each in one.connection._registered_objects} == {
+            record._p_oid,
+            segment._p_oid,
+        }
+        assert segment.calls[-1] is record
+        one.abort()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_calls_of_many_owners_are_accepted_once_and_in_order(one, two, put, register, accept, seed):
+    """More owners than can have open segments, so that these are closed and opened again."""
+    # Given
+    chance = random.Random(seed)
+    area = register(two)
+    owners = [("", f"o{number}") for number in range(MOST_OPEN + 8)]
+    # Some put again and again, most now and then
+    weights = [20 if number % 8 == 0 else 1 for number in range(len(owners))]
+    wanted, got = {owner: [] for owner in owners}, {owner: [] for owner in owners}
+    # When puts and accepts take turns, and some of both are undone
+    for _ in range(60):
+        store = one.begin()
+        records = [
+            put(store, owner=owner, lane=chance.randrange(2))[0]
+            for owner in chance.choices(owners, weights, k=chance.randrange(1, 9))
+        ]
+        if chance.random() < 0.2:
+            one.abort()
+        else:
+            for record in records:
+                wanted[record.owner].append((record.place[0], record.id))
+            one.commit()
+        two.begin()
+        calls = accept(two, area, limit=chance.choice((1, 3, 10, 100))).calls
+        taken = [(call.owner, call.place[0], call.id) for call in calls]
+        if chance.random() < 0.2:
+            two.abort()
+        else:
+            two.commit()
+            for owner, lane, call_id in taken:
+                got[owner].append((lane, call_id))
+    with two.writing():
+        for call in accept(two, area, limit=1_000).calls:
+            got[call.owner].append((call.place[0], call.id))
+    # Then each came once, and in each lane in the order of the owner's puts
+    for owner in owners:
+        for lane in range(2):
+            assert [i for at, i in got[owner] if at == lane] == [
+                i for at, i in wanted[owner] if at == lane
+            ]
+
+
+@pytest.mark.parametrize("who_is_first", ["the put", "the one that closes"])
+def test_a_put_and_the_closing_of_its_segment_conflict(
+    one, two, put, register, accept, who_is_first
+):
+    """Two processes in one lane: what a worker sees closed must be all there is in it."""
+    # Given ann's segment, which is open, and has been read
+    area = register(one)
+    with one.writing() as store:
+        put(store, owner=ANN)
+    with one.writing():
+        accept(one, area)
+    with two.reading():
+        pass
+    # When one puts into it, and another closes it by opening many others
+    (record,) = put(one.begin(), owner=ANN)
+    call_id = record.id
+    put_for_strangers(two.begin(), put)
+    first, second = (one, two) if who_is_first == "the put" else (two, one)
+    first.commit()
+    # Then
+    with pytest.raises(ConflictError):
+        second.commit()
+    second.abort()
+    with two.writing():
+        found = ids(accept(two, area).calls)
+    assert (call_id in found) is (who_is_first == "the put")
+
+
+def test_a_closed_segment_is_opened_again_by_the_next_put(one, put, register, accept):
+    # Given a segment that was closed, and is not read any more
+    area = register(one)
+    with one.writing() as store:
+        put(store, 3, owner=ANN)
+        put_for_strangers(store, put)
+        assert not segment_of(store, ANN).is_open
+    with one.writing() as store:
+        accept(one, area)
+        reading = store.site.lanes[0].inboxes["default", 1].cursor.reading
+        assert segment_of(store, ANN) not in [segment for segment, _ in reading]
+    # When
+    with one.writing() as store:
+        wanted = ids(put(store, 2, owner=ANN))
+        assert segment_of(store, ANN).is_open
+    # Then nothing of before comes again
+    with one.writing():
+        assert ids(accept(one, area).calls) == wanted
+
+
+@pytest.mark.parametrize("limit", [1, 100])
+def test_a_segment_closed_and_opened_again_between_two_looks_is_read_on(
+    one, put, register, accept, limit
+):
+    area = register(one)
+    with one.writing() as store:
+        put(store, owner=ANN)
+    with one.writing():
+        assert len(accept(one, area).calls) == 1
+    with one.writing() as store:
+        wanted = ids(put(store, owner=ANN))
+        put_for_strangers(store, put)
+        wanted += ids(put(store, owner=ANN))
+    found = []
+    for _ in range(MOST_OPEN + 5):
+        with one.writing() as store:
+            found += [call.id for call in accept(one, area, limit).calls if call.owner == ANN]
+    assert found == wanted
+
+
+def test_a_segment_is_opened_again_while_a_worker_lets_go_of_it(one, two, put, register, accept):
+    # Given a closed segment of which the worker has not read the last call
+    area = register(one)
+    with one.writing() as store:
+        put(store, owner=ANN)
+        put_for_strangers(store, put)
+    # When the worker reads it and lets go, while it is opened again
+    two.begin()
+    first = accept(two, area).calls
+    with one.writing() as store:
+        wanted = ids(put(store, owner=ANN))
+    assert len(first) == 1 + MOST_OPEN
+    two.commit()
+    # Then
+    with two.writing():
+        assert ids(accept(two, area).calls) == wanted
+
+
+def test_owners_wait_for_no_more_than_the_rest_of_a_segment(one, put, register, accept):
+    """An owner of very many calls keeps the others of the lane waiting for 32 of them at most."""
+    area = register(one)
+    with one.writing() as store:
+        put(store, 200, owner=ANN)
+        put(store, owner=BOB)
+        put(store, 200, owner=ANN)
+    with one.writing():
+        accept(one, area, limit=224)
+    with one.writing() as store:
+        late = ids(put(store, owner=BOB))
+    with one.writing():
+        assert set(late) <= set(ids(accept(one, area, limit=33).calls))
+
+
+def test_what_was_forgotten_before_it_was_read_is_passed_by(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        records = put(store, 40)
+        wanted = ids(records[1:])
+        records[0].cancel(1)
+        store.count_end(store.site.lanes[0].tallies, records[0])
+    with one.writing() as store:
+        store.forget(one.get(records[0]._p_oid), store.site.lanes[0].tallies)
+    with one.writing():
+        accepted = accept(one, area)
+        assert ids(accepted.calls) == wanted
+        assert accepted.notes == ()
+
+
+def test_a_worker_of_one_queue_takes_nothing_of_an_owners_other_queues(one, put, register, accept):
+    # Given one owner's calls of two queues and two priorities in turn
+    area = register(one)
+    queues, priorities = ("default", "slow"), (0, 1)
+    wanted = {}
+    for number in range(160):
+        queue, priority = queues[number % 2], priorities[number // 2 % 2]
+        with one.writing() as store:
+            (record,) = put(store, queue=queue, priority=priority)
+            wanted.setdefault((queue, priority), []).append(record.id)
+    # Then each queue's worker finds its own, better priorities first
+    for queue in queues:
+        with one.writing():
+            calls = accept(one, area, limit=1_000, queues=(queue,)).calls
+            assert ids(calls) == wanted[queue, 0] + wanted[queue, 1]
+    # and the owner sees all of them, in the order of the puts
+    with one.reading() as store:
+        records = list(store.oldest(ANN))
+        assert ids(records) == sorted(
+            (i for part in wanted.values() for i in part),
+            key=lambda i: store.find(ANN, i).created,
+        )
+        assert list(store.newest(ANN)) == records[::-1]
+        middle = records[80]
+        newest = [r for r in store.newest(ANN, middle.created) if r.created <= middle.created]
+        assert newest == records[80::-1]
+        assert store.tally(ANN).stored == 160
+    # and may forget them
+    with one.writing() as store:
+        for record in list(store.oldest(ANN)):
+            record.cancel(1)
+            store.count_end(store.site.lanes[0].tallies, record)
+            store.forget(record, store.site.lanes[0].tallies)
+    with one.reading() as store:
+        assert list(store.oldest(ANN)) == []
+        assert store.tally(ANN).stored == 0
+        segments = store.site.lanes[0].owners["\0ann"].segments
+        # Of each chain only the last segment is left, which a put may be writing.
+        assert len([segment for segment in segments.values() if segment is not None]) == 4
