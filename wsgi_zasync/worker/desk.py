@@ -171,14 +171,24 @@ class Desk:
 
 
 def is_foreign(error: BaseException, connection: Any) -> bool:
-    """Whether an error of a lost connection is of another storage than this connection's.
+    """Whether an error of a lost connection is of no storage that a worker cannot do without.
 
-    It comes of something that a plugin, a policy or exposed code uses, and waiting for our own
-    storage would help nothing.
+    It comes of something that a plugin, a policy or exposed code uses then, and waiting for our
+    own storages would help nothing.
+
+    Args:
+        error: What was raised.
+        connection: The application's; its database and that of the calls are our own.
     """
     if connection is None or not isinstance(error, ClientDisconnected):
         return False
-    ask = getattr(connection.db().storage, "is_connected", None)
+    db = connection.db()
+    return _is_connected(db.storage) and _is_connected(store_database(db).storage)
+
+
+def _is_connected(storage: Any) -> bool:
+    # Those that are in this process have nothing to lose.
+    ask = getattr(storage, "is_connected", None)
     return ask is None or bool(ask())
 
 

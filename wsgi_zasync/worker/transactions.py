@@ -126,7 +126,7 @@ class TransactionRunner:
             except AWAY as exc:
                 # Of a database of the plugin's own, if ours is there. But ours may have been away
                 # for a moment only, so that it takes more than one to say that.
-                lost = lost + 1 if is_foreign(exc, slot.owned.store_connection) else 0
+                lost = lost + 1 if is_foreign(exc, slot.owned.connection) else 0
                 if lost >= LOST_TRIES:
                     outcome = outcome_of(order, exc, self._deployment.clock)
                     break
@@ -134,6 +134,7 @@ class TransactionRunner:
                     return
             except Exception as exc:  # noqa: BLE001 - the storage's, whose kinds nobody can list
                 conflicts += 1
+                lost = 0
                 # A conflict is nobody's fault; another reason may be a callback's.
                 without_callbacks |= not isinstance(exc, TransientError)
                 if (failed := self._give_up_after(order, conflicts, exc)) is not None:
