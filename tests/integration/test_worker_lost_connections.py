@@ -20,14 +20,15 @@ from wsgi_zasync.worker.transactions import AWAY_SECONDS, LOST_TRIES
 class Flapping(MappingStorage):
     """A storage whose server is killed while a plugin uses it, and is back at once.
 
-    Whoever asks whether it is connected hears that it is, unless ``is_away``.
-    It is lost for the thread of the plugin alone, so that all others go on.
+    Whoever asks whether it is connected hears that it is, unless ``is_away``. One that
+    ``is_broken`` says so as the drivers of SQL databases do: by errors that only they know.
+    It is lost and broken for the thread of the plugin alone, so that all others go on.
     """
 
     def __init__(self, step=None, losses=0):
         super().__init__()
         self.step, self.losses = step, losses
-        self.is_away = False
+        self.is_away = self.is_broken = False
         self.victim = None
 
     def is_connected(self):
@@ -38,6 +39,8 @@ class Flapping(MappingStorage):
         self.victim = threading.current_thread()
 
     def loadBefore(self, oid, tid):
+        if self.is_broken and threading.current_thread() is self.victim:
+            raise OSError("the server closed the connection")
         self._at("load")
         return super().loadBefore(oid, tid)
 
@@ -67,12 +70,12 @@ class Stage(Site):
         with self.db.transaction() as connection:
             connection.root()["box"] = PersistentMapping(n=0)
 
-    def run(self, function):
+    def run(self, function, pause=None):
         """Put a call of this plugin and let a worker do all that it can; returns the call's id."""
         self.add("count", function, runs="transaction")
         call = self.put("count")
         service = self.service("first")
-        service.dispatcher._transaction._stopping.wait = self.pauses.append
+        service.dispatcher._transaction._stopping.wait = pause or self.pauses.append
         self.work(service)
         return call
 
@@ -177,3 +180,28 @@ def test_a_database_that_is_seen_to_be_away_is_waited_for_however_long_it_takes(
 
     # Then its call is waited with
     assert site.seen(site.run(count_later)) == (CallState.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize("broken", ["zasync", "application"])
+def test_a_driver_that_fails_a_plugin_while_its_server_is_away_is_waited_for(staged, broken):
+    # Given a plugin that reads an object when the server of an SQL database is stopped
+    databases = {}
+    ZODB.DB(Flapping(), databases=databases, database_name="zasync")
+    site = staged(ZODB.DB(Flapping(), databases=databases, database_name="application"))
+    storage = databases[broken].storage
+
+    def count_in_an_outage(attempt):
+        if not site.pauses:
+            storage.is_broken = True
+            storage.strike_here()
+            storage.loadBefore(b"", b"")
+        count(attempt)
+
+    # When it is back after some tries
+    def pause(seconds):
+        site.pauses.append(seconds)
+        storage.is_broken = len(site.pauses) < 5
+
+    # Then the call was waited with
+    assert site.seen(site.run(count_in_an_outage, pause)) == (CallState.SUCCEEDED, 1, 1)
+    assert site.pauses == [AWAY_SECONDS] * 5

@@ -126,7 +126,7 @@ class Desk:
         except (TransientError, Fenced, StorageAway):
             raise
         except Exception as exc:
-            if self._is_away():
+            if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
 
@@ -138,15 +138,16 @@ class Desk:
         finally:
             self._abort()
 
-    def _is_away(self) -> bool:
-        """Whether the storage is what failed: then it lets nothing be read now either.
+    def is_away(self) -> bool:
+        """Whether a storage of ours is what failed: then it lets nothing be read now either.
 
         The drivers of SQL databases have errors of their own, which are no disconnection to
         ZODB. What is asked for is in no cache.
         """
         try:
             with self._transaction():
-                self.store_connection._storage.load(ROOT_OID)
+                for connection in {self.connection, self.store_connection}:
+                    connection._storage.load(ROOT_OID)
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
         return False

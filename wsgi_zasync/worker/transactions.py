@@ -25,7 +25,7 @@ from ..store.accepted import held_area
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
-from .desk import AWAY, Desk, Writing, is_foreign, serialise
+from .desk import AWAY, Desk, StorageAway, Writing, is_foreign, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
 from .redaction import shown, text_of
@@ -175,7 +175,14 @@ class TransactionRunner:
         return None
 
     def _try(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
-        """One try in one transaction; an outcome for the acceptor to write, or _WRITTEN."""
+        """One try; an outcome for the acceptor to write, or _WRITTEN."""
+        outcome = self._in_transaction(order, slot)
+        if outcome is not None and outcome.error is not None and slot.owned.is_away():
+            # What the plugin read or wrote is what failed, and not the plugin.
+            raise StorageAway(text_of(outcome.error)) from outcome.error
+        return outcome
+
+    def _in_transaction(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
         desk = slot.owned
         with desk.transaction() as transaction:
             writing = self._writing(desk, transaction, slot.number)
