@@ -14,16 +14,25 @@ import sys
 import threading
 import time
 from collections import Counter
+from itertools import islice
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 from actors import PLUGINS, open_db, prepare
 
+from wsgi_zasync.call import Failure
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import calls_of, deployment_of
 
 ACTORS = Path(__file__).with_name("actors.py")
 ROOT = Path(__file__).parents[2]
+
+#: What must not be, as ``Arena.counts`` names it.
+WRONG = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
+
+#: Calls without success that are told of one by one.
+TOLD = 10
 
 
 class Arena:
@@ -114,7 +123,8 @@ class Arena:
             ledger = {i for tree in root["ledger"].values() for i in tree.values()}
             store = open_store(connection)
             records = [r for name in self.producers for r in store.oldest(("", name))]
-            states = Counter(record.state for record in records)
+            states = Counter({"succeeded": 0})
+            states.update(record.state for record in records)
             ids = {record.id for record in records}
             return {
                 "calls": len(records),
@@ -128,6 +138,33 @@ class Arena:
                 ),
                 **{f"state {state}": count for state, count in states.items()},
             }
+
+    def unsuccessful(self):
+        """What is known of the first calls that have not succeeded, a text each."""
+        with self.db.transaction() as connection:
+            store = open_store(connection)
+            records = (r for name in self.producers for r in store.oldest(("", name)))
+            found = (told(record) for record in records if record.state != "succeeded")
+            return list(islice(found, TOLD))
+
+
+def told(record):
+    """One call that has not succeeded, and why: for whoever has to find out."""
+    text = f"call {record.id} is {record.state} after {record.attempts} attempts"
+    if record.failure is None:
+        return f"{text}: {record.waiting_reason}"
+    failure = Failure.from_plain(record.failure)
+    return f"{text}: {failure.type}: {failure.message}\n{indent(failure.traceback_text, '    ')}"
+
+
+def judge(arena, capsys, happened):
+    """Print what came of it, and let nothing be wrong."""
+    counts = arena.counts()
+    report = "\n".join([f"{happened}: {counts}", *arena.unsuccessful()])
+    with capsys.disabled():
+        print(f"\n{report}")
+    assert counts["calls"] == counts["entered"] == counts["state succeeded"] == arena.calls, report
+    assert {name: counts[name] for name in WRONG} == dict.fromkeys(WRONG, 0), report
 
 
 def run(directory, capsys, *, calls, workers, producers, servers, dead_after, pause, seed=7):
@@ -149,14 +186,9 @@ def run(directory, capsys, *, calls, workers, producers, servers, dead_after, pa
             moment.wait(arena.random.uniform(0.2, 1.0) * pause)
             arena.kill(name)
         arena.wait_until_done(120)
-        counts = arena.counts()
+        judge(arena, capsys, f"{dict(arena.kills)} in {time.monotonic() - began:.0f} s")
     finally:
         arena.close()
-    with capsys.disabled():
-        print(f"\n{dict(arena.kills)} in {time.monotonic() - began:.0f} s: {counts}")
-    assert counts["calls"] == counts["entered"] == counts["state succeeded"] == calls
-    wrong = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
-    assert {name: counts[name] for name in wrong} == dict.fromkeys(wrong, 0)
 
 
 def until(is_so, seconds=30):
@@ -244,15 +276,10 @@ def test_workers_stopped_at_random_moments_and_continued_double_nothing(tmp_path
             moment.wait(2.5 * dead_after)
             stopped.send_signal(signal.SIGCONT)
         arena.wait_until_done(120)
-        counts = arena.counts()
+
+        # Then those that were taken for dead have noticed, and nothing is lost or doubled
+        anew = (tmp_path / "log").read_bytes().count(b"begins anew")
+        judge(arena, capsys, f"12 stops, {anew} of them taken over")
+        assert anew > 0
     finally:
         arena.close()
-
-    # Then those that were taken for dead have noticed, and nothing is lost or doubled
-    anew = (tmp_path / "log").read_bytes().count(b"begins anew")
-    with capsys.disabled():
-        print(f"\n12 stops, {anew} of them taken over: {counts}")
-    assert anew > 0
-    wrong = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
-    assert counts["calls"] == counts["state succeeded"] == 1500
-    assert {name: counts[name] for name in wrong} == dict.fromkeys(wrong, 0)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""A database in a file, and what is found in it by another connection."""
+"""A database in a file, who looks at it from outside, and what holds its worker up."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from webob import Request
 from ZODB import DB
 from ZODB.FileStorage import FileStorage
 
+from tests.integration.long_callbacks import Gate
 from wsgi_zasync.middleware import CallManagerMiddleware
 from wsgi_zasync.store import open_store
 from wsgi_zasync.web.transactions import catch_up
+from wsgi_zasync.worker.long_callbacks import LongCallbacks
 
 
 @pytest.fixture
@@ -80,3 +82,12 @@ def ask():
         return request.get_response(application)
 
     return get_response
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Holds callbacks that take long up, until it is opened."""
+    found = Gate()
+    monkeypatch.setattr(LongCallbacks, "stand_aside", lambda long: found.stand_aside(long))
+    yield found
+    found.open.set()

@@ -3,11 +3,17 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 from wsgi_zasync import plugin
 from wsgi_zasync.opening import deployment_for, keys_for
 from wsgi_zasync.settings import WorkerSettings
 from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
+from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.service import Service
+
+#: The settings of a worker that requests have to know, too.
+SHARED = ("policy", "exposed")
 
 
 class Site:
@@ -21,9 +27,17 @@ class Site:
     def add(self, name, function, **declared):
         self.plugins[name] = plugin(name, **declared)(function)
 
-    def calls(self, user="ann"):
-        policy = {k: v for k, v in self.settings.items() if k == "policy"}
-        return calls_of(self.db, user, deployment_of(self.plugins, clock=self.clock, **policy))
+    def keep(self, **objects):
+        """Let the application's root have these objects."""
+        with self.db.transaction() as connection:
+            for name, kept in objects.items():
+                connection.root()[name] = kept
+                connection.add(kept)
+
+    def calls(self, user="ann", **more):
+        shared = {name: self.settings[name] for name in SHARED if name in self.settings}
+        deployment = deployment_of(self.plugins, clock=self.clock, **shared)
+        return calls_of(self.db, user, deployment, **more)
 
     def put(self, *args):
         with self.calls() as calls:
@@ -33,6 +47,11 @@ class Site:
         with self.calls() as calls:
             found = calls.get(call)
             return found.state
+
+    @cached_property
+    def worker(self):
+        """A worker as applications have one; it knows the plugins that were added so far."""
+        return Worker(self.db, plugins=self.plugins, clock=self.clock, **self.settings)
 
     def service(self, name, *, one_by_one=True):
         settings = WorkerSettings.from_kwargs(db=self.db, plugins=self.plugins, **self.settings)
@@ -62,6 +81,8 @@ class Site:
             self.work(other)
 
     def close(self):
+        if "worker" in vars(self):
+            self.worker.stop()
         for service in self.services:
             service.dispatcher.stop(1)
             service.close()

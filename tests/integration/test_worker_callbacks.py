@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from persistent import Persistent
 from ZODB.POSException import ConflictError
 
+from tests.integration import stepping
+from tests.integration.shelves import Shelf
 from wsgi_zasync import (
     CallNotFound,
     CallState,
@@ -15,29 +16,9 @@ from wsgi_zasync import (
     SecurityPolicy,
     Unauthorized,
     expose,
-    plugin,
 )
 from wsgi_zasync.security import DefaultPolicy
-from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
-
-
-class Shelf(Persistent):
-    """An object of an application's."""
-
-    def __init__(self):
-        self.items = ()
-
-    def add(self, item):
-        self.items = (*self.items, item)
-        return len(self.items)
-
-    def spoil(self):
-        self.bad = lambda: None
-        return "spoilt"
-
-
-expose(add="edit", spoil="edit")(Shelf)
 
 
 class Policy(DefaultPolicy):
@@ -60,31 +41,23 @@ class Policy(DefaultPolicy):
 def site():
     found = Site()
     yield found
-    found.worker.stop()
-    found.db.close()
+    found.close()
 
 
-class Site:
+class Site(stepping.Site):
     """Shelves of ann, bob and cleo, who may edit; dan may not."""
 
     def __init__(self):
-        self.db = memory_db()
-        self.clock = FakeClock()
         editors = {name: ["editor"] for name in ("ann", "bob", "cleo")}
         self.policy = Policy(editors, {"edit": "role:editor", "ask": "role:editor"})
-        self.plugins = {
-            "echo": plugin("echo")(lambda attempt, value=None: value),
-            "fail": plugin("fail")(self._fail),
-            "write": plugin("write", runs="transaction")(self._write),
-            "open": plugin("open", expressions=True, permission="ask")(lambda attempt, v=0: v),
-            "closed": plugin("closed", permission="ask")(lambda attempt: 1),
-            "unguarded": plugin("unguarded", expressions=True)(lambda attempt: 1),
-        }
-        self.deployment = deployment_of(self.plugins, clock=self.clock, policy=self.policy)
-        self.worker = Worker(self.db, plugins=self.plugins, clock=self.clock, policy=self.policy)
-        with self.calls("ann") as calls:
-            calls.root["shelf"] = Shelf()
-            calls.connection.add(calls.root["shelf"])
+        super().__init__(policy=self.policy)
+        self.add("echo", lambda attempt, value=None: value)
+        self.add("fail", self._fail)
+        self.add("write", self._write, runs="transaction")
+        self.add("open", lambda attempt, v=0: v, expressions=True, permission="ask")
+        self.add("closed", lambda attempt: 1, permission="ask")
+        self.add("unguarded", lambda attempt: 1, expressions=True)
+        self.keep(shelf=Shelf())
 
     @staticmethod
     def _fail(attempt):
@@ -94,9 +67,6 @@ class Site:
     def _write(attempt, value):
         attempt.root["written"] = (*attempt.root.get("written", ()), value)
         return value
-
-    def calls(self, user="ann", **more):
-        return calls_of(self.db, user, self.deployment, **more)
 
     def put(self, *args, user="ann", on="on_success", text, **names):
         with self.calls(user) as calls:

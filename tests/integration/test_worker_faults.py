@@ -163,20 +163,6 @@ def count(attempt):
     return attempt.root["n"]
 
 
-def test_a_plugins_own_lost_connection_is_its_failure(site):
-    """The storage of the calls is there: waiting for it would never end."""
-
-    def ask(attempt):
-        raise ClientDisconnected("of another database")
-
-    site.add("ask", ask, runs="transaction")
-    call = site.put("ask")
-    site.work(site.service("first"))
-
-    with site.calls() as calls:
-        assert calls.get(call).failure.type == "ClientDisconnected"
-
-
 def test_a_call_whose_objects_cannot_be_read_now_waits(site):
     site.add("look", lambda attempt, box: box["n"])
     with site.calls() as calls:

@@ -3,115 +3,19 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
-from persistent import Persistent
 
-from wsgi_zasync import expose, plugin
+from tests.integration.long_callbacks import EXHAUSTING, LONG, StartedSite
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
-from wsgi_zasync.testing import calls_of, deployment_of
-from wsgi_zasync.worker import Worker
-from wsgi_zasync.worker.long_callbacks import LongCallbacks
-
-#: Far more steps than others are made to wait for, and far fewer than there may be.
-LONG = "python: shelf.add(len([n for n in range(9000)]))"
-#: Uses up its budget.
-EXHAUSTING = "python: [n for n in range(1000) for m in range(1000)]"
-
-
-class Shelf(Persistent):
-    """An object of the application's."""
-
-    def __init__(self):
-        self.items = ()
-
-    def add(self, item):
-        self.items = (*self.items, item)
-        return len(self.items)
-
-
-expose(add="edit")(Shelf)
-
-PLUGINS = {
-    "echo": plugin("echo", runs="reactor")(lambda attempt, value=None: value),
-    "write": plugin("write", runs="transaction")(
-        lambda attempt: attempt.root["shelf"].add("written")
-    ),
-}
-PERMISSIONS = {"edit": "role:editor"}
-ROLES = {name: ["editor"] for name in ("ann", "bob")}
-
-
-class Site:
-    """A database with a shelf, a started worker, and what it committed of which call."""
-
-    def __init__(self, db, plugins=PLUGINS, **settings):
-        self.db = db
-        self.deployment = deployment_of(plugins)
-        with self.calls("ann") as calls:
-            calls.root["shelf"] = Shelf()
-        tables = {"roles": ROLES, "permissions": PERMISSIONS}
-        self.worker = Worker(db, plugins=plugins, safety_poll=600, **tables, **settings)
-
-    def calls(self, user):
-        return calls_of(self.db, user, self.deployment)
-
-    def put(self, user, text, plugin_name="echo"):
-        with self.calls(user) as calls:
-            call = calls.put(plugin_name)
-            names = {"shelf": calls.root["shelf"]} if "shelf" in text else {}
-            call.on_success(text, **names)
-            return call.id, call._record._p_oid
-
-    def seen(self, oid):
-        """State of the call, and of its callback."""
-        with self.db.transaction() as connection:
-            record = connection.get(oid)
-            (callback,) = record.all_callbacks()
-            return str(record.state), str(callback.state), callback.error
-
-    def items(self):
-        with self.db.transaction() as connection:
-            return connection.root()["shelf"].items
-
-    def end_of(self, oid, seconds=30):
-        with signal_for(self.db).watch(oid) as watch:
-            for _ in range(seconds * 4):
-                state, callback, error = self.seen(oid)
-                if state != "waiting":
-                    return state, callback, error
-                watch.wait(0.25)
-        raise AssertionError("it did not end")
-
-
-class Gate:
-    """Holds long evaluations up where they let others go first."""
-
-    def __init__(self):
-        self.reached = threading.Event()
-        self.open = threading.Event()
-
-    def stand_aside(self, long):
-        self.reached.set()
-        assert self.open.wait(60)
 
 
 @pytest.fixture
 def site(db):
-    found = Site(db)
+    found = StartedSite(db)
     found.worker.start()
     yield found
     found.worker.stop(1)
-
-
-@pytest.fixture
-def gate(monkeypatch):
-    found = Gate()
-    monkeypatch.setattr(LongCallbacks, "stand_aside", lambda long: found.stand_aside(long))
-    yield found
-    found.open.set()
 
 
 def test_outcome_and_long_callback_are_one_commit(site, gate):
@@ -207,7 +111,7 @@ def test_a_text_that_has_used_up_its_budget_once_is_not_tried_in_front_of_others
 
 
 def test_a_worker_that_steps_ends_long_callbacks_in_its_turn(db):
-    site = Site(db)
+    site = StartedSite(db)
     _, oid = site.put("ann", LONG)
 
     assert site.worker.run_once() == 1

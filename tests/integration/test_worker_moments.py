@@ -8,9 +8,8 @@ import threading
 import pytest
 from ZEO.Exceptions import ClientDisconnected
 
+from tests.integration.long_callbacks import EXHAUSTING, LONG, StartedSite
 from tests.integration.stepping import Site
-from tests.integration.test_worker_long_callbacks import EXHAUSTING, LONG, Gate
-from tests.integration.test_worker_long_callbacks import Site as StartedSite
 from wsgi_zasync import CallState, RetryPolicy, expose, plugin
 from wsgi_zasync.call import to_micros
 from wsgi_zasync.store import open_store
@@ -38,14 +37,6 @@ def started(db):
     found = StartedSite(db)
     yield found
     found.worker.stop(1)
-
-
-@pytest.fixture
-def gate(monkeypatch):
-    found = Gate()
-    monkeypatch.setattr(LongCallbacks, "stand_aside", lambda long: found.stand_aside(long))
-    yield found
-    found.open.set()
 
 
 class Remote:

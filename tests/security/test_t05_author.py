@@ -6,10 +6,9 @@ from __future__ import annotations
 import pytest
 from persistent import Persistent
 
-from wsgi_zasync import Principal, Unauthorized, expose, plugin
+from tests.integration import stepping
+from wsgi_zasync import Principal, Unauthorized, expose
 from wsgi_zasync.security import DefaultPolicy
-from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
-from wsgi_zasync.worker import Worker
 
 MALLORY = Principal("mallory", "members")
 
@@ -50,33 +49,22 @@ class Policy(DefaultPolicy):
 def site():
     found = Site()
     yield found
-    found.worker.stop()
-    found.db.close()
+    found.close()
 
 
-class Site:
+class Site(stepping.Site):
     def __init__(self):
-        self.db, clock = memory_db(), FakeClock()
         self.policy = Policy(
             {"admin": "boss"},
             {"view": "role:boss user:members:mallory", "manage": "role:boss", "ask": "role:boss"},
         )
-        plugins = {
-            "echo": plugin("echo")(lambda attempt, value=None: value),
-            "open": plugin("open", expressions=True, permission="ask")(lambda attempt: None),
-        }
-        names = {"restart": restart}
-        self.deployment = deployment_of(plugins, clock=clock, policy=self.policy, exposed=names)
-        self.worker = Worker(
-            self.db, plugins=plugins, clock=clock, policy=self.policy, exposed=names
-        )
-        with self.calls() as calls:
-            for name in ("document", "public"):
-                calls.root[name] = Document()
-                calls.connection.add(calls.root[name])
+        super().__init__(policy=self.policy, exposed={"restart": restart})
+        self.add("echo", lambda attempt, value=None: value)
+        self.add("open", lambda attempt: None, expressions=True, permission="ask")
+        self.keep(document=Document(), public=Document())
 
     def calls(self):
-        return calls_of(self.db, "admin", self.deployment)
+        return super().calls("admin")
 
     def evaluated(self, text, author, gone=()):
         """What became of the text: the call, its callback, and whether something was deleted."""

@@ -6,37 +6,13 @@ from __future__ import annotations
 import random
 
 import pytest
-from persistent import Persistent
 
+from tests.integration.shelves import Shelf
 from tests.integration.stepping import Site, accept_only
-from wsgi_zasync import CallState, expose
+from wsgi_zasync import CallState
 from wsgi_zasync.security import DefaultPolicy
 
 OWNERS = ("ann", "bob", "cleo")
-
-
-class Shelf(Persistent):
-    """An object of an application's, on which things can go wrong."""
-
-    def __init__(self):
-        self.items = ()
-
-    def add(self, item):
-        self.items = (*self.items, item)
-        return len(self.items)
-
-    def spoil(self):
-        """Leave what cannot be pickled."""
-        self.bad = lambda: None
-
-    def poison(self):
-        """Leave what refuses the whole commit."""
-        self.add("poison")
-        commit = self._p_jar.transaction_manager.get()
-        commit.addBeforeCommitHook({}.__getitem__, ("no such key",))
-
-
-expose(add="edit", spoil="edit", poison="edit")(Shelf)
 
 
 class Host(DefaultPolicy):
@@ -65,9 +41,7 @@ def site():
     site = Site(policy=policy, max_running=200)
     site.policy = policy
     site.add("echo", lambda attempt, value: value, runs="reactor")
-    with site.calls() as calls:
-        calls.root["shelf"] = Shelf()
-        calls.connection.add(calls.root["shelf"])
+    site.keep(shelf=Shelf())
     yield site
     site.close()
 

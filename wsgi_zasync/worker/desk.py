@@ -126,7 +126,7 @@ class Desk:
         except (TransientError, Fenced, StorageAway):
             raise
         except Exception as exc:
-            if self._is_away():
+            if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
 
@@ -138,15 +138,16 @@ class Desk:
         finally:
             self._abort()
 
-    def _is_away(self) -> bool:
-        """Whether the storage is what failed: then it lets nothing be read now either.
+    def is_away(self) -> bool:
+        """Whether a storage of ours is what failed: then it lets nothing be read now either.
 
         The drivers of SQL databases have errors of their own, which are no disconnection to
         ZODB. What is asked for is in no cache.
         """
         try:
             with self._transaction():
-                self.store_connection._storage.load(ROOT_OID)
+                for connection in {self.connection, self.store_connection}:
+                    connection._storage.load(ROOT_OID)
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
         return False
@@ -171,14 +172,24 @@ class Desk:
 
 
 def is_foreign(error: BaseException, connection: Any) -> bool:
-    """Whether an error of a lost connection is of another storage than this connection's.
+    """Whether an error of a lost connection is of no storage that a worker cannot do without.
 
-    It comes of something that a plugin, a policy or exposed code uses, and waiting for our own
-    storage would help nothing.
+    It comes of something that a plugin, a policy or exposed code uses then, and waiting for our
+    own storages would help nothing.
+
+    Args:
+        error: What was raised.
+        connection: The application's; its database and that of the calls are our own.
     """
     if connection is None or not isinstance(error, ClientDisconnected):
         return False
-    ask = getattr(connection.db().storage, "is_connected", None)
+    db = connection.db()
+    return _is_connected(db.storage) and _is_connected(store_database(db).storage)
+
+
+def _is_connected(storage: Any) -> bool:
+    # Those that are in this process have nothing to lose.
+    ask = getattr(storage, "is_connected", None)
     return ask is None or bool(ask())
 
 

@@ -153,7 +153,7 @@ class Evaluation:
                 if brief:
                     raise TakesLong from exc
             again = _transient_behind(exc)
-            if again is not None and not is_foreign(again, writing.store.connection):
+            if again is not None and not is_foreign(again, writing.connection):
                 raise again from exc
             before.rollback()
             if isinstance(exc, _OwnerGone):

@@ -199,7 +199,7 @@ class LongCallbacks:
                     self._bell.fenced()
                 return
             except Exception as exc:  # noqa: BLE001 - blame tells the kinds apart
-                if isinstance(exc, AWAY) and not is_foreign(exc, desk.store_connection):
+                if isinstance(exc, AWAY) and not is_foreign(exc, desk.connection):
                     self._stopping.wait(AWAY_SECONDS)
                     continue
                 self._later(each, exc)

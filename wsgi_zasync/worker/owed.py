@@ -27,9 +27,13 @@ class Owed:
     def take(self, now: float) -> list[Report]:
         """What is to be tried now."""
         taken: list[Report] = []
-        while self._heap and self._heap[0][0] <= now:
+        while self.is_due(now):
             taken.append(heapq.heappop(self._heap)[2])
         return taken
+
+    def is_due(self, now: float) -> bool:
+        """Whether any of it is to be tried now."""
+        return self.next_at is not None and self.next_at <= now
 
     @property
     def next_at(self) -> float | None:

@@ -11,7 +11,6 @@ from functools import partial
 from random import Random
 from typing import Any
 
-from ..call import to_micros
 from ..deployment import Deployment
 from ..expressions import Limits
 from ..settings import WorkerSettings
@@ -30,18 +29,10 @@ from .holdings import Holdings
 from .lanes import LaneShare
 from .long_callbacks import LongCallbacks
 from .notices import first_shown_at, on_board
-from .owed import Owed
 from .rescuer import Adopted, Rescuer, Watch
 from .rounds import BATCH, Round, RunningOnBoard, Work
+from .timetable import Timetable
 from .watchdog import Watchdog
-
-#: Seconds between two signs of life on our board, at most; and how many of them fit into the
-#: time after which a worker is dead.
-BEAT_SECONDS = 5.0
-BEATS_BEFORE_DEATH = 3
-
-#: Seconds between two looks at progress, if anything runs long enough to be on the board.
-PROGRESS_SECONDS = 2.0
 
 #: Calls that are accepted ahead of what can begin, at least.
 AHEAD = 32
@@ -51,9 +42,6 @@ YOUNG_SECONDS = 0.01
 
 #: A commit that wrote no more objects than this is a put or two: they are fetched together.
 FEW_OIDS = 8
-
-#: Seconds after which what could not be committed is tried again.
-AGAIN_SECONDS = 0.02
 
 
 class Service:
@@ -123,19 +111,12 @@ class Service:
         self._unsubscribe: Any = None
         #: Ended calls whose mail is to be looked at once more.
         self._check: list[Entry] = []
-        self._owed = Owed()
+        self.timetable = Timetable(self._clock, settings)
         self._board: RunningOnBoard = {}
         self._mailboxes: frozenset[bytes] = frozenset()
         self._watched: frozenset[bytes] = frozenset()
         #: Whether an accept is under way, which will tell what to watch.
         self._looking = True
-        self._beat_seconds = min(BEAT_SECONDS, settings.dead_after / BEATS_BEFORE_DEATH)
-        self._next_beat = self._next_progress = self._next_poll = 0.0
-        self._next_due: int | None = None
-        self._more = True
-        #: Until when a commit that conflicted waits, so that the other one can get done.
-        self._again_at: float | None = None
-        self._random = Random()
         self._early = Early(self.acceptor, self.dispatcher, self.bell)
         #: How many calls this worker has brought to their end.
         self.ended = 0
@@ -149,8 +130,7 @@ class Service:
             self.acceptor.register()
         if self._unsubscribe is None:
             self._unsubscribe = self._signal.subscribe(self._told)
-        self._next_beat = self._next_poll = self._clock.monotonic()
-        self._more = True
+        self.timetable.open()
 
     def close(self) -> None:
         """Listen no more, and give the connection back."""
@@ -171,11 +151,10 @@ class Service:
         self.bell.drop_reports()
         self.long.drop()
         self.holdings = Holdings(self._clock.monotonic)
-        self._check, self._owed, self._board = [], Owed(), {}
+        self.timetable = Timetable(self._clock, self._settings)
+        self._check, self._board = [], {}
         self.rescuer.forget()
         self.acceptor.register()
-        self._next_beat = self._next_poll = self._clock.monotonic()
-        self._more = True
 
     # -- told by others --------------------------------------------------------
 
@@ -207,11 +186,12 @@ class Service:
         fresh = self.bell.take_fresh()
         if mail:
             self._stop_cancelled()
-        for owed in self._owed.take(now):
+        for owed in self.timetable.owed.take(now):
             self.bell.report(owed)
         self.dispatcher.take_overdue(self.holdings)
         reports = self._ready_reports()
-        work = self._work(reports, accept, news, now)
+        self.timetable.is_more_there |= news
+        work = self._work(reports, accept, now)
         did = False
         if work is not None:
             work.fresh = fresh if tid is not None else frozenset()
@@ -244,36 +224,44 @@ class Service:
                 self._settled([report.entry])
         return ready
 
-    def _work(self, reports: list[Report], accept: bool, news: bool, now: float) -> Work | None:
+    def _work(self, reports: list[Report], accept: bool, now: float) -> Work | None:
         """What the next commit is about, if there is anything to look at."""
         work = Work(reports=reports, drop=self.holdings.done_chunks)
         self.holdings.done_chunks = []
-        poll = self._one_by_one or now >= self._next_poll
-        due = self._next_due is not None and self._next_due <= to_micros(self._clock.now())
-        helping = self.acceptor.lanes.is_time_to_help()
-        if accept and (news or poll or due or helping or self._more):
+        everywhere = (
+            self._one_by_one
+            or self.timetable.is_time_to_poll(now)
+            or self.acceptor.lanes.is_time_to_help()
+        )
+        if accept and (everywhere or self.timetable.is_time_to_look()):
             work.limit = min(BATCH, self._room_to_accept())
-            work.everywhere = poll or helping
+            work.everywhere = everywhere
             idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
             if idle and not (self._one_by_one or self.bell.stopping):
                 work.at_once = partial(self._early.run, self.holdings)
-        running = self._now_running(now) if now >= self._next_progress else None
-        if now >= self._next_beat or running not in (None, self._board):
-            work.board = self._now_running(now) if running is None else running
-        elif now >= self._next_progress:
-            self._next_progress = now + PROGRESS_SECONDS
-        self._more |= news
+        work.board = self._new_board(now)
         if not (reports or work.limit or work.board is not None):
             # Dropping alone is worth no commit; it goes with the next one.
             self.holdings.done_chunks = work.drop
             return None
         return work
 
+    def _new_board(self, now: float) -> RunningOnBoard | None:
+        """What is to be on the board, if it is to be written."""
+        beating = self.timetable.is_time_to_beat(now)
+        if not (beating or self.timetable.is_time_for_progress(now)):
+            return None
+        running = self._now_running(now)
+        if beating or running != self._board:
+            return running
+        self.timetable.saw_progress(now)
+        return None
+
     def _take_in(self, work: Work, done: Round, now: float) -> None:
         """Remember what a commit brought."""
         self._settled(done.entries)
         self.bell.put_back(done.left)
-        self._again_at = None
+        self.timetable.tried(now, complete=done.complete)
         # Before anything that may fail: what is held has to be known.
         self.holdings.keep(done.begun)
         self.holdings.accept(done.accepted, done.notes)
@@ -284,34 +272,32 @@ class Service:
         if not done.complete:
             # What was to be dropped is not dropped later: its number may be another chunk's by
             # then. It is found again, and looked at.
-            self._again_at = now + AGAIN_SECONDS * self._random.random()
             return
         if work.limit:
-            self._more = done.more
             self._watched = done.watched or self._watched
             self._looking = False
-            self._next_due = done.next_due
-            if work.everywhere:
-                self._next_poll = now + self._settings.safety_poll
+            self.timetable.looked(
+                now, everywhere=work.everywhere, more=done.more, next_due=done.next_due
+            )
         if work.board is not None:
             self._board = work.board
-            self._next_beat = now + self._beat_seconds
-            self._next_progress = now + PROGRESS_SECONDS
+            self.timetable.beat(now)
             self._mailboxes = self.acceptor.mailboxes(work.board)
             if work.board:
                 self._stop_cancelled()
 
     def _settled(self, entries: list[Entry]) -> None:
-        log.settled(entries, self._clock.monotonic())
+        now = self._clock.monotonic()
+        log.settled(entries, now)
         for entry in entries:
             held = entry.report.held
             self.holdings.settled(held)
             self.ended += entry.ended
             if entry.settled is Settled.OWED:
-                self._owed.add(Report(held), self._clock.monotonic() + entry.delay_seconds)
+                self.timetable.owed.add(Report(held), now + entry.delay_seconds)
             elif entry.settled is Settled.WAITS:
                 self.holdings.release(held)
-                self._more = True
+                self.timetable.is_more_there = True
             elif not entry.report.held.checked:
                 self._check.append(entry)
 
@@ -385,53 +371,36 @@ class Service:
     def _adopt(self, adopted: Adopted) -> None:
         for report in self.holdings.adopt(adopted):
             self.bell.report(report)
-        self._more = True
+        self.timetable.is_more_there = True
 
     # -- waiting --------------------------------------------------------
 
     def seconds_to_wait(self) -> float:
         """How long nothing is to be done, unless the bell rings."""
-        now = self._clock.monotonic()
-        if self._again_at is not None and self._again_at > now:
-            return self._again_at - now
-        times: list[float | None] = [
-            self._next_beat,
-            self.dispatcher.next_overdue(self.holdings),
-            self._board_at(),
-            self._owed.next_at,
-        ]
-        if self._room_to_accept() and not self.bell.stopping:
-            # Else nothing comes of being awake; an end makes room, and rings.
-            if self._more:
-                return 0.0
-            times += [self._next_poll, self.acceptor.lanes.help_at, self._due_at(now)]
-        return max(0.0, min(at for at in times if at is not None) - now)
+        others = [self.dispatcher.next_overdue(self.holdings)]
+        # Without room nothing comes of being awake; an end makes some, and rings.
+        accepting = self._room_to_accept() > 0 and not self.bell.stopping
+        if accepting:
+            others.append(self.acceptor.lanes.help_at)
+        running = self.holdings.running.values()
+        progress_from = 0.0 if self._board else first_shown_at(running)
+        return self.timetable.seconds_to_wait(
+            others, progress_from=progress_from, accepting=accepting
+        )
 
     def _room_to_accept(self) -> int:
         return max(0, max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin)
 
-    def _board_at(self) -> float | None:
-        """When the board may have to be written for what runs."""
-        if self._board:
-            return self._next_progress
-        at = first_shown_at(self.holdings.running.values())
-        return None if at is None else max(self._next_progress, at)
-
-    def _due_at(self, now: float) -> float | None:
-        if self._next_due is None:
-            return None
-        return now + max(0.0, (self._next_due - to_micros(self._clock.now())) / 1_000_000)
-
     def is_idle(self) -> bool:
         """Whether nothing runs, is to be accepted, waits to begin or is to be written."""
-        return not (self._more or self.holdings.waiting_to_begin) and self.is_drained()
+        more = self.timetable.is_more_there or self.holdings.waiting_to_begin
+        return not more and self.is_drained()
 
     def is_drained(self) -> bool:
         """Whether nothing runs or is to be written any more."""
         if self.holdings.running or len(self.long) or len(self.bell) or self._check:
             return False
-        owed_at = self._owed.next_at
-        return owed_at is None or owed_at > self._clock.monotonic()
+        return not self.timetable.owed.is_due(self._clock.monotonic())
 
     def are_more_expected(self) -> bool:
         """Whether calls that were handed out a moment ago are likely to end within another."""

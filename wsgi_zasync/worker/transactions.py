@@ -25,7 +25,7 @@ from ..store.accepted import held_area
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
-from .desk import AWAY, Desk, Writing, is_foreign, serialise
+from .desk import AWAY, Desk, StorageAway, Writing, is_foreign, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
 from .redaction import shown, text_of
@@ -126,7 +126,7 @@ class TransactionRunner:
             except AWAY as exc:
                 # Of a database of the plugin's own, if ours is there. But ours may have been away
                 # for a moment only, so that it takes more than one to say that.
-                lost = lost + 1 if is_foreign(exc, slot.owned.store_connection) else 0
+                lost = lost + 1 if is_foreign(exc, slot.owned.connection) else 0
                 if lost >= LOST_TRIES:
                     outcome = outcome_of(order, exc, self._deployment.clock)
                     break
@@ -134,6 +134,7 @@ class TransactionRunner:
                     return
             except Exception as exc:  # noqa: BLE001 - the storage's, whose kinds nobody can list
                 conflicts += 1
+                lost = 0
                 # A conflict is nobody's fault; another reason may be a callback's.
                 without_callbacks |= not isinstance(exc, TransientError)
                 if (failed := self._give_up_after(order, conflicts, exc)) is not None:
@@ -174,7 +175,14 @@ class TransactionRunner:
         return None
 
     def _try(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
-        """One try in one transaction; an outcome for the acceptor to write, or _WRITTEN."""
+        """One try; an outcome for the acceptor to write, or _WRITTEN."""
+        outcome = self._in_transaction(order, slot)
+        if outcome is not None and outcome.error is not None and slot.owned.is_away():
+            # What the plugin read or wrote is what failed, and not the plugin.
+            raise StorageAway(text_of(outcome.error)) from outcome.error
+        return outcome
+
+    def _in_transaction(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
         desk = slot.owned
         with desk.transaction() as transaction:
             writing = self._writing(desk, transaction, slot.number)

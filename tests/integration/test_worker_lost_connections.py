@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""Connections that are lost while a plugin with a transaction runs: our storage's, or its own."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import ZODB
+from persistent.mapping import PersistentMapping
+from ZEO.Exceptions import ClientDisconnected
+from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ConflictError
+
+from tests.integration.stepping import Site
+from wsgi_zasync import CallState
+from wsgi_zasync.worker.transactions import AWAY_SECONDS, LOST_TRIES
+
+
+class Flapping(MappingStorage):
+    """A storage whose server is killed while a plugin uses it, and is back at once.
+
+    Whoever asks whether it is connected hears that it is, unless ``is_away``. One that
+    ``is_broken`` says so as the drivers of SQL databases do: by errors that only they know.
+    It is lost and broken for the thread of the plugin alone, so that all others go on.
+    """
+
+    def __init__(self, step=None, losses=0):
+        super().__init__()
+        self.step, self.losses = step, losses
+        self.is_away = self.is_broken = False
+        self.victim = None
+
+    def is_connected(self):
+        return not self.is_away
+
+    def strike_here(self):
+        """Let it be this thread that loses the connection, once it comes to the step."""
+        self.victim = threading.current_thread()
+
+    def loadBefore(self, oid, tid):
+        if self.is_broken and threading.current_thread() is self.victim:
+            raise OSError("the server closed the connection")
+        self._at("load")
+        return super().loadBefore(oid, tid)
+
+    def tpc_vote(self, transaction):
+        self._at("vote")
+        return super().tpc_vote(transaction)
+
+    def tpc_finish(self, transaction, func=lambda tid: None):
+        tid = super().tpc_finish(transaction, func)
+        # The server has committed, and only its answer is lost.
+        self._at("finish")
+        return tid
+
+    def _at(self, step):
+        if step == self.step and self.losses and threading.current_thread() is self.victim:
+            self.victim = None
+            self.losses -= 1
+            raise ClientDisconnected(f"lost at the {step}")
+
+
+class Stage(Site):
+    """A site with a box to count effects in, whose worker notes its pauses and makes none."""
+
+    def __init__(self, db):
+        super().__init__(db)
+        self.pauses = []
+        with self.db.transaction() as connection:
+            connection.root()["box"] = PersistentMapping(n=0)
+
+    def run(self, function, pause=None):
+        """Put a call of this plugin and let a worker do all that it can; returns the call's id."""
+        self.add("count", function, runs="transaction")
+        call = self.put("count")
+        service = self.service("first")
+        service.dispatcher._transaction._stopping.wait = pause or self.pauses.append
+        self.work(service)
+        return call
+
+    def seen(self, call):
+        """The call's state, how often it was attempted, and how many effects there are."""
+        with self.calls() as calls:
+            found = calls.get(call)
+            return found.state, found.attempts, calls.root["box"]["n"]
+
+
+def count(attempt):
+    attempt.root["box"]["n"] += 1
+
+
+@pytest.fixture
+def staged():
+    """A stage on a database; it is closed after the test."""
+    stages = []
+
+    def stage(db):
+        stages.append(Stage(db))
+        return stages[-1]
+
+    yield stage
+    for found in stages:
+        found.close()
+
+
+@pytest.mark.parametrize(
+    ("step", "losses", "runs"),
+    [("load", 1, 2), ("load", 2, 3), ("vote", 1, 2), ("vote", 2, 3), ("finish", 1, 1)],
+)
+def test_a_server_that_is_back_before_we_look_fails_no_call(staged, step, losses, runs):
+    # Given a server that is killed at a step of the plugin's transaction, and comes back so fast
+    # that the lost connection looks like one of the plugin's own
+    storage = Flapping(step, losses)
+    site = staged(ZODB.DB(storage))
+    ran = []
+
+    def count_while_it_is_killed(attempt):
+        ran.append(attempt.number)
+        storage.strike_here()
+        count(attempt)
+
+    # When a worker runs the call
+    call = site.run(count_while_it_is_killed)
+
+    # Then it is run again after each loss as the same attempt, and its effect is there once
+    assert site.seen(call) == (CallState.SUCCEEDED, 1, 1)
+    assert ran == [1] * runs
+    assert storage.losses == 0
+    assert site.pauses == [AWAY_SECONDS] * losses
+
+
+def test_a_plugins_own_lost_connection_is_its_failure(staged):
+    """The storage of the calls is there: waiting for it would never end."""
+    site = staged(ZODB.DB(Flapping()))
+    ran = []
+
+    def ask(attempt):
+        ran.append(attempt.number)
+        count(attempt)
+        raise ClientDisconnected("of another database")
+
+    call = site.run(ask)
+
+    assert site.seen(call) == (CallState.FAILED, 1, 0)
+    assert ran == [1] * LOST_TRIES
+    with site.calls() as calls:
+        failure = calls.get(call).failure
+        assert (failure.type, failure.message) == ("ClientDisconnected", "of another database")
+
+
+def test_losses_that_do_not_follow_each_other_are_not_added_up(staged):
+    site = staged(ZODB.DB(Flapping()))
+    lost, conflict = ClientDisconnected("gone"), ConflictError("others write")
+    errors = [lost, lost, conflict, lost, lost]
+
+    def flaky(attempt):
+        if errors:
+            raise errors.pop()
+        count(attempt)
+
+    assert site.seen(site.run(flaky)) == (CallState.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize("away", ["zasync", "application"])
+def test_a_database_that_is_seen_to_be_away_is_waited_for_however_long_it_takes(staged, away):
+    # Given calls in a database of their own, beside the application's
+    databases = {}
+    ZODB.DB(Flapping(), databases=databases, database_name="zasync")
+    site = staged(ZODB.DB(Flapping(), databases=databases, database_name="application"))
+    storage = databases[away].storage
+    outages = [ClientDisconnected("gone")] * (LOST_TRIES + 2)
+
+    # When one of the two goes away while a plugin runs
+    def count_later(attempt):
+        storage.is_away = bool(outages)
+        if outages:
+            raise outages.pop()
+        count(attempt)
+
+    # Then its call is waited with
+    assert site.seen(site.run(count_later)) == (CallState.SUCCEEDED, 1, 1)
+
+
+@pytest.mark.parametrize("broken", ["zasync", "application"])
+def test_a_driver_that_fails_a_plugin_while_its_server_is_away_is_waited_for(staged, broken):
+    # Given a plugin that reads an object when the server of an SQL database is stopped
+    databases = {}
+    ZODB.DB(Flapping(), databases=databases, database_name="zasync")
+    site = staged(ZODB.DB(Flapping(), databases=databases, database_name="application"))
+    storage = databases[broken].storage
+
+    def count_in_an_outage(attempt):
+        if not site.pauses:
+            storage.is_broken = True
+            storage.strike_here()
+            storage.loadBefore(b"", b"")
+        count(attempt)
+
+    # When it is back after some tries
+    def pause(seconds):
+        site.pauses.append(seconds)
+        storage.is_broken = len(site.pauses) < 5
+
+    # Then the call was waited with
+    assert site.seen(site.run(count_in_an_outage, pause)) == (CallState.SUCCEEDED, 1, 1)
+    assert site.pauses == [AWAY_SECONDS] * 5
