@@ -16,6 +16,7 @@ from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.bell import Bell
 from wsgi_zasync.worker.held import Held
 from wsgi_zasync.worker.service import Service
 
@@ -103,6 +104,46 @@ def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
 
     # Then it is known to have been begun, before it is
     assert watched.was_accepted[-1]
+
+
+def test_who_was_told_of_an_outcome_reads_it_before_its_accept_is_written(db, monkeypatch):
+    # Given a short plugin with a transaction of its own, and much time for readers
+    pausing, inner = threading.Event(), Bell.wait_for_news
+
+    def wait_for_news(bell: Bell, timeout_seconds: float) -> None:
+        pausing.set()
+        inner(bell, 3_600.0)
+
+    monkeypatch.setattr(Bell, "wait_for_news", wait_for_news)
+    plugins = {"touch": plugin("touch", runs="transaction")(lambda attempt: attempt.number)}
+    deployment = deployment_of(plugins)
+    worker = Worker(db, plugins=plugins)
+    worker.start()
+    worker._service.dispatcher._took["touch"] = (100, 0.0)
+
+    # When a call is begun and ends before its accept is written
+    for _ in range(20):
+        pausing.clear()
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.put("touch")
+        # Then it ends also after such a one: what others have to say ends the pause
+        _wait_for_its_end(db, deployment, call.id)
+        if pausing.wait(0.2):
+            break
+    # and its accept is written after that
+    assert pausing.is_set()
+    assert is_behind(db)
+    worker.stop()
+    assert not is_behind(db)
+
+
+def is_behind(db: Any) -> bool:
+    """Whether there is an entry of an inbox whose accept is not written."""
+    connection = db.open()
+    lanes = open_store(connection).site.lanes
+    found = any(inbox.cursor.is_behind() for lane in lanes for inbox in lane.inboxes.values())
+    connection.close()
+    return found
 
 
 def test_the_bound_of_a_plugin_holds_for_short_calls_as_well(db):

@@ -143,6 +143,11 @@ class Bell:
                 lambda: len(self._reports) >= limit or not more() or self._stop, timeout_seconds
             )
 
+    def wait_for_news(self, timeout_seconds: float) -> None:
+        """Wait until others have something to say, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(self._is_told, timeout_seconds)
+
     def wait_for_stop(self, timeout_seconds: float) -> None:
         """Wait until the worker is to stop, or the time is over."""
         with self._changed:
@@ -154,4 +159,7 @@ class Bell:
             self._changed.wait_for(lambda: bool(self._reports), timeout_seconds)
 
     def _is_rung(self) -> bool:
-        return bool(self._reports or self._news or self._mail or self._stop or self._fenced)
+        return bool(self._reports) or self._is_told()
+
+    def _is_told(self) -> bool:
+        return self._news or self._mail or self._stop or self._fenced

@@ -18,6 +18,10 @@ from .rounds import BATCH
 AT_ONCE = 4
 AT_ONCE_SECONDS = 0.005
 
+#: How long the accept waits where the outcome has been committed already: who was told of that
+#: reads it first, and does not wait for the server to write that it was accepted.
+READERS_SECONDS = 0.003
+
 
 class Early:
     """Runs calls whose accept is not committed yet, and remembers which."""
@@ -53,6 +57,8 @@ class Early:
             else:
                 others.append(report)
         self._bell.put_back(others)
+        if others and not reports:
+            self._bell.wait_for_news(READERS_SECONDS)
         return reports
 
     def accepted(self) -> None:
