@@ -26,7 +26,7 @@ class Replay:
         self._access = access
         self._deployment = deployment
         # Copies: an abort may take the state of new objects away.
-        self._records = [(dict(record.__dict__), record.id) for record in state.puts]
+        self._records = [dict(record.__dict__) for record in state.puts]
         #: By id, what the puts have changed, and the oids of what they count on.
         self.changed = dict(state.changed_by_puts)
         self.counted_on = frozenset(state.counted_on_by_puts)
@@ -40,14 +40,14 @@ class Replay:
         """
         connection = self._access.store_connection()
         store = open_store(connection, self._deployment.site)
-        for attributes, call_id in self._records:
+        for attributes in self._records:
             source, identifier = attributes["owner"]
             owner = Principal(identifier, source)
             context = CallContext(self._access, self._deployment, store, owner)
             state = context.state()
             self._hold_lane(state, connection, attributes["place"][0])
             with state.putting(connection):
-                self._put_again(context, state, attributes, call_id)
+                self._put_again(context, state, attributes)
 
     def _hold_lane(self, state: PutState, connection: Any, lane: int) -> None:
         """Keep other transactions of this process out of the lane, which the abort gave back."""
@@ -55,11 +55,10 @@ class Replay:
         if state.lane is None and pool.retake(lane):
             state.lane, state.pool = lane, pool
 
-    def _put_again(
-        self, context: CallContext, state: PutState, attributes: dict[str, Any], call_id: str
-    ) -> None:
+    def _put_again(self, context: CallContext, state: PutState, attributes: dict[str, Any]) -> None:
         record = CallRecord()
         record.__dict__.update(attributes)
+        call_id = record.id
         digest = record.unique
         if digest is not None:
             if context.store.unique_call(digest) is not None:
