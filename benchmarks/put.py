@@ -7,14 +7,25 @@ import statistics
 import time
 from typing import Any
 
+from persistent import Persistent
 from persistent.mapping import PersistentMapping
 
 from .report import Figure, micros, show
 from .servers import zeo
 from .site import ARGUMENT, Site
 
-#: Pairs of transactions, one with a put and one without.
-PAIRS = 400
+#: Rounds of transactions: without a put, with one, and with two bare objects in its place.
+ROUNDS = 400
+
+#: Bytes of a call's record, and of a segment of its owner's index with 16 calls.
+RECORD, SEGMENT = 485, 540
+
+
+class Bare(Persistent):
+    """An object of ZODB's with nothing but bytes."""
+
+    def __init__(self, size: int) -> None:
+        self.content = bytes(size)
 
 
 def run() -> None:
@@ -32,25 +43,34 @@ def _one_more_call(db: Any, where: str, goal: str) -> Figure:
     site = Site(db)
     with site.request() as calls:
         calls.root["page"] = PersistentMapping()
-    without: list[float] = []
-    with_call: list[float] = []
-    for number in range(PAIRS + 20):
-        for samples, puts in ((without, False), (with_call, True)):
+        calls.root["list"] = Bare(0)
+    samples: dict[str, list[float]] = {"without": [], "with": [], "bare": []}
+    for number in range(ROUNDS + 20):
+        for kind, taken in samples.items():
             begun = time.perf_counter()
             with site.request() as calls:
                 calls.root["page"]["hits"] = number
-                if puts:
+                if kind == "with":
                     calls.put("bench.noop", ARGUMENT).on_success("path:result")
+                elif kind == "bare":
+                    _write_bare_objects(calls.root["list"])
             if number >= 20:
-                samples.append(time.perf_counter() - begun)
+                taken.append(time.perf_counter() - begun)
     site.close()
-    ratio = statistics.median(with_call) / statistics.median(without)
+    medians = {kind: statistics.median(taken) for kind, taken in samples.items()}
     return Figure(
         f"one call with one callback in a writing transaction, {where}",
-        f"{ratio:.2f} ×",
+        f"{medians['with'] / medians['without']:.2f} ×",
         goal,
-        f"without {micros(without)}; with {micros(with_call)}",
+        f"without {micros(samples['without'])}; with {micros(samples['with'])}; two bare objects "
+        f"of the same sizes in place of the call {medians['bare'] / medians['without']:.2f} ×",
     )
+
+
+def _write_bare_objects(first: Bare) -> None:
+    """One new object, and one that refers to it and is written again."""
+    first.content = bytes(SEGMENT)
+    first.last = Bare(RECORD)  # type: ignore[attr-defined]
 
 
 def _at_depth() -> list[Figure]:
