@@ -161,6 +161,40 @@ def test_a_segment_closed_and_opened_again_between_two_looks_is_read_on(
     assert found == wanted
 
 
+@pytest.mark.parametrize("limit", [1, 20, 100])
+@pytest.mark.parametrize("is_known", [True, False])
+@pytest.mark.parametrize("end", ["open", "closed", "full"])
+def test_no_opening_of_a_segment_repeats_the_calls_of_another(
+    one, put, register, accept, limit, is_known, end
+):
+    """A worker that looks late finds several openings of one segment in the log."""
+    # Given a segment that the worker reads, or has never seen
+    area = register(one)
+    found = []
+
+    def look(number):
+        for _ in range(number):
+            with one.writing():
+                found.extend(c.id for c in accept(one, area, limit).calls if c.owner == ANN)
+
+    with one.writing() as store:
+        put(store, owner=ANN)
+    look(is_known)
+    # When it is closed and opened again and again
+    with one.writing() as store:
+        for _ in range(2):
+            put_for_strangers(store, put)
+            put(store, 2, owner=ANN)
+        if end == "closed":
+            put_for_strangers(store, put)
+        elif end == "full":
+            put(store, 40, owner=ANN)
+    look(3 * MOST_OPEN + 50)
+    # Then
+    with one.reading() as store:
+        assert found == ids(store.oldest(ANN))
+
+
 def test_a_segment_is_opened_again_while_a_worker_lets_go_of_it(one, two, put, register, accept):
     # Given a closed segment of which the worker has not read the last call
     area = register(one)

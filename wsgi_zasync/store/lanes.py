@@ -13,7 +13,8 @@ it again.
 
 Why nothing is missed: whoever appends to a segment writes it, and whoever closes it writes it, so
 that the two conflict if they meet. What is in a segment that a worker sees closed is therefore
-all that is in it until it is opened again, and that is an entry of the log.
+all that is in it until it is opened again, and that is an entry of the log. Why nothing is taken
+twice: a segment knows where it was closed, and an entry tells of the calls up to there.
 
 Who writes what: a put writes the open segment; one that opens a segment also writes the inbox and
 the last segment of its log. A worker writes nothing but the inbox's cursor. Log segments are a
@@ -83,7 +84,7 @@ class Cursor(Persistent):
         taken: list[CallRecord | IndexSegment] = []
         reading: list[tuple[IndexSegment, int]] = []
         for segment, read in self.reading:
-            _read_on(segment, read, limit, taken, reading)
+            _read_on(segment, read, read - 1, limit, taken, reading)
         log, position = self.segment, self.position
         while len(taken) < limit:
             if position == len(log.entries):
@@ -95,29 +96,44 @@ class Cursor(Persistent):
             position += 1
             if isinstance(entry, CallRecord):
                 taken.append(entry)
-            elif not any(entry[0] is segment for segment, _ in reading):
-                _read_on(*entry, limit, taken, reading)
-        if taken or position != self.position or log is not self.segment:
-            self.segment, self.position, self.reading = log, position, tuple(reading)
+            else:
+                segment, begin = entry
+                _read_on(segment, begin, begin, limit, taken, reading)
+        reached = (log, position, tuple(reading))
+        if reached != (self.segment, self.position, self.reading):
+            self.segment, self.position, self.reading = reached
         return taken
 
 
 def _read_on(
     segment: IndexSegment,
     read: int,
+    known: int,
     limit: int,
     taken: list[CallRecord | IndexSegment],
     reading: list[tuple[IndexSegment, int]],
 ) -> None:
-    """Take what is new in a segment, and go on reading it unless nothing more can come."""
+    """Take what is new of one opening of a segment, and go on reading unless that is all of it.
+
+    Args:
+        segment: To be read.
+        read: How much of it has been.
+        known: The position of a call that is of this opening.
+        limit: How many there may be in ``taken``.
+        taken: Gets what is new.
+        reading: Gets what is to be read on.
+    """
     if why_unreadable(segment) is not None:
         taken.append(segment)
         return
-    found = segment.calls[read : read + limit - len(taken)]
+    # What was put later has entries of its own in the log.
+    end = segment.end_of_opening(known)
+    calls = segment.calls[:end]
+    found = calls[read : read + max(0, limit - len(taken))]
     # One that was forgotten had ended.
     taken.extend(call for call in found if call is not None)
     read += len(found)
-    if segment.is_growing or read < len(segment.calls):
+    if read < len(calls) or (end is None and segment.is_growing):
         reading.append((segment, read))
 
 
