@@ -5,21 +5,21 @@ A process that puts calls claims a lane (``store.claims``) and is then, by custo
 who appends to it; two who do conflict and one retries.
 
 A put writes two objects: the call, and the last segment of its owner's index (``store.index``).
-There is no third one that says "look at this call", because workers read the index segments
+There is mostly no third one that says "look at this call", because workers read the index segments
 themselves: those that are *open*. An inbox keeps a log of which segments were opened, and from
-which position on; a segment is opened when it begins, and closed when it is full or when so many
-others were opened since that reading them all would cost too much. A put into a closed one opens
-it again.
+which position on, and of single calls that were put into others. A segment is opened for an owner
+who puts again soon, and closed when so many others were opened since that reading them all would
+cost too much.
 
 Why nothing is missed: whoever appends to a segment writes it, and whoever closes it writes it, so
 that the two conflict if they meet. What is in a segment that a worker sees closed is therefore
-all that is in it until it is opened again, and that is an entry of the log. Why nothing is taken
-twice: a segment knows where it was closed, and an entry tells of the calls up to there.
+all that is in it, but for what has entries of its own in the log. Why nothing is taken twice: a
+segment knows where it was closed, and the entry of an opening tells of the calls up to there.
 
-Who writes what: a put writes the open segment; one that opens a segment also writes the inbox and
-the last segment of its log. A worker writes nothing but the inbox's cursor. Log segments are a
-chain: what the cursor has left behind is reachable from nowhere, and goes when the database is
-packed, so nobody has to delete anything.
+Who writes what: a put writes its owner's segment; into one that is not open, also the last segment
+of the log; one that opens it, the inbox too. A worker writes nothing but the inbox's cursor. Log
+segments are a chain: what the cursor has left behind is reachable from nowhere, and goes when the
+database is packed, so nobody has to delete anything.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
 MOST_OPEN = 32
 
-#: A call to be looked at, or a segment that was opened and where new calls in it begin.
+#: A call to be looked at, or a segment that was opened and where the calls of that opening begin.
 Entry = CallRecord | tuple[IndexSegment, int]
 
 
@@ -148,15 +148,29 @@ class Inbox(Persistent):
         self.tail = InboxSegment()
         self.cursor = Cursor(self.tail)
 
-    def read(self, segment: IndexSegment, begin: int, after: IndexSegment | None = None) -> None:
-        """Open a segment: have workers read what is put into it.
+    def tell(
+        self, call: CallRecord, segment: IndexSegment, position: int, full: IndexSegment | None
+    ) -> None:
+        """Have workers find a call that was put into a segment that is not open.
+
+        To open a segment writes more than an entry for one call, and so does to close the one
+        that has to make room. It is done for who puts again soon: while the log's last part
+        still has an entry for the call before.
 
         Args:
-            segment: To be opened.
-            begin: The position of the first call that they have to read.
-            after: The full segment that it takes the place of.
+            call: That was just put.
+            segment: That it was put into.
+            position: Where it is there.
+            full: The segment before, if the call is the first of this one.
         """
-        others = [each for each in self.open if each is not after]
+        if position:
+            before = segment.calls[position - 1]
+        else:
+            before = None if full is None else full.calls[-1]
+        others = [each for each in self.open if each is not full]
+        if len(others) == len(self.open) and before not in self.tail.entries:
+            self.append(call)
+            return
         if len(others) >= MOST_OPEN:
             first = others.pop(0)
             # Of one that cannot be read no put is possible either.
@@ -164,7 +178,7 @@ class Inbox(Persistent):
                 first.close()
         self.open = (*others, segment)
         segment.is_open = True
-        self.append((segment, begin))
+        self.append((segment, position))
 
     def append(self, entry: Entry) -> None:
         """Add an entry to the log."""

@@ -166,8 +166,8 @@ class Store:
         self.connection.add(record)
         segment: IndexSegment = index.segments[number]
         if not segment.is_open:
-            before = None if position else index.segments.get(number - 1)
-            lane.inbox(record.queue, record.priority).read(segment, position, after=before)
+            full = None if position else index.segments.get(number - 1)
+            lane.inbox(record.queue, record.priority).tell(record, segment, position, full)
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
         return segment
