@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import random
-
 import pytest
 from ZODB.POSException import ConflictError
 
@@ -56,49 +54,6 @@ def test_a_put_into_an_open_segment_writes_nothing_else_than_the_call(one, put):
         }
         assert segment.calls[-1] is record
         one.abort()
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_calls_of_many_owners_are_accepted_once_and_in_order(one, two, put, register, accept, seed):
-    """More owners than can have open segments, so that these are closed and opened again."""
-    # Given
-    chance = random.Random(seed)
-    area = register(two)
-    owners = [("", f"o{number}") for number in range(MOST_OPEN + 8)]
-    # Some put again and again, most now and then
-    weights = [20 if number % 8 == 0 else 1 for number in range(len(owners))]
-    wanted, got = {owner: [] for owner in owners}, {owner: [] for owner in owners}
-    # When puts and accepts take turns, and some of both are undone
-    for _ in range(60):
-        store = one.begin()
-        records = [
-            put(store, owner=owner, lane=chance.randrange(2))[0]
-            for owner in chance.choices(owners, weights, k=chance.randrange(1, 9))
-        ]
-        if chance.random() < 0.2:
-            one.abort()
-        else:
-            for record in records:
-                wanted[record.owner].append((record.place[0], record.id))
-            one.commit()
-        two.begin()
-        calls = accept(two, area, limit=chance.choice((1, 3, 10, 100))).calls
-        taken = [(call.owner, call.place[0], call.id) for call in calls]
-        if chance.random() < 0.2:
-            two.abort()
-        else:
-            two.commit()
-            for owner, lane, call_id in taken:
-                got[owner].append((lane, call_id))
-    with two.writing():
-        for call in accept(two, area, limit=1_000).calls:
-            got[call.owner].append((call.place[0], call.id))
-    # Then each came once, and in each lane in the order of the owner's puts
-    for owner in owners:
-        for lane in range(2):
-            assert [i for at, i in got[owner] if at == lane] == [
-                i for at, i in wanted[owner] if at == lane
-            ]
 
 
 @pytest.mark.parametrize("who_is_first", ["the put", "the one that closes"])

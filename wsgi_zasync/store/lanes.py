@@ -129,10 +129,13 @@ def _read_on(
     # What was put later has entries of its own in the log.
     end = segment.end_of_opening(known)
     calls = segment.calls[:end]
-    found = calls[read : read + max(0, limit - len(taken))]
-    # One that was forgotten had ended.
-    taken.extend(call for call in found if call is not None)
-    read += len(found)
+    for call in calls[read:]:
+        if len(taken) >= limit:
+            break
+        read += 1
+        # One that was forgotten had ended.
+        if call is not None:
+            taken.append(call)
     if read < len(calls) or (end is None and segment.is_growing):
         reading.append((segment, read))
 
