@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-from ZODB.POSException import POSKeyError
+from ZODB.POSException import POSKeyError, ReadConflictError
 
 from .call import CallRecord, call_id, to_micros
 from .deployment import Deployment
@@ -55,9 +55,9 @@ class CallContext(NamedTuple):
         try:
             segment = self.store.connection.get(last.oid)
             segment._p_activate()
-        except POSKeyError:
-            # Forgotten since, all of it, and packed away.
-            return True
+        except (POSKeyError, ReadConflictError):
+            # It is newer than this transaction.
+            return False
         return bool(segment._p_serial >= last.tid)
 
     def written(

@@ -863,24 +863,25 @@ def test_no_connection_is_left_open(wrap, db):
     assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
 
 
-def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, stored_ids):
+@pytest.mark.parametrize("other", ["ann", "a newcomer"])
+def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, stored_ids, other):
     # Given a request that reads, while others put and give the lane back that they used
     def app(environ, start_response):
         get_manager(environ).mine()
         if environ["PATH_INFO"] == "/slow":
-            told.extend(quick() for _ in range(3))
+            told.extend(quick(other) for _ in range(3))
         identifier = put(environ).id
         start_response("200 OK", TEXT)
         return [identifier.encode()]
 
-    def quick():
+    def quick(user):
         server = Server(application)
-        server.request("/quick")
+        server.request("/quick", user=user)
         return server.sent[1].decode()
 
     told = []
     application = wrap(app)
-    told.append(quick())
+    told.append(quick("ann"))
 
     # When it puts as well
     server = Server(application)
@@ -888,7 +889,8 @@ def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, 
 
     # Then it uses a lane of which it sees the end
     assert server.status == "200 OK"
-    assert sorted(stored_ids(db)) == sorted([*told, server.sent[1].decode()])
+    told.append(server.sent[1].decode())
+    assert sorted(told) == sorted({*stored_ids(db), *stored_ids(db, other)})
 
 
 def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):

@@ -49,6 +49,22 @@ class Remote:
 expose("read")(Remote)
 
 
+def test_a_call_does_not_wait_for_a_poll_behind_many_that_are_not_due(stepped):
+    # Given a worker, and more calls for later than are accepted at once
+    service = stepped.service("worker", one_by_one=False)
+    with stepped.calls() as calls:
+        for _ in range(100):
+            calls.options(begin_after=3600).put("echo", 1)
+        call = calls.put("echo", 2).id
+    # When it looks as long as it believes that there is more
+    while service.timetable.is_more_there:
+        service.turn()
+    service.bell.wait_for_report(10)
+    service.turn()
+    # Then
+    assert stepped.state(call) == "succeeded"
+
+
 def test_what_the_old_worker_commits_while_it_is_fenced_is_taken_over_too(stepped):
     first = stepped.put("echo", 1)
     old = stepped.service("old")

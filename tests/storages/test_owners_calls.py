@@ -33,6 +33,25 @@ def test_a_call_is_found_in_the_transaction_that_puts_it(one, put):
     assert store.tally(ANN).open == 1
 
 
+@pytest.mark.parametrize("of", ["lanes", "queues"])
+def test_what_was_forgotten_disturbs_no_order(one, put, of):
+    """A call that is forgotten stays for a while among those that were put after it."""
+    # Given calls of two lanes or queues in turn
+    records = []
+    with one.writing() as store:
+        for number in range(10):
+            second = number % 2
+            more = {"lane": second} if of == "lanes" else {"queue": ("default", "slow")[second]}
+            records += put(store, **more)
+        # When one in the middle is forgotten
+        records[6].cancel(1)
+        store.count_end(store.site.lanes[0].tallies, records[6])
+        store.forget(records.pop(6), store.site.lanes[0].tallies)
+        # Then
+        assert list(store.newest(ANN)) == records[::-1]
+        assert list(store.oldest(ANN)) == records
+
+
 def test_somebody_elses_call_is_not_there(one, put):
     with one.writing() as store:
         (record,) = put(store)

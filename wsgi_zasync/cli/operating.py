@@ -175,9 +175,13 @@ class Operation:
         """All calls of all owners, newest first."""
         lanes = [self.store.site.lanes[number] for number in self.store.claimed_lanes()]
         indexes = (index for lane in lanes for index in lane.owners.values())
-        parts = (part for index in indexes for part in index.newest())
-        newest = merge(*parts, key=lambda record: -record.created)
-        return (record for record in newest if not record.forgotten)
+        # What was forgotten has lost its age, and would be in nobody's order.
+        parts = (
+            (record for record in part if not record.forgotten)
+            for index in indexes
+            for part in index.newest()
+        )
+        return merge(*parts, key=lambda record: -record.created)
 
     def record(self, call_id: str) -> CallRecord:
         """The call with this id, whoever owns it.

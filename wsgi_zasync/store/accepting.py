@@ -25,6 +25,9 @@ class Accepted:
     chunk: int | None
     #: Final calls that need a look: pending callbacks, late mail.
     notes: tuple[CallRecord, ...]
+    #: Whether as many entries were taken as may be: then there may be more of them, whatever
+    #: became of these.
+    is_full: bool
     #: Put aside, because no plugin of their name is known here.
     parked: tuple[CallRecord, ...] = ()
     #: What cannot be loaded, with the reason: records, or segments of them that calls are read
@@ -47,7 +50,8 @@ def accept(
     notes: dict[bytes, CallRecord] = {}
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
-    for record in _taken(store, area, lanes, queues, known, limit, now):
+    taken = _taken(store, area, lanes, queues, known, limit, now)
+    for record in taken:
         reason = why_unreadable(record)
         if reason is not None:
             broken.append((record._p_oid, reason))
@@ -66,7 +70,14 @@ def accept(
             if record.unique is not None:
                 record._p_changed = True
     chunk = area.keep([*run.values(), *notes.values()])
-    return Accepted(tuple(run.values()), chunk, tuple(notes.values()), tuple(parked), tuple(broken))
+    return Accepted(
+        tuple(run.values()),
+        chunk,
+        tuple(notes.values()),
+        len(taken) >= limit,
+        tuple(parked),
+        tuple(broken),
+    )
 
 
 def _taken(

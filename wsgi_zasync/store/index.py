@@ -46,6 +46,8 @@ class IndexSegment(Persistent):
     shortest_keep: float | None = None
     #: Whether workers read what is put here; see ``store.lanes``.
     is_open = False
+    #: How many calls there were each time that it was closed.
+    closings: tuple[int, ...] = ()
 
     def __init__(self, bytes_before: int, first_created: int) -> None:
         #: None where a call was forgotten after the segment was full.
@@ -84,6 +86,11 @@ class IndexSegment(Persistent):
         """
         if not self.is_full:
             self.is_open = False
+            self.closings += (len(self.calls),)
+
+    def end_of_opening(self, position: int) -> int | None:
+        """Where the opening ended that the call at ``position`` was put in; None: it did not."""
+        return next((end for end in self.closings if end > position), None)
 
 
 class OwnerIndex(Persistent):

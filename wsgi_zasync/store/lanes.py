@@ -5,20 +5,21 @@ A process that puts calls claims a lane (``store.claims``) and is then, by custo
 who appends to it; two who do conflict and one retries.
 
 A put writes two objects: the call, and the last segment of its owner's index (``store.index``).
-There is no third one that says "look at this call", because workers read the index segments
+There is mostly no third one that says "look at this call", because workers read the index segments
 themselves: those that are *open*. An inbox keeps a log of which segments were opened, and from
-which position on; a segment is opened when it begins, and closed when it is full or when so many
-others were opened since that reading them all would cost too much. A put into a closed one opens
-it again.
+which position on, and of single calls that were put into others. A segment is opened for an owner
+who puts again soon, and closed when so many others were opened since that reading them all would
+cost too much.
 
 Why nothing is missed: whoever appends to a segment writes it, and whoever closes it writes it, so
 that the two conflict if they meet. What is in a segment that a worker sees closed is therefore
-all that is in it until it is opened again, and that is an entry of the log.
+all that is in it, but for what has entries of its own in the log. Why nothing is taken twice: a
+segment knows where it was closed, and the entry of an opening tells of the calls up to there.
 
-Who writes what: a put writes the open segment; one that opens a segment also writes the inbox and
-the last segment of its log. A worker writes nothing but the inbox's cursor. Log segments are a
-chain: what the cursor has left behind is reachable from nowhere, and goes when the database is
-packed, so nobody has to delete anything.
+Who writes what: a put writes its owner's segment; into one that is not open, also the last segment
+of the log; one that opens it, the inbox too. A worker writes nothing but the inbox's cursor. Log
+segments are a chain: what the cursor has left behind is reachable from nowhere, and goes when the
+database is packed, so nobody has to delete anything.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ __all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
 MOST_OPEN = 32
 
-#: A call to be looked at, or a segment that was opened and where new calls in it begin.
+#: A call to be looked at, or a segment that was opened and where the calls of that opening begin.
 Entry = CallRecord | tuple[IndexSegment, int]
 
 
@@ -83,7 +84,7 @@ class Cursor(Persistent):
         taken: list[CallRecord | IndexSegment] = []
         reading: list[tuple[IndexSegment, int]] = []
         for segment, read in self.reading:
-            _read_on(segment, read, limit, taken, reading)
+            _read_on(segment, read, read - 1, limit, taken, reading)
         log, position = self.segment, self.position
         while len(taken) < limit:
             if position == len(log.entries):
@@ -95,29 +96,47 @@ class Cursor(Persistent):
             position += 1
             if isinstance(entry, CallRecord):
                 taken.append(entry)
-            elif not any(entry[0] is segment for segment, _ in reading):
-                _read_on(*entry, limit, taken, reading)
-        if taken or position != self.position or log is not self.segment:
-            self.segment, self.position, self.reading = log, position, tuple(reading)
+            else:
+                segment, begin = entry
+                _read_on(segment, begin, begin, limit, taken, reading)
+        reached = (log, position, tuple(reading))
+        if reached != (self.segment, self.position, self.reading):
+            self.segment, self.position, self.reading = reached
         return taken
 
 
 def _read_on(
     segment: IndexSegment,
     read: int,
+    known: int,
     limit: int,
     taken: list[CallRecord | IndexSegment],
     reading: list[tuple[IndexSegment, int]],
 ) -> None:
-    """Take what is new in a segment, and go on reading it unless nothing more can come."""
+    """Take what is new of one opening of a segment, and go on reading unless that is all of it.
+
+    Args:
+        segment: To be read.
+        read: How much of it has been.
+        known: The position of a call that is of this opening.
+        limit: How many there may be in ``taken``.
+        taken: Gets what is new.
+        reading: Gets what is to be read on.
+    """
     if why_unreadable(segment) is not None:
         taken.append(segment)
         return
-    found = segment.calls[read : read + limit - len(taken)]
-    # One that was forgotten had ended.
-    taken.extend(call for call in found if call is not None)
-    read += len(found)
-    if segment.is_growing or read < len(segment.calls):
+    # What was put later has entries of its own in the log.
+    end = segment.end_of_opening(known)
+    calls = segment.calls[:end]
+    for call in calls[read:]:
+        if len(taken) >= limit:
+            break
+        read += 1
+        # One that was forgotten had ended.
+        if call is not None:
+            taken.append(call)
+    if read < len(calls) or (end is None and segment.is_growing):
         reading.append((segment, read))
 
 
@@ -132,15 +151,29 @@ class Inbox(Persistent):
         self.tail = InboxSegment()
         self.cursor = Cursor(self.tail)
 
-    def read(self, segment: IndexSegment, begin: int, after: IndexSegment | None = None) -> None:
-        """Open a segment: have workers read what is put into it.
+    def tell(
+        self, call: CallRecord, segment: IndexSegment, position: int, full: IndexSegment | None
+    ) -> None:
+        """Have workers find a call that was put into a segment that is not open.
+
+        To open a segment writes more than an entry for one call, and so does to close the one
+        that has to make room. It is done for who puts again soon: while the log's last part
+        still has an entry for the call before.
 
         Args:
-            segment: To be opened.
-            begin: The position of the first call that they have to read.
-            after: The full segment that it takes the place of.
+            call: That was just put.
+            segment: That it was put into.
+            position: Where it is there.
+            full: The segment before, if the call is the first of this one.
         """
-        others = [each for each in self.open if each is not after]
+        if position:
+            before = segment.calls[position - 1]
+        else:
+            before = None if full is None else full.calls[-1]
+        others = [each for each in self.open if each is not full]
+        if len(others) == len(self.open) and before not in self.tail.entries:
+            self.append(call)
+            return
         if len(others) >= MOST_OPEN:
             first = others.pop(0)
             # Of one that cannot be read no put is possible either.
@@ -148,7 +181,7 @@ class Inbox(Persistent):
                 first.close()
         self.open = (*others, segment)
         segment.is_open = True
-        self.append((segment, begin))
+        self.append((segment, position))
 
     def append(self, entry: Entry) -> None:
         """Add an entry to the log."""

@@ -166,8 +166,8 @@ class Store:
         self.connection.add(record)
         segment: IndexSegment = index.segments[number]
         if not segment.is_open:
-            before = None if position else index.segments.get(number - 1)
-            lane.inbox(record.queue, record.priority).read(segment, position, after=before)
+            full = None if position else index.segments.get(number - 1)
+            lane.inbox(record.queue, record.priority).tell(record, segment, position, full)
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
         return segment
@@ -237,7 +237,7 @@ class Store:
         record: CallRecord | None = (
             None if index is None else index.at(place.segment, place.position)
         )
-        if record is None or why_unreadable(record) is not None or not self._is_shown(record):
+        if record is None or not self._is_there(record):
             raise not_found(call_id)
         if not hmac.compare_digest(record.id.encode(), call_id.encode("utf-8", "replace")):
             raise not_found(call_id)
@@ -249,21 +249,24 @@ class Store:
         Args:
             before: Microseconds; older parts of the index are gone straight to.
         """
-        merged = merge(*self._parts(owner, lambda i: i.newest(before)), key=_age, reverse=True)
-        return (record for record in merged if self._is_shown(record))
+        return merge(*self._parts(owner, lambda i: i.newest(before)), key=_age, reverse=True)
 
     def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
         """The owner's calls, oldest first."""
-        merged = merge(*self._parts(owner, OwnerIndex.oldest), key=_age)
-        return (record for record in merged if self._is_shown(record))
+        return merge(*self._parts(owner, OwnerIndex.oldest), key=_age)
 
     def _parts(
         self,
         owner: tuple[str, str],
         of: Callable[[OwnerIndex], list[Iterator[CallRecord]]],
     ) -> Iterator[Iterator[CallRecord]]:
-        """What is in order by itself, of all the owner's indexes, without what is unreadable."""
-        return (filter(_is_readable, part) for index in self._indexes(owner) for part in of(index))
+        """What is in order by itself, of all the owner's indexes, without what is not shown.
+
+        What was forgotten has lost its age, and would be in nobody's order.
+        """
+        return (
+            filter(self._is_there, part) for index in self._indexes(owner) for part in of(index)
+        )
 
     def tally(self, owner: tuple[str, str]) -> Tally:
         """How many calls the owner has."""
@@ -287,6 +290,9 @@ class Store:
 
     def _used_lanes(self) -> list[int]:
         return sorted({*self.site.claims, *self._own_lanes()})
+
+    def _is_there(self, record: CallRecord) -> bool:
+        return why_unreadable(record) is None and self._is_shown(record)
 
     def _is_shown(self, record: CallRecord) -> bool:
         if record.forgotten:
@@ -447,10 +453,6 @@ class Store:
         numbers = area.adopt(dead)
         del self.site.workers[dead.key]
         return numbers
-
-
-def _is_readable(record: CallRecord) -> bool:
-    return why_unreadable(record) is None
 
 
 def _age(record: CallRecord) -> tuple[int, str]:

@@ -252,7 +252,7 @@ class Acceptor:
             held = hold([*calls, *accepted.notes], accepted.chunk)
             done.accepted = held[: len(accepted.calls)]
             done.notes = held[len(accepted.calls) :]
-        done.more = len(accepted.calls) + len(accepted.notes) >= work.limit
+        done.more = accepted.is_full
         if not done.more:
             self.lanes.news()
         done.watched = _what_changes_with_news(store.site, self.queues)
