@@ -43,6 +43,11 @@ logger = logging.getLogger(__name__)
 REGISTERING_TRIES = 20
 
 
+#: Objects that our connection keeps at least: segments that are open, and the calls of a few
+#: batches. It is some 500 bytes each; a database that nobody configured keeps 400 objects.
+CACHED_OBJECTS = 5_000
+
+
 class Acceptor:
     """One worker's writer."""
 
@@ -95,6 +100,9 @@ class Acceptor:
         """Connect; in the thread that uses it."""
         if self._desk is None:
             self._desk = Desk(self._db, self._deployment.site)
+            # An accept looks at all segments that are open: it must not load them each time.
+            cache = self._desk.store_connection._cache
+            cache.cache_size = max(cache.cache_size, CACHED_OBJECTS)
 
     def close(self) -> None:
         """Give the connection back."""
