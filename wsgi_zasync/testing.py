@@ -97,7 +97,7 @@ class PlainAccess(ConnectionAccess):
 
     def bind(self, connection: Any) -> None:
         """Use this open connection from now on."""
-        self._connection = connection
+        self._connection, self._opened = connection, connection.opened
 
 
 def deployment_of(

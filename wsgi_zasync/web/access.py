@@ -33,7 +33,13 @@ class ConnectionAccess:
         self.base_path = base_path
         self.principal = principal
         self._connection = connection
+        self._opened = connection.opened
         self._token = token
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the connection was closed, or opened again since."""
+        return bool(self._connection.opened != self._opened)
 
     def seen_in(self, environ: Mapping[str, Any]) -> None:
         """Nothing: no environ leads to this manager."""
