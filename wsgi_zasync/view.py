@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from .call import NEVER_STORED, PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
+from .call_json import as_json
 from .callbacks import RESERVED, Callback, Occasion
 from .context import CallContext
 from .errors import (
@@ -29,7 +30,7 @@ from .expressions.expression import compile_expression
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
-from .values import Storing, masked, restored, stored_size, to_json
+from .values import Storing, masked, restored, stored_size
 
 
 class Progress(NamedTuple):
@@ -443,43 +444,9 @@ class Call:
 
     def to_dict(self) -> dict[str, Any]:
         """The call as plain JSON data, for its owner."""
-        record, failure = self._readable, self.failure
-        here = f"{self._context.access.base_path}/calls/{self.id}"
-        return {
-            "id": self.id,
-            "plugin": self.plugin,
-            "title": self.title,
-            "owner": {"id": record.owner[1], "source": record.owner[0]},
-            "state": str(self.state),
-            "waiting_reason": self.waiting_reason,
-            "created": _iso(self.created),
-            "due": _iso(self.due),
-            "started": _iso(self.started),
-            "finished": _iso(self.finished),
-            "attempts": self.attempts,
-            "progress": self.progress._asdict(),
-            "result": to_json(record.result),
-            "failure": None
-            if failure is None
-            else {
-                "type": failure.type,
-                "message": failure.message,
-                "attempt": failure.attempt,
-                "when": _iso(failure.when),
-            },
-            "callbacks": [
-                {"on": c.on, "state": str(c.state), "value": to_json(c.value), "error": c.error}
-                for c in self._all_callbacks()
-            ],
-            "callbacks_failed": self.callbacks_failed,
-            "cancel_requested": self.cancel_requested,
-            "links": {"self": here, "result": f"{here}/result", "cancel": f"{here}/cancel"},
-        }
+        base_path = self._context.access.base_path
+        return as_json(self, self._readable, self._all_callbacks(), base_path)
 
 
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _iso(when: datetime | None) -> str | None:
-    return None if when is None else when.isoformat().replace("+00:00", "Z")
