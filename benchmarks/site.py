@@ -83,6 +83,8 @@ class Site:
 
     # what a call manager asks of its request
 
+    is_over = False
+
     def transaction(self) -> Any:
         """The current transaction."""
         return self._manager.get()

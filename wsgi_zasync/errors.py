@@ -138,7 +138,10 @@ class QuotaExceeded(ZasyncError):
 
 
 class TransactionOver(ZasyncError):
-    """The request's transaction has ended, so nothing can be written in it."""
+    """The request's transaction has ended, so nothing can be written in it.
+
+    Once its connection is closed, nothing can be read by a call of it either.
+    """
 
 
 class ConfigurationError(ZasyncError, ValueError):

@@ -89,6 +89,13 @@ class Access(Protocol):
     def base_path(self) -> str:
         """What links to calls begin with, such as ``/app/_zasync``."""
 
+    @property
+    def is_over(self) -> bool:
+        """Whether a connection of ours is closed, and may be somebody else's by now.
+
+        That a connection of the host's is closed can be seen from it, and need not be told.
+        """
+
     def seen_in(self, environ: Mapping[str, Any]) -> None:
         """The manager was found in this environ, which may be a copy of the request's own."""
 

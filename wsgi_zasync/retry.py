@@ -3,8 +3,8 @@
 
 Three things end an attempt without an outcome, and each has a bound of its own. The plugin
 *raised*: it runs again only if there is a policy for that. Its commit met a *conflict*: it
-runs again soon, and no attempt is counted. Its worker was *interrupted*, killed or taken
-over: it may have run, and may be what killed the worker.
+runs again soon, and no attempt is counted. It was *interrupted*: its worker was killed or
+taken over, and the call may be what killed it; or the storage was lost that it read.
 
 Nothing here reads a clock, sleeps, or knows the store; the random source is an argument.
 """
@@ -21,6 +21,7 @@ from typing import Any
 
 from .clock import seconds
 from .errors import InvalidArguments
+from .lines import counted
 
 #: Attempts of a call without a policy whose plugin asks for another one by ``Retry``.
 ASKED_ATTEMPTS = 10
@@ -40,7 +41,7 @@ class RetryEvent(StrEnum):
     RAISED = "raised"
     #: What it wrote could not be committed because others wrote the same.
     CONFLICT = "conflict"
-    #: The worker died, or was taken over, while it may have been running.
+    #: The worker died, was taken over, or lost the storage, while it may have been running.
     INTERRUPTED = "interrupted"
 
 
@@ -143,7 +144,8 @@ class RetryPolicy:
 
     def _after_interruption(self, count: int) -> RetryDecision:
         if count >= self.interruptions:
-            return RetryDecision(False, reason=f"interrupted {count} times while it may have run")
+            times = counted(count, "time")
+            return RetryDecision(False, reason=f"interrupted {times} while it may have run")
         return RetryDecision(True, 0.0, "its worker was interrupted")
 
     def _as_asked(self, asked: Retry, count: int, random: Random) -> RetryDecision:

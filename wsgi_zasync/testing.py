@@ -32,9 +32,8 @@ from .manager import CallManager
 from .plugins import Registry
 from .security import Principal
 from .states import CallState
-from .store import Store, open_store
-from .store.claims import claim
 from .view import Call
+from .web.access import ConnectionAccess
 
 __all__ = [
     "FakeClock",
@@ -82,7 +81,7 @@ def memory_db(**options: Any) -> Any:
     return ZODB.DB(MappingStorage(), **options)
 
 
-class PlainAccess:
+class PlainAccess(ConnectionAccess):
     """How a call manager reaches one connection and one user, without WSGI (``ports.Access``)."""
 
     def __init__(
@@ -93,46 +92,12 @@ class PlainAccess:
         base_path: str = "/_zasync",
     ) -> None:
         """Use this open connection and the transaction that it is in, for this user."""
-        self._connection = connection
-        self.principal = Principal(principal) if isinstance(principal, str) else principal
-        self.base_path = base_path
-
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to this manager."""
-
-    def transaction(self) -> Any:
-        """The transaction that the connection is in."""
-        return self._connection.transaction_manager.get()
-
-    def application_connection(self) -> Any:
-        """The connection itself."""
-        return self._connection
-
-    def store_connection(self) -> Any:
-        """That of the database named ``zasync`` if there is one, else the same."""
-        if "zasync" in self._connection.db().databases:
-            return self._connection.get_connection("zasync")
-        return self._connection
-
-    def authenticated(self) -> Principal | None:
-        """The user given."""
-        return self.principal
+        user = Principal(principal) if isinstance(principal, str) else principal
+        super().__init__(connection, user, token="testing", base_path=base_path)
 
     def bind(self, connection: Any) -> None:
         """Use this open connection from now on."""
-        self._connection = connection
-
-    def claim_lane(self, store: Store) -> int:
-        """Claim a lane, in a small transaction of another connection."""
-        manager = transaction.TransactionManager(explicit=True)
-        connection = None
-        try:
-            with manager:
-                connection = store.connection.db().open(transaction_manager=manager)
-                return claim(open_store(connection, store.site.name).site, "testing")
-        finally:
-            if connection is not None:
-                connection.close()
+        self._connection, self._opened = connection, connection.opened
 
 
 def deployment_of(

@@ -261,7 +261,8 @@ def to_json(value: Any) -> Any:
     """A stored value as the JSON API shows it.
 
     ``$`` forms are written and never read; data keys that begin with ``$`` get another one.
-    A reference shows its class and no oid.
+    A dict that has another key than text is shown as its pairs: as text ``1`` and ``"1"`` would be
+    one key. A reference shows its class and no oid.
     """
     kind = type(value)
     if kind in (str, bool, type(None)):
@@ -273,7 +274,9 @@ def to_json(value: Any) -> Any:
     if kind is bytes:
         return {"$bytes": base64.b64encode(value).decode()}
     if kind is dict:
-        return {_json_key(key): to_json(item) for key, item in value.items()}
+        if all(type(key) is str for key in value):
+            return {_json_key(key): to_json(item) for key, item in value.items()}
+        return {"$dict": [[to_json(key), to_json(item)] for key, item in value.items()]}
     if kind in _CONTAINERS:
         return [to_json(item) for item in value]
     if kind in (datetime, date, time):
@@ -289,9 +292,8 @@ def to_json(value: Any) -> Any:
     return {"$ref": f"{kind.__module__}.{kind.__qualname__}"}
 
 
-def _json_key(key: Any) -> str:
-    text = key if type(key) is str else str(to_json(key))
-    return f"${text}" if text.startswith("$") else text
+def _json_key(key: str) -> str:
+    return f"${key}" if key.startswith("$") else key
 
 
 def persistent_objects(value: Any) -> list[Persistent]:

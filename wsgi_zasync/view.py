@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from .call import NEVER_STORED, PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
+from .call_json import as_json
 from .callbacks import RESERVED, Callback, Occasion
 from .context import CallContext
 from .errors import (
@@ -23,12 +24,13 @@ from .errors import (
     CallNotFound,
     InvalidArguments,
     QuotaExceeded,
+    TransactionOver,
 )
 from .expressions.expression import compile_expression
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
-from .values import Storing, masked, restored, stored_size, to_json
+from .values import Storing, masked, restored, stored_size
 
 
 class Progress(NamedTuple):
@@ -75,111 +77,138 @@ class Call:
         return self._oid
 
     def __repr__(self) -> str:
+        if self._is_over:
+            return f"<Call {self.id}>"
         return f"<Call {self.id} {self._record.plugin!r} {self.state}>"
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether the connection that it is read by is closed, and may be another request's."""
+        context = self._context
+        return context.store.connection.opened is None or context.access.is_over
+
+    @property
+    def _readable(self) -> CallRecord:
+        """The record, as long as it may be read.
+
+        Raises:
+            TransactionOver: Its request has ended.
+        """
+        if self._is_over:
+            raise TransactionOver(
+                f"the request that has looked at call {self.id} has ended, and its connection may "
+                "be another one's: keep the id, and get the call anew by calls.get(id)"
+            )
+        return self._record
 
     # -- what was asked for ---------------------------------------------------------------
 
     @property
     def plugin(self) -> str:
         """The name of the plugin that does the work."""
-        return self._record.plugin
+        return self._readable.plugin
 
     @property
     def args(self) -> tuple[Any, ...]:
         """The positional arguments; a copy, secrets shown as ``***``."""
-        return shown_arguments(self._record, self._context.store.connection)[0]
+        return shown_arguments(self._readable, self._context.store.connection)[0]
 
     @property
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments; a copy, secrets shown as ``***``."""
-        return shown_arguments(self._record, self._context.store.connection)[1]
+        return shown_arguments(self._readable, self._context.store.connection)[1]
 
     @property
     def title(self) -> str | None:
         """What people may call it."""
-        return self._record.title
+        return self._readable.title
 
     @property
     def owner(self) -> Principal:
         """Who owns it; without the roles, which are never trusted later."""
-        source, identifier = self._record.owner
-        return Principal(identifier, source, title=self._record.owner_title)
+        record = self._readable
+        source, identifier = record.owner
+        return Principal(identifier, source, title=record.owner_title)
 
     @property
     def queue(self) -> str:
         """The queue that it waits in."""
-        return self._record.queue
+        return self._readable.queue
 
     @property
     def priority(self) -> str:
         """``high``, ``normal`` or ``low``."""
-        return PRIORITIES[self._record.priority]
+        return PRIORITIES[self._readable.priority]
 
     @property
     def created(self) -> datetime:
         """When it was put."""
-        return from_micros(self._record.created)
+        return from_micros(self._readable.created)
 
     @property
     def due(self) -> datetime | None:
         """Not before this moment; None: at once."""
-        return _moment(self._record.due)
+        return _moment(self._readable.due)
 
     @property
     def expires(self) -> datetime | None:
         """If it has not begun by then, it never will."""
-        return _moment(self._record.expires)
+        return _moment(self._readable.expires)
 
     # -- where it stands ------------------------------------------------------------------
 
     @property
     def state(self) -> CallState:
         """Where the call stands."""
-        stored = CallState(self._record.state)
-        if stored is CallState.WAITING and self._context.store.running(self._record):
+        record = self._readable
+        stored = CallState(record.state)
+        if stored is CallState.WAITING and self._context.store.running(record):
             return CallState.RUNNING
         return stored
 
     @property
     def is_final(self) -> bool:
         """Whether the call has ended."""
-        return self._record.is_final
+        return self._readable.is_final
 
     @property
     def waiting_reason(self) -> str | None:
         """Why it waits, when that is more than being in line."""
-        return self._record.waiting_reason if self.state is CallState.WAITING else None
+        return self._readable.waiting_reason if self.state is CallState.WAITING else None
 
     @property
     def started(self) -> datetime | None:
         """When the last attempt began."""
-        running = self._context.store.running(self._record)
-        return _moment(self._record.started if running is None else running.started)
+        record = self._readable
+        running = self._context.store.running(record)
+        return _moment(record.started if running is None else running.started)
 
     @property
     def finished(self) -> datetime | None:
         """When it ended."""
-        return _moment(self._record.finished)
+        return _moment(self._readable.finished)
 
     @property
     def attempts(self) -> int:
         """How many attempts were begun, as far as is known."""
-        running = self._context.store.running(self._record)
-        return self._record.attempts if running is None else running.attempt
+        record = self._readable
+        running = self._context.store.running(record)
+        return record.attempts if running is None else running.attempt
 
     @property
     def progress(self) -> Progress:
         """How far it is, as the plugin told."""
-        running = self._context.store.running(self._record)
+        record = self._readable
+        running = self._context.store.running(record)
         if running is not None:
             return Progress(running.fraction, running.message)
-        done = self._record.state == CallState.SUCCEEDED
+        done = record.state == CallState.SUCCEEDED
         return Progress(1.0 if done else None, "")
 
     @property
     def cancel_requested(self) -> bool:
         """Whether it was asked to stop."""
-        record = self._record
+        record = self._readable
         if record.state == CallState.CANCELLED:
             return True
         return self._context.store.mail(record).cancel_requested
@@ -196,7 +225,7 @@ class Call:
             CallCancelled: It was cancelled.
             CallExpired: It was not begun in time.
         """
-        record = self._record
+        record = self._readable
         match record.state:
             case CallState.SUCCEEDED:
                 return restored(record.result, self._context.store.connection, masked)
@@ -213,7 +242,7 @@ class Call:
     @property
     def failure(self) -> Failure | None:
         """Why it failed, without the traceback; None if it did not."""
-        plain = self._record.failure
+        plain = self._readable.failure
         return None if plain is None else replace(Failure.from_plain(plain), traceback_text="")
 
     # -- its callbacks ------------------------------------------------------------------------
@@ -235,7 +264,7 @@ class Call:
     @property
     def callbacks_failed(self) -> int:
         """How many callback expressions failed."""
-        return sum(c.state is CallbackState.FAILED for c in self._record.all_callbacks())
+        return sum(c.state is CallbackState.FAILED for c in self._readable.all_callbacks())
 
     @property
     def events(self) -> list[Event]:
@@ -243,7 +272,7 @@ class Call:
         connection = self._context.store.connection
         return [
             Event(number, from_micros(when), source, restored(message, connection, masked))
-            for number, (when, source, message) in enumerate(self._record.events, 1)
+            for number, (when, source, message) in enumerate(self._readable.events, 1)
         ]
 
     def on_success(self, text: str, /, **names: Any) -> Call:
@@ -329,7 +358,7 @@ class Call:
         return [Callback.from_plain(plain) for plain in late]
 
     def _all_callbacks(self) -> list[Callback]:
-        return self._record.all_callbacks() + self._late_callbacks()
+        return self._readable.all_callbacks() + self._late_callbacks()
 
     def retry_callbacks(self) -> int:
         """Have the failed callbacks of this final call evaluated again; returns how many.
@@ -415,43 +444,9 @@ class Call:
 
     def to_dict(self) -> dict[str, Any]:
         """The call as plain JSON data, for its owner."""
-        record, failure = self._record, self.failure
-        here = f"{self._context.access.base_path}/calls/{self.id}"
-        return {
-            "id": self.id,
-            "plugin": self.plugin,
-            "title": self.title,
-            "owner": {"id": record.owner[1], "source": record.owner[0]},
-            "state": str(self.state),
-            "waiting_reason": self.waiting_reason,
-            "created": _iso(self.created),
-            "due": _iso(self.due),
-            "started": _iso(self.started),
-            "finished": _iso(self.finished),
-            "attempts": self.attempts,
-            "progress": self.progress._asdict(),
-            "result": to_json(record.result),
-            "failure": None
-            if failure is None
-            else {
-                "type": failure.type,
-                "message": failure.message,
-                "attempt": failure.attempt,
-                "when": _iso(failure.when),
-            },
-            "callbacks": [
-                {"on": c.on, "state": str(c.state), "value": to_json(c.value), "error": c.error}
-                for c in self._all_callbacks()
-            ],
-            "callbacks_failed": self.callbacks_failed,
-            "cancel_requested": self.cancel_requested,
-            "links": {"self": here, "result": f"{here}/result", "cancel": f"{here}/cancel"},
-        }
+        base_path = self._context.access.base_path
+        return as_json(self, self._readable, self._all_callbacks(), base_path)
 
 
 def _moment(micros: int | None) -> datetime | None:
     return None if micros is None else from_micros(micros)
-
-
-def _iso(when: datetime | None) -> str | None:
-    return None if when is None else when.isoformat().replace("+00:00", "Z")

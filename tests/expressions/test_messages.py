@@ -12,6 +12,7 @@ from tests.expressions.world import ANN, CANARY, Policy, build, evaluate
 from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized, UndefinedName
 from wsgi_zasync.expressions import check_expressions, compile_expression
 from wsgi_zasync.expressions.cache import TextCache
+from wsgi_zasync.expressions.rendering import register_template
 from wsgi_zasync.security import Principal, exposed
 
 COMPILE_ERRORS = [
@@ -144,7 +145,6 @@ def test_a_table_is_checked_as_a_whole():
         "good": "string:${user/id}",
         "bad": "python: 1 +",
         "worse": "user/_x",
-        "template": "template:later",
     }
 
     found = check_expressions(table)
@@ -152,6 +152,31 @@ def test_a_table_is_checked_as_a_whole():
     assert list(found) == ["bad", "worse"]
     assert all(isinstance(error, ExpressionError) and error.column for error in found.values())
     assert check_expressions({}) == {}
+
+
+def test_a_check_asks_for_the_templates_as_well_and_compiling_alone_does_not():
+    register_template("mail.welcome", "Dear ${user/title}", "text")
+    table = {
+        "there": "template: mail.welcome",
+        "misspelt": "template:mail.welcom",
+        "inside": "not:template:nowhere",
+        "or": "result/text | template:nowhere",
+    }
+
+    found = check_expressions(table)
+
+    assert {key: (error.line, error.column) for key, error in found.items()} == {
+        "misspelt": (1, 10),
+        "inside": (1, 14),
+        "or": (1, 24),
+    }
+    assert all(isinstance(error, UndefinedName) for error in found.values())
+    assert str(found["misspelt"]).startswith(
+        "no template 'mail.welcom' is registered; did you mean 'mail.welcome'?, line 1"
+    )
+    assert str(found["or"]).startswith("no template 'nowhere' is registered, line 1")
+    for text in table.values():
+        compile_expression(text)
 
 
 @pytest.mark.parametrize("text", [None, 12, b"user", ["python: 1"], type("T", (str,), {})("user")])

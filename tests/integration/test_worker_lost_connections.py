@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""Connections that are lost while a plugin with a transaction runs: our storage's, or its own."""
+"""Connections that are lost while a plugin runs that uses them: our storage's, or its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
 from tests.integration.stepping import Site
-from wsgi_zasync import CallState
+from wsgi_zasync import CallState, Retry, RetryPolicy
+from wsgi_zasync.worker.running import AGAIN_SECONDS, LOST
 from wsgi_zasync.worker.transactions import AWAY_SECONDS, LOST_TRIES
 
 
@@ -205,3 +206,188 @@ def test_a_driver_that_fails_a_plugin_while_its_server_is_away_is_waited_for(sta
     # Then the call was waited with
     assert site.seen(site.run(count_in_an_outage, pause)) == (CallState.SUCCEEDED, 1, 1)
     assert site.pauses == [AWAY_SECONDS] * 5
+
+
+# -- in a thread, which reads its arguments only ------------------------------------------
+
+
+class Reading:
+    """A call of a plugin that runs in a thread and is given the box, to read it."""
+
+    def __init__(self, site, function, retry=None):
+        self.site, self.ran = site, []
+
+        def read(attempt, box):
+            self.ran.append(attempt.number)
+            return function(box)
+
+        site.add("read", read, retry=retry)
+        with site.calls() as calls:
+            self.call = calls.put("read", calls.root["box"]).id
+        self.service = site.service("first")
+
+    def work(self, times=1):
+        """Let the worker do all that it can, so many times, with a pause before each."""
+        for _ in range(times):
+            self.site.clock.advance(AGAIN_SECONDS)
+            self.site.work(self.service)
+
+    @property
+    def seen(self):
+        """The call's state, how often it was attempted, and why it waits or has failed."""
+        with self.site.calls() as calls:
+            found = calls.get(self.call)
+            failure = found.failure
+            why = found.waiting_reason if failure is None else (failure.type, failure.message)
+            return found.state, found.attempts, why
+
+
+def lose(storage, *, is_away=True):
+    """Lose the storage in this thread; whoever asks is told so, if it is away."""
+    storage.is_away = is_away
+    raise ClientDisconnected("lost while it read")
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["ClientDisconnected", "an SQL driver"])
+def test_a_plugin_in_a_thread_whose_objects_cannot_be_read_any_more_is_waited_with(staged, broken):
+    # Given a plugin in a thread that reads an object when the storage is lost
+    storage = Flapping("load")
+    site = staged(ZODB.DB(storage))
+
+    def read(box):
+        if len(reading.ran) == 1:
+            storage.strike_here()
+            storage.is_away, storage.is_broken = not broken, broken
+            storage.losses = int(not broken)
+            box._p_deactivate()
+        return box["n"]
+
+    reading = Reading(site, read)
+
+    # When the worker goes on for as long as the outage takes
+    reading.work(times=7)
+
+    # Then the call has waited, and nothing ran in vain; it runs again when the storage is back
+    waits = "its objects cannot be read now: the storage is still away"
+    assert reading.seen == (CallState.WAITING, 0, waits)
+    assert reading.ran == [1]
+    storage.is_away = storage.is_broken = False
+    reading.work()
+    assert reading.seen == (CallState.SUCCEEDED, 1, None)
+    assert reading.ran == [1, 1]
+
+
+def test_a_plugin_in_a_thread_is_not_interrupted_for_ever(staged):
+    """What it did outside the database is done again each time."""
+    storage = Flapping()
+    reading = Reading(staged(ZODB.DB(storage)), lambda box: lose(storage))
+
+    for _ in range(2):
+        reading.work()
+        assert reading.seen == (CallState.WAITING, 0, LOST)
+        storage.is_away = False
+    reading.work(2)
+
+    state, attempts, (kind, message) = reading.seen
+    assert (state, attempts, kind) == (CallState.FAILED, 1, "Interrupted")
+    assert message == "its storage was lost: interrupted 3 times while it may have run"
+    assert reading.ran == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("is_away", "failure"),
+    [
+        (True, ("Interrupted", "its storage was lost: interrupted 1 time while it may have run")),
+        (False, ("ClientDisconnected", "lost while it read")),
+    ],
+)
+def test_what_must_not_run_again_fails_when_the_storage_was_lost(staged, is_away, failure):
+    storage = Flapping()
+    once = RetryPolicy(interruptions=1)
+    reading = Reading(staged(ZODB.DB(storage)), lambda box: lose(storage, is_away=is_away), once)
+
+    reading.work()
+    storage.is_away = False
+    reading.work(2)
+
+    assert reading.seen == (CallState.FAILED, 1, failure)
+    assert reading.ran == [1]
+
+
+def test_a_server_that_is_back_before_we_look_fails_no_plugin_in_a_thread(staged):
+    storage = Flapping("load", 1)
+    site = staged(ZODB.DB(storage))
+
+    def read(box):
+        storage.strike_here()
+        box._p_deactivate()
+        return box["n"]
+
+    reading = Reading(site, read)
+    reading.work(2)
+
+    assert reading.seen == (CallState.SUCCEEDED, 1, None)
+    assert reading.ran == [1, 1]
+
+
+def test_a_lost_connection_that_is_a_plugins_own_is_in_a_thread_its_failure_as_well(staged):
+    storage = Flapping()
+    policy = RetryPolicy(attempts=2, delay_seconds=1)
+    reading = Reading(staged(ZODB.DB(storage)), lambda box: lose(storage, is_away=False), policy)
+
+    reading.work(5)
+
+    assert reading.seen == (CallState.FAILED, 2, ("ClientDisconnected", "lost while it read"))
+    assert reading.ran == [1, 1, 1, 2]
+
+
+def test_errors_of_a_plugin_in_a_thread_are_its_own_while_the_storage_is_there(staged):
+    storage = Flapping()
+
+    def fail(box):
+        raise OSError("the disk is full")
+
+    reading = Reading(staged(ZODB.DB(storage)), fail)
+    reading.work(2)
+
+    assert reading.seen == (CallState.FAILED, 1, ("OSError", "the disk is full"))
+    assert reading.ran == [1]
+
+
+def test_a_plugin_in_a_thread_that_says_when_to_come_again_is_heard_in_an_outage_too(staged):
+    storage = Flapping()
+
+    def come_again(box):
+        storage.is_away = not storage.is_away
+        if storage.is_away:
+            raise Retry("soon", delay=1)
+
+    reading = Reading(staged(ZODB.DB(storage)), come_again)
+    reading.work()
+    assert reading.seen == (CallState.WAITING, 1, "soon: Retry")
+    reading.work()
+    assert reading.seen == (CallState.SUCCEEDED, 2, None)
+
+
+def test_an_interruption_that_was_written_already_is_counted_once(staged):
+    # Given a commit of an interruption of which the worker was told that it had not come about
+    storage = Flapping()
+    reading = Reading(staged(ZODB.DB(storage)), lambda box: lose(storage))
+    service = reading.service
+    settled = []
+    settle = service.acceptor._completion.settle
+
+    def settle_and_note(writing, report, **more):
+        settled.append(report)
+        return settle(writing, report, **more)
+
+    service.acceptor._completion.settle = settle_and_note
+    reading.work()
+    [report] = settled
+
+    # When it writes that again
+    with service.acceptor.desk.transaction() as transaction:
+        writing = service.acceptor.writing(transaction)
+        settle(writing, report)
+        service.acceptor.commit(transaction)
+        assert writing.record(report.held).interruptions == 1

@@ -14,11 +14,13 @@ import pytest
 import ZODB
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
+from transaction import TransactionManager
 from webob import Request
 from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import (
+    Call,
     CallIsFinal,
     CallManager,
     CallManagerMiddleware,
@@ -389,6 +391,111 @@ def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
             late()
 
     assert db.lastTransaction() == before
+
+
+#: What can be read of a call: everything but its ids.
+READ = [
+    name
+    for name in dir(Call)
+    if isinstance(getattr(Call, name), property) and name not in ("id", "oid") and name[0] != "_"
+] + ["to_dict"]
+
+
+def read(call, name):
+    found = getattr(call, name)
+    return found() if callable(found) else found
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+@pytest.mark.parametrize("name", READ)
+def test_a_call_that_is_kept_longer_than_its_request_is_not_read(db, name, is_reused):
+    """Its connection may serve another request, in another thread."""
+    kept = []
+
+    def app(environ, start_response):
+        kept.append(get_manager(environ).put("report.render"))
+        start_response("200 OK", [])
+        return [b""]
+
+    Request.blank("/", environ={"REMOTE_USER": "ann"}).get_response(
+        CallManagerMiddleware(app, db, plugins=PLUGINS)
+    )
+    (call,) = kept
+    others = [db.open() for _ in range(3)] if is_reused else []
+
+    with pytest.raises(TransactionOver, match=rf"{call.id}.*calls\.get\(id\)"):
+        read(call, name)
+
+    assert repr(call) == f"<Call {call.id}>"
+    assert call.oid is not None
+    assert (call._record._p_jar in others) == is_reused
+    for connection in others:
+        connection.close()
+
+
+@pytest.mark.parametrize("is_reused", [False, True])
+def test_a_call_that_a_test_keeps_longer_than_its_manager_is_not_read(db, deployment, is_reused):
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("report.render")
+        assert call.plugin == "report.render"
+
+    other = db.open() if is_reused else None
+    with pytest.raises(TransactionOver, match="calls.get"):
+        read(call, "state")
+    if other is not None:
+        other.close()
+
+
+def test_a_call_is_read_as_long_as_its_response_is_made(db):
+    """The last part is made when our transaction has been committed long since."""
+    seen = []
+
+    def app(environ, start_response):
+        call = get_manager(environ).put("report.render")
+        start_response("200 OK", [])
+        for _ in range(2):
+            seen.append(str(call.state))
+            yield call.id.encode()
+        for name in READ:
+            if name != "result":
+                read(call, name)
+            seen.append(name)
+
+    Request.blank("/", environ={"REMOTE_USER": "ann"}).get_response(
+        CallManagerMiddleware(app, db, plugins=PLUGINS)
+    )
+
+    assert seen == ["waiting", "waiting", *READ]
+
+
+def test_a_call_in_a_hosts_transaction_is_read_until_the_host_closes_its_connection(db):
+    # Given a host outside, whose transaction goes on when we have ended the request
+    kept = []
+
+    def app(environ, start_response):
+        kept.append(get_manager(environ).put("report.render"))
+        start_response("200 OK", [])
+        return [b""]
+
+    manager = TransactionManager(explicit=True)
+    manager.begin()
+    connection = db.open(transaction_manager=manager)
+    connection.root()["x"] = 1
+    hosted = {"REMOTE_USER": "ann", "tm.active": True, "tm.manager": manager}
+    Request.blank("/", environ=hosted).get_response(CallManagerMiddleware(app, db, plugins=PLUGINS))
+    (call,) = kept
+
+    # When it looks at the call before its commit, after it, and after the end
+    assert call.plugin == "report.render"
+    manager.commit()
+    manager.begin()
+    assert call.state == "waiting"
+    manager.abort()
+    connection.close()
+
+    # Then only the last is too late
+    with pytest.raises(TransactionOver, match="calls.get"):
+        read(call, "state")
 
 
 def test_another_users_id_is_an_unknown_one(db, deployment):

@@ -341,7 +341,13 @@ def test_a_secret_is_stored_sealed_and_shown_masked():
         (b"\0a", {"$bytes": "AGE="}),
         ({"$bytes": "x"}, {"$$bytes": "x"}),
         ({"$$ref": 1}, {"$$$ref": 1}),
-        ({1: "a", None: "b"}, {"1": "a", "None": "b"}),
+        ({"$dict": [["a", 1]]}, {"$$dict": [["a", 1]]}),
+        ({1: "a", "1": "b"}, {"$dict": [[1, "a"], ["1", "b"]]}),
+        ({None: "a", "None": "b"}, {"$dict": [[None, "a"], ["None", "b"]]}),
+        ({True: {"a": 1}}, {"$dict": [[True, {"a": 1}]]}),
+        ({b"$": {}, "$": {}}, {"$dict": [[{"$bytes": "JA=="}, {}], ["$", {}]]}),
+        ({(1, "a"): [{2: 3}]}, {"$dict": [[[1, "a"], [{"$dict": [[2, 3]]}]]]}),
+        ({}, {}),
         (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00+00:00"),
         (date(2026, 1, 1), "2026-01-01"),
         (HOUR, 3600.0),
@@ -382,7 +388,7 @@ def test_no_data_can_pass_for_one_of_our_own_forms(value):
 
     shown = to_json(value)
 
-    assert not {"$ref", "$bytes"} & set(keys(shown))
+    assert not {"$ref", "$bytes", "$dict"} & set(keys(shown))
     assert unescaped(shown) == value
 
 

@@ -32,7 +32,8 @@ from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
 from ..store.root import ROOT_KEY
 from ..view import Call
-from ..web.transactions import calls_connection, claim_lane, in_transaction, reading
+from ..web.access import ConnectionAccess
+from ..web.transactions import calls_connection, in_transaction, reading
 from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")
@@ -119,50 +120,6 @@ def _impatient(settings: SharedSettings) -> SharedSettings:
     return settings.evolve(zodb_uri=f"{uri}{joint}wait_timeout={CONNECT_SECONDS}")
 
 
-class OperatorAccess:
-    """``ports.Access`` of one small transaction of the operator's."""
-
-    base_path = ""
-
-    def __init__(self, connection: Any, owner: Principal, site: str) -> None:
-        """Act on a call of ``owner``."""
-        self._connection = connection
-        self._owner = owner
-        self._site = site
-
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to this manager."""
-
-    def transaction(self) -> Any:
-        """The transaction of the connection."""
-        return self._connection.transaction_manager.get()
-
-    def application_connection(self) -> Any:
-        """The connection itself."""
-        return self._connection
-
-    def store_connection(self) -> Any:
-        """The connection to the database that holds the calls."""
-        return calls_connection(self._connection)
-
-    def authenticated(self) -> Principal:
-        """The owner of the call."""
-        return self._owner
-
-    def bind(self, connection: Any) -> None:
-        """Refuse: there is no application here.
-
-        Raises:
-            ConfigurationError: Always.
-        """
-        raise ConfigurationError("an operator's command has a transaction of its own")
-
-    def claim_lane(self, store: Store) -> int:
-        """Claim a lane for this process."""
-        token = f"operator-{os.getpid()}-{secrets.token_hex(8)}"
-        return claim_lane(store.connection.db(), self._site, token)
-
-
 @dataclass(frozen=True)
 class Operation:
     """One transaction: the store, and calls in it."""
@@ -209,7 +166,8 @@ class Operation:
         """What is needed to act on a call."""
         source, identifier = record.owner
         owner = Principal(identifier, source)
-        access = OperatorAccess(self.connection, owner, self.store.site.name)
+        token = f"operator-{os.getpid()}-{secrets.token_hex(8)}"
+        access = ConnectionAccess(self.connection, owner, token=token)
         return CallContext(access=access, deployment=self.deployment, store=self.store, owner=owner)
 
     def call(self, record: CallRecord) -> Call:

@@ -65,8 +65,10 @@ TYPES: dict[str, Callable[..., Any]] = {
 class Compilation(ExpressionEngine):
     """The engine while it compiles one text."""
 
-    def __init__(self, text: str, limits: Limits) -> None:
+    def __init__(self, text: str, limits: Limits, *, asks_for_templates: bool = False) -> None:
         super().__init__()
+        #: Whether those that the text names must be registered already.
+        self.asks_for_templates = asks_for_templates
         self.types = TYPES
         self.text = text
         self.limits = limits
@@ -135,11 +137,19 @@ class Compilation(ExpressionEngine):
         return compile_error(reason, self.text, offset, kind)
 
 
-def compile_text(text: Any, limits: Limits) -> Callable[[Operations], Any]:
+def compile_text(
+    text: Any, limits: Limits, *, asks_for_templates: bool = False
+) -> Callable[[Operations], Any]:
     """Compile one text of exactly the type ``str``.
+
+    Args:
+        text: the text.
+        limits: what it may have.
+        asks_for_templates: whether those that it names must be registered already.
 
     Raises:
         ExpressionError: it is none, or does not compile.
+        UndefinedName: it names a template that must be there, and is not.
         ResourceLimit: it is too long or too deep.
     """
     if type(text) is not str:
@@ -155,6 +165,7 @@ def compile_text(text: Any, limits: Limits) -> Callable[[Operations], Any]:
     if not text.strip():
         raise compile_error("there is no expression", text, 0)
     try:
-        return Compilation(text, limits).compile(text)
+        engine = Compilation(text, limits, asks_for_templates=asks_for_templates)
+        return engine.compile(text)
     except RecursionError:
         raise compile_error("nested too deep", text, 0, ResourceLimit) from None

@@ -101,12 +101,14 @@ def compile_expression(text: str, limits: Limits = DEFAULT_LIMITS) -> Expression
 def check_expressions(table: Mapping[str, str]) -> dict[str, ExpressionError]:
     """Compile every text of a table, and return the errors by their keys.
 
-    An empty dict means that all of them compile.
+    A template that a text names is an error as well unless it is registered
+    in this process: check when all are. An empty dict means that all of them
+    compile. What the names in them are bound to is not known, nor checked.
     """
     found = {}
     for key, text in table.items():
         try:
-            compile_expression(text)
+            compile_text(text, DEFAULT_LIMITS, asks_for_templates=True)
         except ExpressionError as failure:
             found[key] = failure
     return found

@@ -7,6 +7,7 @@ only where templates are registered (`wsgi_zasync.expressions.rendering`).
 
 from __future__ import annotations
 
+import difflib
 import re
 import threading
 from collections.abc import Callable
@@ -57,6 +58,14 @@ class Templates:
             raise suggest(UndefinedName("no such template"), name, self._renderers)
         return renderer
 
+    def missing(self, name: str) -> str | None:
+        """What to say of a template that is not registered; None if it is."""
+        if name in self._renderers:
+            return None
+        near = difflib.get_close_matches(name, list(self._renderers), n=1, cutoff=0.7)
+        similar = f"; did you mean {near[0]!r}?" if near else ""
+        return f"no template {name!r} is registered{similar}"
+
 
 #: The templates of this process.
 TEMPLATES = Templates()
@@ -71,6 +80,8 @@ class Template:
         self._name = expr.strip()
         if not _NAME.fullmatch(self._name):
             raise engine.error("no name of a template", engine.offset_of(expr))
+        if engine.asks_for_templates and (missing := TEMPLATES.missing(self._name)):
+            raise engine.error(missing, engine.offset_of(expr.lstrip()), UndefinedName)
 
     def __call__(self, run: Operations) -> str:
         """The rendered text."""

@@ -100,7 +100,7 @@ class Surroundings:
 class WSGIAccess:
     """The way of one request to database, transaction and user (``ports.Access``)."""
 
-    __slots__ = ("_bound", "_environs", "_hosted", "_opened", "_surroundings", "own")
+    __slots__ = ("_bound", "_environs", "_hosted", "_opened", "_surroundings", "is_over", "own")
 
     def __init__(self, environ: Mapping[str, Any], surroundings: Surroundings) -> None:
         """Look at nothing yet."""
@@ -113,6 +113,8 @@ class WSGIAccess:
         #: (transaction, connection) that were opened here for a transaction of the host's.
         self._opened: list[tuple[Any, Any]] = []
         self.own = OwnTransaction(surroundings.database.get)
+        #: Whether the connection that was ours is closed.
+        self.is_over = False
 
     def seen_in(self, environ: Mapping[str, Any]) -> None:
         """Look at this environ as well: the host copied the one that it was given."""
@@ -367,6 +369,8 @@ class WSGIAccess:
     def close(self) -> None:
         """End the request: what is still open of ours is aborted and closed."""
         self.own.close()
+        # A host's connection is its own to close, and may be in use until its transaction ends.
+        self.is_over = self._bound is None and not self._hosted
         # The environ holds the manager, and the manager this: a request is to be freed at once.
         self._environs = [_NO_ENVIRON]
         while self._opened:

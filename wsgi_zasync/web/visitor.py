@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 from ..deployment import Deployment
-from ..errors import CallNotFound, ConfigurationError
+from ..errors import CallNotFound
 from ..manager import CallManager
 from ..sealing import ETAG, Keys
 from ..security import Principal
 from ..states import CallState
 from ..view import Call
+from .access import ConnectionAccess
 from .answers import encoded
 from .connection import Surroundings
 from .owners import CALLS_DATABASE
-from .transactions import calls_connection, catch_up, claim_lane, in_transaction, reading
+from .transactions import catch_up, in_transaction, reading
 
 #: Seconds after which a client that polls a call that waits for later is told to come again.
 LONGEST_RETRY_AFTER = 60
@@ -47,50 +48,6 @@ class Seen:
     def is_final(self) -> bool:
         """Whether nothing will change any more but callbacks."""
         return self.state.is_final
-
-
-class PollAccess:
-    """``ports.Access`` of one small transaction, for the user that makes the request."""
-
-    def __init__(
-        self, connection: Any, principal: Principal, base_path: str, surroundings: Surroundings
-    ) -> None:
-        """Use this connection, whose explicit manager has begun a transaction."""
-        self.base_path = base_path
-        self._connection = connection
-        self._principal = principal
-        self._surroundings = surroundings
-
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to this manager."""
-
-    def transaction(self) -> Any:
-        """The transaction of the connection."""
-        return self._connection.transaction_manager.get()
-
-    def application_connection(self) -> Any:
-        """The connection itself."""
-        return self._connection
-
-    def store_connection(self) -> Any:
-        """The connection to the database that holds the calls."""
-        return calls_connection(self._connection)
-
-    def authenticated(self) -> Principal:
-        """Who makes the request."""
-        return self._principal
-
-    def bind(self, connection: Any) -> None:
-        """Refuse: there is no application here that could bind one.
-
-        Raises:
-            ConfigurationError: Always.
-        """
-        raise ConfigurationError("a polling request has a transaction of its own")
-
-    def claim_lane(self, store: Any) -> int:
-        """Claim a lane for this process."""
-        return claim_lane(store.connection.db(), self._surroundings.site, self._surroundings.token)
 
 
 class Visitor:
@@ -201,7 +158,10 @@ class Visitor:
     def _manager(self, connection: Any) -> CallManager:
         # Whoever was disabled sees nothing any more, whatever cookie is still good.
         self._deployment.policy.principal_now(self.principal, connection.root())
-        access = PollAccess(connection, self.principal, self._base_path, self._surroundings)
+        token = self._surroundings.token
+        access = ConnectionAccess(
+            connection, self.principal, token=token, base_path=self._base_path
+        )
         return CallManager(access, self._deployment)
 
 

@@ -72,6 +72,8 @@ class WorkerAccess:
     principal: Principal
     claim: Callable[[], int]
     base_path: str = ""
+    #: A worker's connection is its own from its start to its end.
+    is_over: bool = False
 
     def seen_in(self, environ: Mapping[str, Any]) -> None:
         """Nothing: no environ leads to a worker's manager."""

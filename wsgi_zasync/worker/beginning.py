@@ -98,6 +98,7 @@ class Beginning:
             kwargs=kwargs,
             secrets=tuple(secrets),
             retry=own_policy(record),
+            interruptions=record.interruptions,
         )
 
     def arguments(

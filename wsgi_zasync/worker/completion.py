@@ -10,7 +10,7 @@ of two transactions that do so ZODB lets one commit.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from random import Random
 from typing import Any
@@ -153,6 +153,8 @@ class Completion:
                 writing.store.park(record)
                 _leave_chunk(writing, report.held)
             return Entry(report, Settled.WAITS, record.state, record.waiting_reason)
+        if outcome.interrupted:
+            outcome = self._after_interruption(writing, record, report, outcome)
         if outcome.wait is not None:
             reason, delay = outcome.wait
             return self._waits(writing, record, report, reason, delay, now)
@@ -172,7 +174,7 @@ class Completion:
                 random=self._random,
                 error=outcome.error,
             )
-            if decision.again and report.order is not None:
+            if decision.again and report.order is not None and not outcome.interrupted:
                 # What a plugin says with Retry is as likely to quote a secret as any failure.
                 said = shown(decision.reason, report.order.secrets)
                 reason = f"{said}: {outcome.failure.type}"
@@ -184,6 +186,32 @@ class Completion:
         record.size += size
         writing.store.count_end(writing.tallies, record, size)
         return None
+
+    def _after_interruption(
+        self, writing: Writing, record: CallRecord, report: Report, outcome: Outcome
+    ) -> Outcome:
+        """The same, to wait and run again; or the end, at the interruption that is one too many."""
+        if writing.area.holds_waiting(record):
+            # A commit came about of which we were told that it had not: it is counted.
+            return outcome
+        record.interruptions += 1
+        policy = _policy(record, report)
+        decision = policy.decide(
+            RetryEvent.INTERRUPTED, count=record.interruptions, random=self._random
+        )
+        if decision.again:
+            return outcome
+        if outcome.failure is not None:
+            # As it looks it is the plugin's own; but what must not run again does not for that.
+            return replace(outcome, wait=None, interrupted=policy.interruptions == 1)
+        failure = Failure(
+            "Interrupted",
+            f"its storage was lost: {decision.reason}",
+            "",
+            record.attempts + 1,
+            self._deployment.clock.now(),
+        )
+        return replace(outcome, wait=None, failure=failure)
 
     def _succeed(self, writing: Writing, record: CallRecord, value: Any, now: int) -> int:
         """End with a result; with a failure where the result cannot be stored."""

@@ -144,6 +144,9 @@ class Desk:
         The drivers of SQL databases have errors of their own, which are no disconnection to
         ZODB. What is asked for is in no cache.
         """
+        if not are_connected(self.connection):
+            # Else a ZEO client would wait for its server, or find what is asked for in its file.
+            return True
         try:
             with self._transaction():
                 for connection in {self.connection, self.store_connection}:
@@ -183,6 +186,11 @@ def is_foreign(error: BaseException, connection: Any) -> bool:
     """
     if connection is None or not isinstance(error, ClientDisconnected):
         return False
+    return are_connected(connection)
+
+
+def are_connected(connection: Any) -> bool:
+    """Whether the storages say so that a worker cannot do without."""
     db = connection.db()
     return _is_connected(db.storage) and _is_connected(store_database(db).storage)
 

@@ -50,6 +50,9 @@ class Outcome:
     error: BaseException | None = None
     #: It was not begun, and waits: the reason, and for how many seconds.
     wait: tuple[str, float] | None = None
+    #: It was begun, and our storage was lost meanwhile: it waits as ``wait`` says, as often as
+    #: its policy lets it. ``failure`` is then what it ends with if it was not that, after all.
+    interrupted: bool = False
     #: It was not begun in time.
     expired: bool = False
     #: It stopped because it was asked to.
@@ -80,6 +83,8 @@ class Order:
     begun: float | None = None
     #: The call's own retry policy, if it has one.
     retry: RetryPolicy | None = None
+    #: How often our storage was lost while it ran.
+    interruptions: int = 0
     #: Nobody waits for it any more: timed out, or its worker was taken over.
     given_up: bool = False
     #: Interrupts what runs; set by who runs it.

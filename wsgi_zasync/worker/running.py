@@ -11,24 +11,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from transaction.interfaces import TransientError
 from twisted.internet.defer import Deferred
+from ZEO.Exceptions import ClientDisconnected
 
 from ..call import Failure
 from ..clock import Clock
+from ..retry import Retry
 from ..values import persistent_objects
 from .attempt import cancel
 from .beginning import Beginning
-from .desk import Desk, StorageAway
+from .desk import Desk, StorageAway, is_foreign
 from .held import Order, Outcome
 from .pool import Pool, Slot
 from .reactor import ensure_running
 from .redaction import failure_from
 
-#: After how long a call begins whose objects could not be read, in seconds.
+#: After how long a call begins, or runs again, whose objects could not be read, in seconds.
 AGAIN_SECONDS = 5.0
+
+#: Why a call waits that has to run again because of that.
+LOST = "the storage was lost while it ran"
 
 #: Told how an order ended; called from any thread.
 Ended = Callable[[Order, Outcome], None]
@@ -98,22 +104,40 @@ class ThreadRunner:
         """Give it objects of a connection of its own: the acceptor's are for its thread only."""
         desk = Desk(self._db, self._beginning.deployment.site)
         try:
-            with desk.transaction():
-                record = desk.store_connection.get(order.held.oid)
-                order.args, order.kwargs = self._beginning.arguments(
-                    record, desk.store_connection, []
-                )
-                outcome = call_blocking(order, self._clock)
-                order.args, order.kwargs = (), {}
-                if outcome.failure is None and desk.has_changes():
-                    error = TypeError(
-                        f"plugin {order.declaration.name!r} changed an object, and runs in a "
-                        'thread without a transaction: declare it with runs="transaction"'
-                    )
-                    return outcome_of(order, error, self._clock)
+            if order.interruptions and desk.is_away():
+                raise StorageAway("the storage is still away")
+            outcome = self._called_at(desk, order)
+            if outcome.error is None or isinstance(outcome.error, Retry):
                 return outcome
+            return _interrupted_or(outcome, outcome.error, desk)
         finally:
             desk.close()
+
+    def _called_at(self, desk: Desk, order: Order) -> Outcome:
+        with desk.transaction():
+            record = desk.store_connection.get(order.held.oid)
+            order.args, order.kwargs = self._beginning.arguments(record, desk.store_connection, [])
+            outcome = call_blocking(order, self._clock)
+            order.args, order.kwargs = (), {}
+            if outcome.failure is None and desk.has_changes():
+                error = TypeError(
+                    f"plugin {order.declaration.name!r} changed an object, and runs in a "
+                    'thread without a transaction: declare it with runs="transaction"'
+                )
+                return outcome_of(order, error, self._clock)
+            return outcome
+
+
+def _interrupted_or(outcome: Outcome, error: BaseException, desk: Desk) -> Outcome:
+    """What a failure was if it was our storage's; else the same."""
+    interrupted = Outcome(wait=(LOST, AGAIN_SECONDS), interrupted=True)
+    if is_foreign(error, desk.connection):
+        # Of a database of the plugin's own. But ours may have been away for a moment only, so
+        # that it takes more than one to say that.
+        return replace(interrupted, failure=outcome.failure, error=error)
+    if isinstance(error, ClientDisconnected) or desk.is_away():
+        return interrupted
+    return outcome
 
 
 def call_blocking(order: Order, clock: Clock) -> Outcome:
