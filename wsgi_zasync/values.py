@@ -261,8 +261,8 @@ def to_json(value: Any) -> Any:
     """A stored value as the JSON API shows it.
 
     ``$`` forms are written and never read; data keys that begin with ``$`` get another one.
-    A dict that has another key than text is shown as its pairs: as text ``1`` and ``"1"`` would be
-    one key. A reference shows its class and no oid.
+    Keys become text; a dict in which two would be the same text, as ``1`` and ``"1"``, is shown as
+    its pairs. A reference shows its class and no oid.
     """
     kind = type(value)
     if kind in (str, bool, type(None)):
@@ -274,8 +274,9 @@ def to_json(value: Any) -> Any:
     if kind is bytes:
         return {"$bytes": base64.b64encode(value).decode()}
     if kind is dict:
-        if all(type(key) is str for key in value):
-            return {_json_key(key): to_json(item) for key, item in value.items()}
+        shown = {_json_key(key): to_json(item) for key, item in value.items()}
+        if len(shown) == len(value):
+            return shown
         return {"$dict": [[to_json(key), to_json(item)] for key, item in value.items()]}
     if kind in _CONTAINERS:
         return [to_json(item) for item in value]
@@ -292,8 +293,9 @@ def to_json(value: Any) -> Any:
     return {"$ref": f"{kind.__module__}.{kind.__qualname__}"}
 
 
-def _json_key(key: str) -> str:
-    return f"${key}" if key.startswith("$") else key
+def _json_key(key: Any) -> str:
+    text = key if type(key) is str else str(to_json(key))
+    return f"${text}" if text.startswith("$") else text
 
 
 def persistent_objects(value: Any) -> list[Persistent]:
