@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import subprocess
@@ -60,7 +61,13 @@ def attempt(text):
         check_value(outcome)
         if type(outcome) not in (Reader, Book, Shelf, Trouble):
             assert CANARY not in repr(outcome)
-    assert time.process_time() - began < 1
+    if time.process_time() - began >= 1:
+        # Something else of the process may have fallen into it, such as a collection of all its
+        # garbage. What takes long takes long again.
+        began = time.process_time()
+        with contextlib.suppress(ExpressionError, Unauthorized):
+            evaluate(text, build())
+        assert time.process_time() - began < 1
     assert {name: names[name] for name in DATA} == before
     assert not names["root"]["novels"]["emma"].burnt
     assert len(names["root"]["novels"]) == 2

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 
 import pytest
 from persistent import Persistent
@@ -116,6 +116,6 @@ def test_a_loop_of_parents_is_denied_at_once():
     one.__acl__ = two.__acl__ = None
     one.__parent__, two.__parent__ = two, one
     policy = DefaultPolicy({"ann": "editor"}, {"edit": "role:editor"})
-    began = time.perf_counter()
     assert not policy.allows(Principal("ann"), "edit", one)
-    assert time.perf_counter() - began < 0.5
+    took = timeit.repeat(lambda: policy.allows(Principal("ann"), "edit", one), number=1, repeat=5)
+    assert min(took) < 0.05

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import time
+import timeit
 
 import persistent
 import pytest
@@ -231,10 +231,12 @@ class TestAccessLists:
     def test_a_loop_of_parents_denies_quickly(self):
         one, two = Place(), Place()
         one.__parent__, two.__parent__ = two, one
-        began = time.perf_counter()
 
         assert not self.POLICY.allows(Principal("bob"), "edit", one)
-        assert time.perf_counter() - began < 0.05
+        took = timeit.repeat(
+            lambda: self.POLICY.allows(Principal("bob"), "edit", one), number=1, repeat=5
+        )
+        assert min(took) < 0.05
 
     def test_that_cannot_be_read_are_not_taken_for_none(self):
         policy = DefaultPolicy(permissions={"view": "user:alice"})
