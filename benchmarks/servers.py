@@ -62,4 +62,9 @@ def zeo() -> Iterator[Server]:
             yield server
         finally:
             process.terminate()
-            process.wait()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                # What its signal handler raises may be lost, if it comes at an odd moment.
+                process.kill()
+                process.wait()

@@ -79,7 +79,8 @@ def zeo_server(directory):
     finally:
         for db in clients:
             db.close()
-        server.terminate()
+        # What the handler of another signal raises may be lost, if it comes at an odd moment.
+        server.kill()
         server.wait(30)
 
 
