@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 from typing import Any
@@ -13,9 +14,13 @@ from persistent.mapping import PersistentMapping
 from .report import Figure, micros, show
 from .servers import zeo
 from .site import ARGUMENT, Site
+from .workers import fill
 
 #: Rounds of transactions: without a put, with one, and with two bare objects in its place.
 ROUNDS = 400
+
+#: Calls that wait already.
+DEPTHS = (100, 10_000, 100_000)
 
 #: Bytes of a call's record, and of a segment of its owner's index with 16 calls.
 RECORD, SEGMENT = 485, 540
@@ -74,35 +79,34 @@ def _write_bare_objects(first: Bare) -> None:
 
 
 def _at_depth() -> list[Figure]:
-    """CPU and wall time of a put with 100, 10,000 and 100,000 calls waiting before it."""
-    with zeo() as server:
-        db = server.open()
-        site = Site(db, owners=20)
-        depth = 0
-        medians = {}
-        cpu = {}
-        for target in (100, 10_000, 100_000):
-            while depth < target:
-                with site.request() as calls:
-                    for _ in range(100):
-                        calls.put("bench.noop", ARGUMENT)
-                        depth += 1
-            samples = []
-            used = time.process_time()
-            for _ in range(300):
-                begun = time.perf_counter()
+    """Wall and CPU time of a put behind 100, 10,000 and 100,000 waiting calls, in turn."""
+    walls: dict[int, list[float]] = {depth: [] for depth in DEPTHS}
+    cpus: dict[int, list[float]] = {depth: [] for depth in DEPTHS}
+    with contextlib.ExitStack() as stack:
+        sites = {depth: _site_with(stack, depth) for depth in DEPTHS}
+        for _ in range(300):
+            for depth, site in sites.items():
+                begun, used = time.perf_counter(), time.process_time()
                 with site.request() as calls:
                     calls.put("bench.noop", ARGUMENT)
-                samples.append(time.perf_counter() - begun)
-                depth += 1
-            medians[target] = statistics.median(samples)
-            cpu[target] = (time.process_time() - used) / 300
-        site.close()
-        db.close()
+                walls[depth].append(time.perf_counter() - begun)
+                cpus[depth].append(time.process_time() - used)
+    wall = {depth: statistics.median(walls[depth]) for depth in DEPTHS}
+    cpu = {depth: statistics.median(cpus[depth]) for depth in DEPTHS}
     absolutes = ", ".join(
-        f"{n:,}: {medians[n] * 1e6:,.0f} µs (CPU {cpu[n] * 1e6:,.0f})" for n in medians
+        f"{n:,}: {wall[n] * 1e6:,.0f} µs (CPU {cpu[n] * 1e6:,.0f})" for n in DEPTHS
     )
-    ratio = medians[100_000] / medians[100]
+    ratio = wall[DEPTHS[-1]] / wall[DEPTHS[0]]
     return [
         Figure("a put at 100,000 waiting calls against 100", f"{ratio:.2f} ×", "≤ 1.2", absolutes)
     ]
+
+
+def _site_with(stack: contextlib.ExitStack, depth: int) -> Site:
+    """A site on a server of its own, with so many calls waiting."""
+    db = stack.enter_context(zeo()).open()
+    stack.callback(db.close)
+    site = Site(db, owners=20)
+    stack.callback(site.close)
+    fill(site, depth)
+    return site
