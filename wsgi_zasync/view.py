@@ -83,21 +83,23 @@ class Call:
 
     @property
     def _is_over(self) -> bool:
-        """Whether the connection that it is read by is closed, and may be another request's."""
+        """Whether the connection that it is read by is another request's now."""
         context = self._context
-        return context.store.connection.opened is None or context.access.is_over
+        return context.store.connection.opened is not None and context.access.is_over
 
     @property
     def _readable(self) -> CallRecord:
-        """The record, as long as it may be read.
+        """The record, as far as it is loaded, until its connection serves others.
 
         Raises:
             TransactionOver: Its request has ended.
         """
-        if self._is_over:
+        if self._is_over or (
+            self._record._p_changed is None and self._context.store.connection.opened is None
+        ):
             raise TransactionOver(
-                f"the request that has looked at call {self.id} has ended, and its connection may "
-                "be another one's: keep the id, and get the call anew by calls.get(id)"
+                f"the request that has looked at call {self.id} has ended, and its connection is "
+                "closed or another one's: keep the id, and get the call anew by calls.get(id)"
             )
         return self._record
 
