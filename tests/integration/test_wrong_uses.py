@@ -369,7 +369,8 @@ def test_what_comes_too_late_for_a_call_is_refused(db, deployment):
                 getattr(calls.get(call.id), late)("string:x")
 
 
-def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
+def kept_from_a_request(db, **environ):
+    """A call that an application has put, and kept longer than its request."""
     kept = []
 
     def app(environ, start_response):
@@ -377,10 +378,15 @@ def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
         start_response("200 OK", [])
         return [b""]
 
-    Request.blank("/", environ={"REMOTE_USER": "ann"}).get_response(
+    Request.blank("/", environ={"REMOTE_USER": "ann", **environ}).get_response(
         CallManagerMiddleware(app, db, plugins=PLUGINS)
     )
     (call,) = kept
+    return call
+
+
+def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
+    call = kept_from_a_request(db)
     before = db.lastTransaction()
 
     for late in (
@@ -409,17 +415,7 @@ def read(call, name):
 @pytest.mark.parametrize("name", READ)
 def test_a_call_that_is_kept_longer_than_its_request_is_not_read_by_anothers_connection(db, name):
     """Its connection may serve another request by now, in another thread."""
-    kept = []
-
-    def app(environ, start_response):
-        kept.append(get_manager(environ).put("report.render"))
-        start_response("200 OK", [])
-        return [b""]
-
-    Request.blank("/", environ={"REMOTE_USER": "ann"}).get_response(
-        CallManagerMiddleware(app, db, plugins=PLUGINS)
-    )
-    (call,) = kept
+    call = kept_from_a_request(db)
     # As long as the connection serves nobody, what was loaded can be seen.
     assert call.plugin == "report.render"
     assert call.state == "waiting"
@@ -479,20 +475,11 @@ def test_a_call_is_read_as_long_as_its_response_is_made(db):
 
 def test_a_call_in_a_hosts_transaction_is_read_as_long_as_the_host_goes_on(db):
     # Given a host outside, whose transaction goes on when we have ended the request
-    kept = []
-
-    def app(environ, start_response):
-        kept.append(get_manager(environ).put("report.render"))
-        start_response("200 OK", [])
-        return [b""]
-
     manager = TransactionManager(explicit=True)
     manager.begin()
     connection = db.open(transaction_manager=manager)
     connection.root()["x"] = 1
-    hosted = {"REMOTE_USER": "ann", "tm.active": True, "tm.manager": manager}
-    Request.blank("/", environ=hosted).get_response(CallManagerMiddleware(app, db, plugins=PLUGINS))
-    (call,) = kept
+    call = kept_from_a_request(db, **{"tm.active": True, "tm.manager": manager})
 
     # Then it can look at the call before its commit and after it
     assert call.plugin == "report.render"

@@ -7,14 +7,13 @@ only where templates are registered (`wsgi_zasync.expressions.rendering`).
 
 from __future__ import annotations
 
-import difflib
 import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsgi_zasync.errors import ConfigurationError, UndefinedName
-from wsgi_zasync.expressions.messages import suggest
+from wsgi_zasync.expressions.messages import complete, suggest
 from wsgi_zasync.expressions.operations import Operations
 
 if TYPE_CHECKING:
@@ -62,9 +61,8 @@ class Templates:
         """What to say of a template that is not registered; None if it is."""
         if name in self._renderers:
             return None
-        near = difflib.get_close_matches(name, list(self._renderers), n=1, cutoff=0.7)
-        similar = f"; did you mean {near[0]!r}?" if near else ""
-        return f"no template {name!r} is registered{similar}"
+        error = UndefinedName(f"no template {name!r} is registered")
+        return str(complete(suggest(error, name, self._renderers)))
 
 
 #: The templates of this process.

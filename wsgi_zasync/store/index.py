@@ -34,7 +34,6 @@ _CHAIN_BITS = 31
 #: What a chain is for: a queue and a priority.
 ChainKey = tuple[str, int]
 
-
 #: The chain that most owners have no other than.
 _FIRST: ChainKey = ("default", NORMAL)
 
@@ -104,14 +103,15 @@ class OwnerIndex(Persistent):
         #: first key of a tree conflicts with a put that appends, to overwrite it does not
         self.segments: LOBTree = LOBTree()
 
-    def append(self, record: CallRecord) -> tuple[int, int]:
-        """Add a call at the end of its chain; returns its segment and position.
+    def append(self, record: CallRecord) -> tuple[IndexSegment, int, int]:
+        """Add a call at the end of its chain; returns its segment, with number, and position.
 
         The calls of a chain are in the order of their ``created``, each later than the one
         before: a call put in the same microsecond, or while the clock went back, counts as put
         one microsecond after its predecessor. What lists calls in parts relies on it.
         """
         chain = self._chain((record.queue, record.priority))
+        tail: IndexSegment
         number = self._last(chain)
         if number is None:
             number = chain << _CHAIN_BITS
@@ -123,7 +123,7 @@ class OwnerIndex(Persistent):
             if tail.is_full:
                 number += 1
                 tail = self.segments[number] = IndexSegment(tail.bytes_put, record.created)
-        return number, tail.append(record)
+        return tail, number, tail.append(record)
 
     def _chain(self, key: ChainKey) -> int:
         if key == _FIRST:

@@ -161,10 +161,10 @@ class Store:
         index = lane.owners.get(key)
         if index is None:
             index = lane.owners[key] = OwnerIndex()
-        number, position = index.append(record)
+        segment: IndexSegment
+        segment, number, position = index.append(record)
         record.place = (lane_number, number, position)
         self.connection.add(record)
-        segment: IndexSegment = index.segments[number]
         if not segment.is_open:
             full = None if position else index.segments.get(number - 1)
             lane.inbox(record.queue, record.priority).tell(record, segment, position, full)

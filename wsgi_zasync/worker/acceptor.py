@@ -42,7 +42,6 @@ logger = logging.getLogger(__name__)
 #: How often a worker tries to register while others do so at the same moment.
 REGISTERING_TRIES = 20
 
-
 #: Objects that our connection keeps at least: segments that are open, and the calls of a few
 #: batches. It is some 500 bytes each; a database that nobody configured keeps 400 objects.
 CACHED_OBJECTS = 5_000
