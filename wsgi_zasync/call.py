@@ -36,7 +36,7 @@ RECORD_STEPS: dict[int, Callable[[dict[str, Any]], None]] = {}
 #: Bytes of randomness made at put; id and idempotency key are derived from them one way each.
 SEED_BYTES = 16
 
-#: Entries of an inbox or index segment: with 32 a put rewrites about half a kilobyte.
+#: Entries of a segment of an inbox, and records of one of an index, at most.
 SEGMENT_SIZE = 32
 
 #: The serial of an object that its own transaction makes.
@@ -150,7 +150,10 @@ def not_found(call_id: str) -> CallNotFound:
 
 
 class CallRecord(Persistent):
-    """What is stored of one call. Applications hold a ``Call``, which is a view of this."""
+    """What is stored of one call. Applications hold a ``Call``, which is a view of this.
+
+    An index has empty ones in store; one that a put describes a call with is not stored itself.
+    """
 
     #: Stored by all versions but the first.
     version = 1
@@ -201,6 +204,8 @@ class CallRecord(Persistent):
     late_callbacks = 0
     #: How many times its owner asked for failed callbacks again.
     callback_retries = 0
+    #: Bytes that the calls of its chain in the owner's index, up to it, counted for at their put.
+    bytes_put = 0
     #: Set when the owner forgot it, or its time to be kept was over; nothing else is left then.
     forgotten = False
     #: Bytes of arguments, result and callbacks as they count towards the owner's quota.
@@ -227,6 +232,17 @@ class CallRecord(Persistent):
                 RECORD_STEPS[step](state)
             state["version"] = RECORD_VERSION
         super().__setstate__(state)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no call was put here yet: the index has records in store (``store.index``)."""
+        return not self.seed
+
+    def fill(self, call: CallRecord, mailbox: Any) -> None:
+        """Become the call that another record describes, which is not stored itself."""
+        assert self.is_empty, "a call that was put is never overwritten"
+        self.__dict__.update(call.__dict__)
+        self.mailbox = mailbox
 
     @property
     def id(self) -> str:
@@ -319,7 +335,8 @@ class CallRecord(Persistent):
 
     def erase(self) -> None:
         """Forget everything but what keeps the id from being found or made again."""
-        kept = {"seed": self.seed, "place": self.place, "owner": self.owner, "state": self.state}
+        names = ("seed", "place", "owner", "state", "created", "bytes_put")
+        kept = {name: getattr(self, name) for name in names}
         self.__dict__.clear()
         self.__dict__.update(kept)
         self.forgotten = True

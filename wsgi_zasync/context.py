@@ -18,8 +18,7 @@ from .lines import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
-from .store.claims import LanePool, LastPut, claim
-from .store.index import IndexSegment
+from .store.claims import NOTHING, LanePool, LastPut, claim
 from .store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -39,13 +38,16 @@ class CallContext(NamedTuple):
 
     def lane(self, state: PutState) -> int:
         """The lane of this transaction, claimed at first need."""
-        if state.lane is None:
-            if self.store.is_new:
-                # Another transaction beside this one cannot claim in a store that is not there.
-                state.lane = claim(self.store.site, "maker")
-            else:
-                state.pool = self.deployment.lanes.of(self.store.connection.db())
-                state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), self._sees)
+        site = self.store.site
+        if state.lane is not None and (state.pool is not None or state.lane in site.claims):
+            return state.lane
+        if self.store.is_new:
+            # Another transaction beside this one cannot claim in a store that is not there. And
+            # the claim here goes with the store, should a savepoint take that back.
+            state.lane = claim(site, "maker")
+        else:
+            state.pool = self.deployment.lanes.of(self.store.connection.db())
+            state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), self._sees)
         return state.lane
 
     def _sees(self, last: LastPut) -> bool:
@@ -53,12 +55,12 @@ class CallContext(NamedTuple):
         if not last.tid:
             return True
         try:
-            segment = self.store.connection.get(last.oid)
-            segment._p_activate()
+            record = self.store.connection.get(last.oid)
+            record._p_activate()
         except (POSKeyError, ReadConflictError):
             # It is newer than this transaction.
             return False
-        return bool(segment._p_serial >= last.tid)
+        return bool(record._p_serial >= last.tid)
 
     def written(
         self, state: PutState, record: CallRecord, action: str, plugin: str | None = None
@@ -129,14 +131,13 @@ class PutState:
     lane: int | None = None
     #: Where it goes back to.
     pool: LanePool | None = None
-    #: Of the index, the segment that the last put has written.
-    segment: IndexSegment | None = None
     signal: Signal | None = None
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        #: The records of the puts, in order, for a replay after a conflict.
-        self.puts: list[CallRecord] = []
+        #: The puts, in order: each call's record, and its seed. What a savepoint takes back is
+        #: empty again, or another call's: ``forget_what_was_taken_back``.
+        self._puts: list[tuple[CallRecord, bytes]] = []
         #: What is to be told of once it is committed; ``signal`` tells it.
         self.written: list[Written] = []
         #: By id, the objects that puts have changed, and the oids of those that they count on
@@ -164,6 +165,7 @@ class PutState:
         if state is None:
             state = cls(deployment)
             txn.set_data(deployment, state)
+            txn.addBeforeCommitHook(state.forget_what_was_taken_back)
             txn.addAfterCommitHook(state._ended)
             txn.addAfterAbortHook(state._ended, (False,))
         return state
@@ -171,24 +173,48 @@ class PutState:
     @property
     def hooks(self) -> frozenset[Any]:
         """What this has asked the transaction to call at its end."""
-        return frozenset({self._ended})
+        return frozenset({self._ended, self.forget_what_was_taken_back})
+
+    def has_put(self, record: CallRecord) -> bool:
+        """Whether this transaction puts the call that this record is of."""
+        return any(record is each for each, _ in reversed(self._puts))
+
+    def is_last(self, record: CallRecord) -> bool:
+        """Whether it is that of the last put."""
+        return bool(self._puts) and self._puts[-1][0] is record
+
+    def add(self, record: CallRecord) -> None:
+        """Remember a put."""
+        self._puts.append((record, record.seed))
+
+    def puts(self) -> list[CallRecord]:
+        """The records of the puts, in order, for a replay after a conflict."""
+        self.forget_what_was_taken_back()
+        return [record for record, _ in self._puts]
+
+    def forget_what_was_taken_back(self) -> None:
+        """Forget puts that a savepoint took back; before a commit, while records can be read."""
+        left = [
+            (record, seed)
+            for record, seed in self._puts
+            if record._p_jar is not None and record.seed == seed
+        ]
+        if len(left) < len(self._puts):
+            self._puts = left
+            seeds = {seed for _, seed in left}
+            self.written = [n for n in self.written if n.action != "put" or n.seed in seeds]
 
     def _ended(self, committed: bool) -> None:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
-            segment = self.segment if committed else None
-            if segment is None or segment._p_jar is None:
-                self.pool.give_back(lane)
-            else:
-                self.pool.give_back(lane, LastPut(segment._p_serial, segment._p_oid))
+            puts = self._puts if committed else []
+            last = max((LastPut(r._p_serial, r._p_oid) for r, _ in puts), default=NOTHING)
+            self.pool.give_back(lane, last)
         told, self.written = self.written, []
         is_logged = logger.isEnabledFor(logging.INFO)
         if not committed or self.signal is None or not (is_logged or self.signal.is_heard):
             return
-        # What a savepoint took back again is of no database any more.
-        stored = {record._p_oid for record in self.puts if record._p_jar is not None}
-        told = [note for note in told if note.action != "put" or note.oid in stored]
         self.signal.announce(note.oid for note in told)
         for note in told if is_logged else ():
             owner = owner_text(note.owner)

@@ -75,10 +75,10 @@ def put_call(
         cancel_record(context, state, existing)
     lane = context.lane(state)
     with state.putting(context.store.connection):
-        state.segment = context.store.add(record, lane)
+        record = context.store.add(record, lane)
         if record.unique is not None:
             context.store.set_unique(record.unique, record)
-    state.puts.append(record)
+    state.add(record)
     context.written(state, record, "put")
     return record
 

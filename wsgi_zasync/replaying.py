@@ -25,8 +25,8 @@ class Replay:
     def __init__(self, access: Access, deployment: Deployment, state: PutState) -> None:
         self._access = access
         self._deployment = deployment
-        # Copies: an abort may take the state of new objects away.
-        self._records = [dict(record.__dict__) for record in state.puts]
+        # Copies: after an abort the records are empty again.
+        self._records = [dict(record.__dict__) for record in state.puts()]
         #: By id, what the puts have changed, and the oids of what they count on.
         self.changed = dict(state.changed_by_puts)
         self.counted_on = frozenset(state.counted_on_by_puts)
@@ -56,18 +56,16 @@ class Replay:
             state.lane, state.pool = lane, pool
 
     def _put_again(self, context: CallContext, state: PutState, attributes: dict[str, Any]) -> None:
-        record = CallRecord()
-        record.__dict__.update(attributes)
-        call_id = record.id
-        digest = record.unique
-        if digest is not None:
-            if context.store.unique_call(digest) is not None:
-                raise StoreConflict(f"the unique key of call {call_id} was taken meanwhile")
-            context.store.set_unique(digest, record)
-        state.segment = context.store.add(record, record.place[0])
-        if record.id != call_id:
-            raise StoreConflict(f"the place of call {call_id} was taken meanwhile")
-        state.puts.append(record)
+        call = CallRecord()
+        call.__dict__.update(attributes)
+        if call.unique is not None and context.store.unique_call(call.unique) is not None:
+            raise StoreConflict(f"the unique key of call {call.id} was taken meanwhile")
+        record = context.store.add(call, call.place[0])
+        if record.place != call.place:
+            raise StoreConflict(f"the place of call {call.id} was taken meanwhile")
+        if call.unique is not None:
+            context.store.set_unique(call.unique, record)
+        state.add(record)
         context.written(state, record, "put")
 
 
@@ -77,7 +75,7 @@ def replayable(access: Access, deployment: Deployment) -> Replay | None:
     What the application wrote itself is not seen here: ask only if it wrote nothing.
     """
     state = PutState.peek(access.transaction(), deployment)
-    if state is None or not state.puts:
+    if state is None or not state.puts():
         return None
     if any(note.action != "put" for note in state.written):
         return None

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .call import NEVER_STORED, PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
+from .call import PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
 from .call_json import as_json
 from .callbacks import RESERVED, Callback, Occasion
-from .context import CallContext
+from .context import CallContext, PutState
 from .errors import (
     CallCancelled,
     CallExpired,
@@ -77,9 +77,10 @@ class Call:
         return self._oid
 
     def __repr__(self) -> str:
-        if self._is_over:
+        try:
+            return f"<Call {self.id} {self.plugin!r} {self.state}>"
+        except TransactionOver:
             return f"<Call {self.id}>"
-        return f"<Call {self.id} {self._record.plugin!r} {self.state}>"
 
     @property
     def _is_over(self) -> bool:
@@ -101,7 +102,22 @@ class Call:
                 f"the request that has looked at call {self.id} has ended, and its connection is "
                 "closed or another one's: keep the id, and get the call anew by calls.get(id)"
             )
-        return self._record
+        return self._own
+
+    @property
+    def _own(self) -> CallRecord:
+        """The record, unless the put was taken back: it may be another call's by now.
+
+        Raises:
+            TransactionOver: The transaction that put it was aborted, or went back to a savepoint.
+        """
+        record = self._record
+        if record._p_jar is None or record.seed != self._seed:
+            raise TransactionOver(
+                f"call {self.id} does not exist: the transaction that put it was aborted, or went "
+                "back to a savepoint before the put; put it again"
+            )
+        return record
 
     # -- what was asked for ---------------------------------------------------------------
 
@@ -305,14 +321,14 @@ class Call:
         return self._declare("event", text, names)
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
-        record, context = self._record, self._writable()
+        record, context, state = self._writable()
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: it is too late for a callback")
         quotas = context.deployment.quotas
         if type(text) is not str:
             raise InvalidArguments("the expression must be text", path="text")
         # What this transaction puts has no mail yet.
-        is_new = record._p_serial == NEVER_STORED
+        is_new = state.has_put(record)
         late = [] if is_new else self._late_callbacks()
         if len(record.callbacks) + len(late) >= quotas.max_callbacks:
             raise QuotaExceeded(
@@ -338,20 +354,23 @@ class Call:
             size = storing.size + len(text)
             record.size += size
             record.callbacks = (*record.callbacks, callback)
-            context.store.count_more(record, size)
+            if state.is_last(record):
+                record.bytes_put += size
+            else:
+                context.store.count_more(record, size)
         else:
             mail = context.store.mail(record)
             context.store.write_mail(record, replace(mail, callbacks=(*mail.callbacks, callback)))
         return self
 
-    def _writable(self) -> CallContext:
-        """The context, if the transaction that this view is of can still be written in.
+    def _writable(self) -> tuple[CallRecord, CallContext, PutState]:
+        """What is needed to write, if the transaction that this view is of is not over.
 
         Raises:
             TransactionOver: It has ended: its connection may be another request's by now.
         """
-        self._context.state()
-        return self._context
+        state = self._context.state()
+        return self._own, self._context, state
 
     def _late_callbacks(self) -> list[Callback]:
         """Those that no worker has read yet."""
@@ -369,7 +388,7 @@ class Call:
             CallNotFinal: Nothing of it can have failed yet.
             QuotaExceeded: It was asked for too often.
         """
-        record, context = self._record, self._writable()
+        record, context, state = self._writable()
         if not record.is_final:
             raise CallNotFinal(f"call {self.id} is {self.state}: no callback has failed yet")
         callbacks = record.all_callbacks()
@@ -390,7 +409,6 @@ class Call:
                 for c in callbacks
             ]
         )
-        state = context.state()
         context.store.post_note(record, context.lane(state))
         context.written(state, record, "asked for its callbacks again")
         return failed
@@ -399,8 +417,8 @@ class Call:
 
     def cancel(self) -> None:
         """Cancel it: at once if it waits, else ask its worker; an ended call is left as it is."""
-        context = self._writable()
-        cancel_record(context, context.state(), self._record)
+        record, context, state = self._writable()
+        cancel_record(context, state, record)
 
     def forget(self) -> None:
         """Erase it.
@@ -409,13 +427,12 @@ class Call:
             CallNotFinal: Cancel it first.
             CallNotFound: It was forgotten already.
         """
-        record, context = self._record, self._writable()
+        record, context, state = self._writable()
         if record.forgotten:
             raise CallNotFound(f"call {self.id} was forgotten already")
         if not record.is_final:
             raise CallNotFinal(f"call {self.id} is {self.state}: cancel it first")
         plugin = record.plugin
-        state = context.state()
         context.store.forget(record, context.store.site.lanes[context.lane(state)].tallies)
         context.written(state, record, "forgotten", plugin)
 
@@ -427,7 +444,7 @@ class Call:
             QuotaExceeded: Too many messages, or bytes of them, wait to be read.
             InvalidArguments: The message cannot be stored.
         """
-        record, context = self._record, self._writable()
+        record, context, state = self._writable()
         store = context.store
         if record.is_final:
             raise CallIsFinal(f"call {self.id} is {record.state}: nobody reads messages any more")
@@ -440,7 +457,7 @@ class Call:
             )
         messages = (*mail.messages, stored)
         store.write_mail(record, replace(mail, messages=messages))
-        context.written(context.state(), record, "sent a message")
+        context.written(state, record, "sent a message")
 
     # -- for the page and the JSON API --------------------------------------------------------
 

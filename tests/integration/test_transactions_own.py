@@ -16,6 +16,7 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
+from wsgi_zasync.store.wakeup import signal_for
 
 TEXT = [("Content-Type", "text/plain")]
 
@@ -239,6 +240,33 @@ def test_a_savepoint_takes_a_call_back_and_nothing_is_told_of_it(wrap, db, store
     assert stored_ids(db) == [told[0], told[2]]
     logged = [record.call for record in caplog.records if hasattr(record, "call")]
     assert logged == [told[0], told[2]]
+
+
+@pytest.mark.parametrize("before", range(3))
+def test_what_is_no_longer_in_memory_at_the_commit_is_told_of_all_the_same(
+    wrap, db, stored_ids, caplog, before
+):
+    """A savepoint lets ZODB forget what is in memory, also what was put."""
+    told, announced = [], []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        told.extend(put(environ).id for _ in range(before + 1))
+        calls.connection.transaction_manager.savepoint()
+        calls.connection.cacheMinimize()
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+    signal_for(db).subscribe(lambda tid, oids: announced.append(oids))
+    with caplog.at_level("INFO", "wsgi_zasync"):
+        server.request()
+
+    assert stored_ids(db) == told
+    logged = [record.call for record in caplog.records if hasattr(record, "call")]
+    assert logged == told[before + 1 :]
+    assert [len(oids) for oids in announced] == [before + 1]
 
 
 # -- when the commit fails --------------------------------------------------------------------

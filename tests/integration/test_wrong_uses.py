@@ -440,6 +440,38 @@ def test_what_is_not_loaded_of_a_call_is_not_read_after_its_request(db, deployme
         read(call, "state")
 
 
+@pytest.mark.parametrize("before", range(3))
+@pytest.mark.parametrize("by", ["abort", "savepoint"])
+def test_a_call_that_was_taken_back_is_not_taken_for_the_one_in_its_place(
+    db, deployment, before, by
+):
+    """In the first of these cases the record goes, in the others it is filled once more."""
+    with calls_of(db, "ann", deployment) as calls:
+        for _ in range(before):
+            calls.put("report.render")
+    with calls_of(db, "ann", deployment) as calls:
+        manager = calls.connection.transaction_manager
+        savepoint = manager.savepoint()
+        lost = calls.put("report.render", year=1).on_success("nothing")
+        if by == "abort":
+            manager.abort()
+            manager.begin()
+        else:
+            savepoint.rollback()
+        for _ in range(2):
+            for name in READ:
+                with pytest.raises(TransactionOver, match=rf"{lost.id} does not exist.*again"):
+                    read(lost, name)
+            for write in (lost.cancel, lost.forget, lambda: lost.on_any("nothing")):
+                with pytest.raises(TransactionOver, match="does not exist"):
+                    write()
+            assert repr(lost) == f"<Call {lost.id}>"
+            calls.put("report.render", year=2)
+        mine = calls.mine()
+    assert [call.kwargs for call in mine[:2]] == [{"year": 2}] * 2
+    assert len(mine) == before + 2
+
+
 def test_a_call_that_a_test_keeps_longer_than_its_manager_is_not_read(db, deployment):
     with calls_of(db, "ann", deployment) as calls:
         call = calls.put("report.render")

@@ -284,10 +284,7 @@ def put(make_record):
     """Puts calls: ``put(store, 3, lane=1)`` returns three records."""
 
     def put_some(store, number=1, lane=0, **attributes):
-        records = [make_record(**attributes) for _ in range(number)]
-        for record in records:
-            store.add(record, lane)
-        return records
+        return [store.add(make_record(**attributes), lane) for _ in range(number)]
 
     return put_some
 

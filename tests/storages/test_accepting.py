@@ -243,7 +243,8 @@ def test_a_segment_that_cannot_be_read_is_put_aside_and_stops_no_other(
     area = register(one)
     with one.writing() as store:
         put(store, 3, owner=BOB)
-        segment = store.site.lanes[0].owners["\0bob"].segments[0]
+        segments = store.site.lanes[0].owners["\0bob"].segments
+        segment = segments[segments.maxKey()]
     with one.writing():
         taken = ids(accept(one, area, 3 if is_known else 1).calls)
         assert len(taken) == (3 if is_known else 1)
@@ -265,6 +266,32 @@ def test_a_segment_that_cannot_be_read_is_put_aside_and_stops_no_other(
         again = accept(one, area)
         assert ids(again.calls) == wanted
         assert again.broken == ()
+
+
+@pytest.mark.parametrize("before", [1, 3, 5])
+def test_a_call_that_cannot_be_read_does_not_keep_its_owner_from_the_next_put(
+    one, put, register, accept, before
+):
+    # Given the last call of a segment, also of a full one, that cannot be read
+    area = register(one)
+    with one.writing() as store:
+        records = put(store, before, size=7)
+        wanted = ids(records[:-1])
+        oid = records[-1]._p_oid
+    spoil_record(one, oid)
+    # When
+    with one.writing() as store:
+        wanted += ids(put(store, size=7))
+    # Then
+    with one.writing():
+        accepted = accept(one, area)
+        assert ids(accepted.calls) == wanted
+        assert [broken for broken, _ in accepted.broken] == [oid]
+    with one.reading() as store:
+        assert ids(store.oldest(ANN)) == wanted
+        assert store.tally(ANN).stored == before + 1
+        # What the spoilt one counted for is known by nobody.
+        assert store.tally(ANN).bytes == 7 * before
 
 
 def spoil_record(session, oid):

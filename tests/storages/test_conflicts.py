@@ -231,7 +231,7 @@ def test_mail_never_makes_a_completion_conflict(one, two, put, prepared):
 
 def test_mail_of_two_calls_of_one_segment_is_kept_apart(one, put):
     with one.writing() as store:
-        first, second = put(store, 2)
+        _, first, second = put(store, 3)
         store.write_mail(first, Mail(cancel_requested=True))
         store.write_mail(second, Mail(messages=("hello",)))
         assert store.mail(first) == Mail(cancel_requested=True)

@@ -47,12 +47,8 @@ def test_a_put_into_an_open_segment_writes_nothing_else_than_the_call(one, put):
         # When
         (record,) = put(store, owner=stranger)
         # Then
-        segment = segment_of(store, stranger)
-        assert {each._p_oid for each in one.connection._registered_objects} == {
-            record._p_oid,
-            segment._p_oid,
-        }
-        assert segment.calls[-1] is record
+        assert one.connection._registered_objects == [record]
+        assert record in segment_of(store, stranger).calls
         one.abort()
 
 

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What a store knows by owner: the calls, and where an id is found.
 
-An owner's calls are listed in segments inside each lane that put them, so that a put writes
-the last of these and conflicts with nobody. An id names lane, segment and position, and is
-valid only together with its 80 random bits. Nothing here reads another owner's data.
+An owner's calls are listed in segments inside each lane that put them. A segment is made with
+records that are empty, and a put fills the next one of the last segment: this one object is all
+that it writes, and in its own lane it conflicts with nobody. Two that fill the same record
+conflict there, so that the calls of a segment are always those in front of its empty records. An
+id names lane, segment and position, and is valid only together with its 80 random bits. Nothing
+here reads another owner's data.
 
 Workers find new calls in the same segments (``store.lanes``), and a worker reads some queues
 only. So there is a *chain* of segments for each queue and priority that the owner has used: the
@@ -12,6 +15,7 @@ numbers of a chain's segments follow each other, and the chain is in their highe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,6 +24,7 @@ from persistent import Persistent
 
 from ..call import NORMAL, SEGMENT_SIZE, CallRecord
 from .mailbox import Mailbox
+from .reading import why_unreadable
 
 
 def owner_key(owner: tuple[str, str]) -> str:
@@ -38,8 +43,33 @@ ChainKey = tuple[str, int]
 _FIRST: ChainKey = ("default", NORMAL)
 
 
+#: Records in the first segments of a chain: most owners put now and then only. All others have
+#: SEGMENT_SIZE.
+_FIRST_SIZES = (1, 4)
+
+
+def _size(ordinal: int) -> int:
+    """How many records the segment of a chain has, by its place there."""
+    return _FIRST_SIZES[ordinal] if ordinal < len(_FIRST_SIZES) else SEGMENT_SIZE
+
+
+def _size_of_first(count: int) -> int:
+    """How many records the first ``count`` segments of a chain have."""
+    small = _FIRST_SIZES[:count]
+    return sum(small) + (count - len(small)) * SEGMENT_SIZE
+
+
+def is_empty(record: CallRecord | None) -> bool:
+    """Whether no call was put there yet; None is where one was, and one that cannot be read."""
+    return record is not None and why_unreadable(record) is None and record.is_empty
+
+
 class IndexSegment(Persistent):
-    """Up to SEGMENT_SIZE calls of one owner, queue and priority in one lane, and their mailbox."""
+    """Room for some calls of one owner, queue and priority in one lane, and their mailbox.
+
+    A put does not write it, unless it opens it (``store.lanes``) or brings a ``keep`` that is
+    shorter than all before.
+    """
 
     #: The shortest ``keep`` of its calls, of those that have one of their own.
     shortest_keep: float | None = None
@@ -47,45 +77,78 @@ class IndexSegment(Persistent):
     is_open = False
     #: How many calls there were each time that it was closed.
     closings: tuple[int, ...] = ()
+    #: How many calls there were when this connection looked last.
+    _v_filled = 0
 
-    def __init__(self, bytes_before: int, first_created: int) -> None:
+    def __init__(self, size: int, bytes_before: int, created: int) -> None:
+        """Make room for ``size`` calls.
+
+        Args:
+            size: How many.
+            bytes_before: What all calls of the chain before count for.
+            created: When the first call is put, in microseconds.
+        """
         #: None where a call was forgotten after the segment was full.
-        self.calls: tuple[CallRecord | None, ...] = ()
-        #: Bytes that all calls of the chain up to here counted for when they were put.
-        self.bytes_put = bytes_before
-        #: When the first and the last of its calls were put, in microseconds.
-        self.first_created = first_created
-        self.last_created = first_created
+        self.calls: tuple[CallRecord | None, ...] = tuple(CallRecord() for _ in range(size))
+        self.bytes_before = bytes_before
+        self.first_created = created
         self.mailbox = Mailbox()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no call is put here any more."""
-        return len(self.calls) >= SEGMENT_SIZE
+    def filled(self) -> int:
+        """How many calls there are: they are those in front."""
+        known, calls = self._v_filled, self.calls
+        low, high = known, len(calls)
+        if known and is_empty(calls[known - 1]):
+            # What was put there was taken back.
+            low, high = 0, known - 1
+        elif known == high or is_empty(calls[known]):
+            return known
+        self._v_filled = count = bisect_left(calls, True, low, high, key=is_empty)
+        return count
+
+    def last(self, count: int) -> CallRecord | None:
+        """Of the first ``count`` calls the last one that can be read; None if there is none."""
+        for position in range(count - 1, -1, -1):
+            record = self.calls[position]
+            if record is not None and why_unreadable(record) is None:
+                return record
+        return None
+
+    def put_here(self, *, newest_first: bool = False) -> Iterator[CallRecord]:
+        """The calls, as far as they were not forgotten after the segment was full."""
+        found = self.calls[: self.filled()]
+        return (call for call in (found[::-1] if newest_first else found) if call is not None)
 
     @property
-    def is_growing(self) -> bool:
-        """Whether calls may be put here without a word to the workers."""
-        return self.is_open and not self.is_full
+    def bytes_put(self) -> int:
+        """Bytes that all calls of the chain up to here counted for when they were put."""
+        last = self.last(self.filled())
+        return self.bytes_before if last is None else last.bytes_put
 
-    def append(self, record: CallRecord) -> int:
-        """Add a call at the end; returns its position."""
-        self.calls += (record,)
-        self.bytes_put += record.size
-        self.last_created = record.created
-        if record.keep is not None and record.keep < (self.shortest_keep or record.keep + 1):
-            self.shortest_keep = record.keep
-        record.mailbox = self.mailbox
-        return len(self.calls) - 1
+    def fill(self, position: int, call: CallRecord) -> CallRecord:
+        """Write a call into the empty record at ``position``, which is returned."""
+        record = self.calls[position]
+        assert record is not None, "no call was put here, so none was forgotten"
+        record.fill(call, self.mailbox)
+        self._v_filled = position + 1
+        if call.keep is not None and call.keep < (self.shortest_keep or call.keep + 1):
+            self.shortest_keep = call.keep
+        return record
 
     def close(self) -> None:
         """Have no call put here without a word to the workers.
 
-        A full one is left alone: none comes anyway, and its owner may be writing it to forget.
+        A put does not write the segment, so that the next record is written for it to conflict
+        with. A full one is left alone: none comes anyway, and its owner may be writing it to
+        forget.
         """
-        if not self.is_full:
+        count = self.filled()
+        if count < len(self.calls):
             self.is_open = False
-            self.closings += (len(self.calls),)
+            self.closings += (count,)
+            following = self.calls[count]
+            assert following is not None, "no call was put here, so none was forgotten"
+            following._p_changed = True
 
     def end_of_opening(self, position: int) -> int | None:
         """Where the opening ended that the call at ``position`` was put in; None: it did not."""
@@ -103,27 +166,40 @@ class OwnerIndex(Persistent):
         #: first key of a tree conflicts with a put that appends, to overwrite it does not
         self.segments: LOBTree = LOBTree()
 
-    def append(self, record: CallRecord) -> tuple[IndexSegment, int, int]:
-        """Add a call at the end of its chain; returns its segment, with number, and position.
+    def append(self, call: CallRecord) -> tuple[IndexSegment, int, int, CallRecord]:
+        """Add a call at the end of its chain.
 
         The calls of a chain are in the order of their ``created``, each later than the one
         before: a call put in the same microsecond, or while the clock went back, counts as put
         one microsecond after its predecessor. What lists calls in parts relies on it.
+
+        Args:
+            call: Tells what to write; is itself not stored.
+
+        Returns:
+            Its segment, with number, its position there, and its record.
         """
-        chain = self._chain((record.queue, record.priority))
-        tail: IndexSegment
+        chain = self._chain((call.queue, call.priority))
+        segment: IndexSegment
         number = self._last(chain)
         if number is None:
+            position, last, bytes_before = 0, None, 0
             number = chain << _CHAIN_BITS
-            tail = self.segments[number] = IndexSegment(0, record.created)
+            segment = self.segments[number] = IndexSegment(_size(0), 0, call.created)
         else:
-            tail = self.segments[number]
-            if record.created <= tail.last_created:
-                record.created = tail.last_created + 1
-            if tail.is_full:
-                number += 1
-                tail = self.segments[number] = IndexSegment(tail.bytes_put, record.created)
-        return tail, number, tail.append(record)
+            segment = self.segments[number]
+            position = segment.filled()
+            last = segment.last(position)
+            bytes_before = segment.bytes_before if last is None else last.bytes_put
+            if last is not None and call.created <= last.created:
+                call.created = last.created + 1
+            if position == len(segment.calls):
+                number, position = number + 1, 0
+                size = _size(number - (chain << _CHAIN_BITS))
+                segment = IndexSegment(size, bytes_before, call.created)
+                self.segments[number] = segment
+        call.bytes_put = bytes_before + call.size
+        return segment, number, position, segment.fill(position, call)
 
     def _chain(self, key: ChainKey) -> int:
         if key == _FIRST:
@@ -154,8 +230,9 @@ class OwnerIndex(Persistent):
 
     def count_more(self, record: CallRecord, size: int) -> None:
         """Count bytes that a call put in this very transaction has got since."""
-        last = self._last(record.place[1] >> _CHAIN_BITS)
-        self.segments[last].bytes_put += size
+        number = self._last(record.place[1] >> _CHAIN_BITS)
+        segment = self.segments[number]
+        segment.last(segment.filled()).bytes_put += size
 
     def at(self, segment: int, position: int) -> CallRecord | None:
         """The call at a place, or None."""
@@ -163,11 +240,11 @@ class OwnerIndex(Persistent):
         if found is None or position >= len(found.calls):
             return None
         call: CallRecord | None = found.calls[position]
-        return call
+        return None if is_empty(call) else call
 
     def put_count(self) -> int:
         """How many calls were ever put here."""
-        return sum(before * SEGMENT_SIZE + len(tail.calls) for before, tail in self._tails())
+        return sum(_size_of_first(before) + tail.filled() for before, tail in self._tails())
 
     def put_bytes(self) -> int:
         """How many bytes they counted for when they were put."""
@@ -186,7 +263,7 @@ class OwnerIndex(Persistent):
             segment = self.segments[number]
             if segment is None or (before is not None and segment.first_created > before):
                 continue
-            yield from (call for call in reversed(segment.calls) if call is not None)
+            yield from segment.put_here(newest_first=True)
 
     def oldest(self) -> list[Iterator[CallRecord]]:
         """The calls of each chain, oldest first."""
@@ -196,7 +273,7 @@ class OwnerIndex(Persistent):
         for number in self._numbers(chain):
             segment = self.segments[number]
             if segment is not None:
-                yield from (call for call in segment.calls if call is not None)
+                yield from segment.put_here()
 
     def _numbers(self, chain: int) -> Any:
         first = chain << _CHAIN_BITS
@@ -221,8 +298,12 @@ class OwnerIndex(Persistent):
         found = self.segments[segment]
         if found is None:
             return
-        left = tuple(None if call is None or call.forgotten else call for call in found.calls)
+        left = tuple(None if _is_forgotten(call) else call for call in found.calls)
         if not any(call is not None for call in left):
             self.segments[segment] = None
         elif left != found.calls:
             found.calls = left
+
+
+def _is_forgotten(call: CallRecord | None) -> bool:
+    return call is None or (why_unreadable(call) is None and call.forgotten)

@@ -4,32 +4,35 @@
 A process that puts calls claims a lane (``store.claims``) and is then, by custom, the only one
 who appends to it; two who do conflict and one retries.
 
-A put writes two objects: the call, and the last segment of its owner's index (``store.index``).
-There is mostly no third one that says "look at this call", because workers read the index segments
-themselves: those that are *open*. An inbox keeps a log of which segments were opened, and from
-which position on, and of single calls that were put into others. A segment is opened for an owner
-who puts again soon, and closed when so many others were opened since that reading them all would
-cost too much.
+A put writes one object: the next empty record in the last segment of its owner's index
+(``store.index``). There is mostly no other one that says "look at this call", because workers look
+at the next records of the index segments themselves: of those that are *open*. An inbox keeps a
+log of which segments were opened, and from which position on, and of single calls that were put
+into others. A segment is opened for an owner who puts again soon, and closed when so many others
+were opened since that reading them all would cost too much.
 
-Why nothing is missed: whoever appends to a segment writes it, and whoever closes it writes it, so
-that the two conflict if they meet. What is in a segment that a worker sees closed is therefore
-all that is in it, but for what has entries of its own in the log. Why nothing is taken twice: a
-segment knows where it was closed, and the entry of an opening tells of the calls up to there.
+Why nothing is missed: whoever puts into a segment fills its next record, and whoever closes it
+writes that record too, so that the two conflict if they meet. What is in a segment that a worker
+sees closed is therefore all that is in it, but for what has entries of its own in the log. Why
+nothing is taken twice: a segment knows where it was closed, and the entry of an opening tells of
+the calls up to there.
 
-Who writes what: a put writes its owner's segment; into one that is not open, also the last segment
-of the log; one that opens it, the inbox too. A worker writes nothing but the inbox's cursor. Log
-segments are a chain: what the cursor has left behind is reachable from nowhere, and goes when the
-database is packed, so nobody has to delete anything.
+Who writes what: a put writes its record; into a segment that is not open, also the last segment
+of the log; one that opens it, the segment and the inbox too. A worker writes nothing but the
+inbox's cursor. Log segments are a chain: what the cursor has left behind is reachable from
+nowhere, and goes when the database is packed, so nobody has to delete anything.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 
 from ..call import LANES, SEGMENT_SIZE, CallRecord
-from .index import IndexSegment
+from .index import IndexSegment, is_empty
 from .reading import why_unreadable
 
 __all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
@@ -70,7 +73,7 @@ class Cursor(Persistent):
         if self.position < len(self.segment.entries) or self.segment.next is not None:
             return True
         return any(
-            why_unreadable(segment) is not None or len(segment.calls) > read
+            why_unreadable(segment) is not None or _is_more_in(segment, read)
             for segment, read in self.reading
         )
 
@@ -128,16 +131,23 @@ def _read_on(
         return
     # What was put later has entries of its own in the log.
     end = segment.end_of_opening(known)
-    calls = segment.calls[:end]
-    for call in calls[read:]:
-        if len(taken) >= limit:
+    until = len(segment.calls) if end is None else end
+    while read < until and len(taken) < limit:
+        call = segment.calls[read]
+        if is_empty(call):
             break
         read += 1
         # One that was forgotten had ended.
         if call is not None:
             taken.append(call)
-    if read < len(calls) or (end is None and segment.is_growing):
+    is_growing = segment.is_open and end is None
+    if read < until and (is_growing or _is_more_in(segment, read)):
         reading.append((segment, read))
+
+
+def _is_more_in(segment: IndexSegment, read: int) -> bool:
+    """Whether there is a call at this position."""
+    return read < len(segment.calls) and not is_empty(segment.calls[read])
 
 
 class Inbox(Persistent):
@@ -182,6 +192,20 @@ class Inbox(Persistent):
         self.open = (*others, segment)
         segment.is_open = True
         self.append((segment, position))
+
+    def next_records(self, is_read_on: bool) -> Iterator[CallRecord]:
+        """The records that puts into open segments fill next; they are not loaded.
+
+        Args:
+            is_read_on: Whether the cursor is where nobody but us takes it. Else somebody may
+                have taken it on by the next put, and that fills none but a later record.
+        """
+        reached = dict(self.cursor.reading)
+        for segment in self.open:
+            if why_unreadable(segment) is None:
+                read = reached.get(segment, 0)
+                following = segment.calls[read : read + 1 if is_read_on else None]
+                yield from (record for record in following if record is not None)
 
     def append(self, entry: Entry) -> None:
         """Add an entry to the log."""

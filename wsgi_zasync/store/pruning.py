@@ -126,8 +126,6 @@ def _over_in(
 ) -> Iterator[CallRecord]:
     if not _is_worth_a_look(segment, now, keep_seconds):
         return
-    for record in segment.calls:
-        if record is None or why_unreadable(record) is not None:
-            continue
-        if over(store, record, now, keep_seconds):
+    for record in segment.put_here():
+        if why_unreadable(record) is None and over(store, record, now, keep_seconds):
             yield record

@@ -25,7 +25,7 @@ from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept
 from .classes import guard
-from .index import IndexSegment, OwnerIndex, owner_key
+from .index import OwnerIndex, owner_key
 from .lanes import Lane
 from .mailbox import Mail, Mailbox
 from .reading import why_unreadable
@@ -148,29 +148,33 @@ class Store:
 
     # -- putting ------------------------------------------------------------------------
 
-    def add(self, record: CallRecord, lane_number: int) -> IndexSegment:
-        """Write a new call: its record, and its place in its owner's index.
+    def add(self, call: CallRecord, lane_number: int) -> CallRecord:
+        """Write a new call into the next record of its owner's index; returns that record.
 
-        Returns the segment of the index: every put writes one.
+        Args:
+            call: Tells what to write; is itself not stored.
+            lane_number: The lane of this transaction.
         """
         site = self.site
         lane = site.lanes[lane_number]
-        if site.name != record.site:
-            record.site = site.name
-        key = owner_key(record.owner)
+        if site.name != call.site:
+            call.site = site.name
+        key = owner_key(call.owner)
         index = lane.owners.get(key)
         if index is None:
             index = lane.owners[key] = OwnerIndex()
-        segment: IndexSegment
-        segment, number, position = index.append(record)
+        record: CallRecord
+        segment, number, position, record = index.append(call)
         record.place = (lane_number, number, position)
-        self.connection.add(record)
+        # One that is new, as its segment is, has to have an oid.
+        if record._p_jar is None:
+            self.connection.add(record)
         if not segment.is_open:
             full = None if position else index.segments.get(number - 1)
             lane.inbox(record.queue, record.priority).tell(record, segment, position, full)
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
-        return segment
+        return record
 
     def count_more(self, record: CallRecord, size: int) -> None:
         """Count bytes that a call has got since it was put, in the transaction that puts it."""

@@ -262,7 +262,8 @@ class Acceptor:
         done.more = accepted.is_full
         if not done.more:
             self.lanes.news()
-        done.watched = _what_changes_with_news(store.site, self.queues)
+        ours = frozenset(self.lanes.to_read(everywhere=False))
+        done.watched = _what_changes_with_news(store.site, self.queues, ours)
         done.next_due = writing.area.next_due()
         return accepted
 
@@ -376,8 +377,16 @@ class Acceptor:
         return owed
 
 
-def _what_changes_with_news(site: Any, queues: tuple[str, ...]) -> frozenset[bytes]:
-    """The oids of which at least one is written when there is something new to accept."""
+def _what_changes_with_news(
+    site: Any, queues: tuple[str, ...], ours: frozenset[int]
+) -> frozenset[bytes]:
+    """The oids of which at least one is written when there is something new to accept.
+
+    Args:
+        site: As an accept has left it.
+        queues: That we serve.
+        ours: The lanes that nobody else accepts from, as long as nobody helps.
+    """
     watched = {site.parked._p_oid, site.claims._p_oid}
     bucket = site.claims._firstbucket
     while bucket is not None:
@@ -389,7 +398,7 @@ def _what_changes_with_news(site: Any, queues: tuple[str, ...]) -> frozenset[byt
         for (queue, _), inbox in lane.inboxes.items():
             if queue in queues:
                 watched |= {inbox._p_oid, inbox.tail._p_oid}
-                watched.update(segment._p_oid for segment in inbox.open)
+                watched.update(record._p_oid for record in inbox.next_records(number in ours))
     # A small tree keeps its bucket inside itself.
     return frozenset(watched - {None})
 

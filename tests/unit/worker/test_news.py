@@ -15,6 +15,7 @@ from wsgi_zasync.testing import memory_db
 from wsgi_zasync.worker.acceptor import _what_changes_with_news
 
 QUEUES = ("default", "slow")
+OURS = frozenset(range(2))
 
 
 @pytest.fixture
@@ -38,42 +39,58 @@ def next_transaction(connection):
     return open_store(connection)
 
 
+@pytest.mark.parametrize("ours", [OURS, frozenset(), frozenset({0})])
 @pytest.mark.parametrize("seed", range(4))
-def test_each_put_and_note_writes_something_that_is_watched(connection, seed):
+def test_each_put_and_note_writes_something_that_is_watched(connection, seed, ours):
     chance = random.Random(seed)
     store = next_transaction(connection)
     area = store.register_worker("worker", {"echo": None}, QUEUES)
-    for _ in range(300):
-        # Given a worker that looks now and then, and takes some of what is there
+    other = store.register_worker("other", {"echo": None}, QUEUES)
+    watched, is_awake = frozenset(), True
+
+    def check():
+        nonlocal is_awake
+        written = {each._p_oid for each in connection._registered_objects}
+        is_awake = is_awake or not written.isdisjoint(watched)
+        assert is_awake
+
+    for _ in range(400):
+        # Given a worker that looks when it is awake, and takes all there is in its lanes or knows
+        # that there is more, and another one that accepts from the other lanes
         store = next_transaction(connection)
-        if chance.random() < 0.5:
-            limit = chance.choice((1, 40))
-            store.accept(area, range(2), QUEUES, ("echo",), limit, now=0)
+        if chance.random() < 0.3:
+            theirs = OURS - ours
+            store.accept(other, sorted(theirs), QUEUES, ("echo",), chance.choice((1, 40)), now=0)
             store = next_transaction(connection)
-        watched = _what_changes_with_news(store.site, QUEUES)
+        if is_awake and chance.random() < 0.7:
+            limit = chance.choice((1, 40))
+            accepted = store.accept(area, sorted(ours), QUEUES, ("echo",), limit, now=0)
+            watched = _what_changes_with_news(store.site, QUEUES, ours)
+            is_awake = accepted.is_full
+            store = next_transaction(connection)
         # When
-        record = CallRecord()
-        record.seed = chance.randbytes(16)
-        record.plugin = "echo"
-        record.owner = ("", f"owner{chance.randrange(MOST_OPEN + 5)}")
-        record.queue = chance.choice(QUEUES)
-        store.add(record, chance.randrange(2))
+        call = CallRecord()
+        call.seed = chance.randbytes(16)
+        call.plugin = "echo"
+        call.owner = ("", f"owner{chance.randrange(MOST_OPEN + 5)}")
+        call.queue = chance.choice(QUEUES)
+        record = store.add(call, chance.randrange(2))
+        # Then
+        check()
         if chance.random() < 0.2:
             store = next_transaction(connection)
-            watched = _what_changes_with_news(store.site, QUEUES)
             record.cancel(1)
             store.post_note(record, chance.randrange(2))
-        # Then
-        assert watched & {each._p_oid for each in connection._registered_objects}
+            check()
 
 
 def test_what_workers_write_is_not_watched(connection):
     """Else they would wake each other for ever."""
     store = next_transaction(connection)
     area = store.register_worker("worker", {"echo": None}, QUEUES)
-    record = CallRecord()
-    record.seed, record.plugin, record.owner = b"s" * 16, "echo", ("", "ann")
-    store.add(record, 0)
+    call = CallRecord()
+    call.seed, call.plugin, call.owner = b"s" * 16, "echo", ("", "ann")
+    record = store.add(call, 0)
     store = next_transaction(connection)
 
     assert store.accept(area, range(2), QUEUES, ("echo",), 10, now=0).calls
@@ -81,4 +98,4 @@ def test_what_workers_write_is_not_watched(connection):
     store.count_end(area.tallies, record)
 
     written = {each._p_oid for each in connection._registered_objects}
-    assert not _what_changes_with_news(store.site, QUEUES) & written
+    assert not _what_changes_with_news(store.site, QUEUES, OURS) & written
