@@ -34,9 +34,13 @@ class BuiltTexts:
         #: By the place in the code (an instruction, cheaper to know than its line): the code,
         #: which keeps its id from being another's, and hashes of the texts, None once warned of.
         self._seen: dict[tuple[int, int], tuple[CodeType, set[int] | None]] = {}
+        #: Hashes of all these texts: most are declared again and again, by the same line.
+        self._known: set[int] = set()
 
     def note(self, text: str) -> None:
         """Note that the code which called us declares this text."""
+        if hash(text) in self._known:
+            return
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and _is_ours(frame):
             frame = frame.f_back
@@ -48,11 +52,13 @@ class BuiltTexts:
             if found is None:
                 if len(self._seen) >= self.LINES:
                     self._seen.clear()
+                    self._known.clear()
                 found = self._seen[place] = (code, set())
             texts = found[1]
             if texts is None:
                 return
             texts.add(hash(text))
+            self._known.add(hash(text))
             if len(texts) <= self.MOST:
                 return
             self._seen[place] = (code, None)

@@ -108,7 +108,7 @@ class Putting:
         self._state = state
         self._connection = connection
         self._changed = len(connection._registered_objects)
-        self._counted_on = set(connection._readCurrent)
+        self._counted_on = frozenset(connection._readCurrent)
 
     def __enter__(self) -> None:
         pass
@@ -118,7 +118,8 @@ class Putting:
         if kind is None:
             for changed in connection._registered_objects[self._changed :]:
                 state.changed_by_puts[id(changed)] = changed
-            state.counted_on_by_puts |= set(connection._readCurrent) - self._counted_on
+            if connection._readCurrent:
+                state.counted_on_by_puts |= connection._readCurrent.keys() - self._counted_on
 
 
 class PutState:
@@ -161,14 +162,15 @@ class PutState:
     @classmethod
     def of(cls, txn: Any, deployment: Deployment) -> PutState:
         """What is kept on the transaction, made at first need."""
-        state = cls.peek(txn, deployment)
-        if state is None:
-            state = cls(deployment)
-            txn.set_data(deployment, state)
-            txn.addBeforeCommitHook(state.forget_what_was_taken_back)
-            txn.addAfterCommitHook(state._ended)
-            txn.addAfterAbortHook(state._ended, (False,))
-        return state
+        try:
+            found: PutState = txn.data(deployment)
+        except KeyError:
+            found = cls(deployment)
+            txn.set_data(deployment, found)
+            txn.addBeforeCommitHook(found.forget_what_was_taken_back)
+            txn.addAfterCommitHook(found._ended)
+            txn.addAfterAbortHook(found._ended, (False,))
+        return found
 
     @property
     def hooks(self) -> frozenset[Any]:
@@ -208,8 +210,10 @@ class PutState:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
-            puts = self._puts if committed else []
-            last = max((LastPut(r._p_serial, r._p_oid) for r, _ in puts), default=NOTHING)
+            last = NOTHING
+            for record, _ in self._puts if committed else ():
+                if record._p_serial >= last.tid:
+                    last = LastPut(record._p_serial, record._p_oid)
             self.pool.give_back(lane, last)
         told, self.written = self.written, []
         is_logged = logger.isEnabledFor(logging.INFO)

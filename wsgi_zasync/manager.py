@@ -18,7 +18,7 @@ from .deployment import Deployment
 from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthenticated
 from .options import NO_OPTIONS, PutOptions
 from .ports import Access
-from .putting import put_call
+from .putting import NO_LINEAGE, Lineage, put_call
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import Store, open_store
@@ -66,7 +66,7 @@ class CallManager:
         *,
         options: PutOptions | None = None,
         serve: Serve | None = None,
-        lineage: tuple[int, str] = (0, ""),
+        lineage: Lineage = NO_LINEAGE,
     ) -> None:
         """Made by the middleware and by workers.
 
@@ -280,16 +280,12 @@ class CallManager:
 
     def _context(self, owner: Principal) -> CallContext:
         deployment, connection = self._deployment, self._access.store_connection()
-        return CallContext(
-            access=self._access,
-            deployment=deployment,
-            store=open_store(
-                connection,
-                deployment.site,
-                own_lanes=lambda: deployment.lanes.of(connection.db()).claimed(),
-            ),
-            owner=owner,
+        store = open_store(
+            connection,
+            deployment.site,
+            own_lanes=lambda: deployment.lanes.of(connection.db()).claimed(),
         )
+        return CallContext(self._access, deployment, store, owner)
 
 
 def _state(state: CallState | str) -> CallState:

@@ -7,11 +7,10 @@ Everything that can be wrong is found before anything is written.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from typing import Any
 
-from .call import PRIORITIES, SEED_BYTES, CallRecord, to_micros
+from .call import PRIORITIES, CallRecord, from_micros
 from .context import CallContext, PutState
 from .errors import (
     ConfigurationError,
@@ -23,9 +22,14 @@ from .errors import (
 from .options import NO_OPTIONS, PutOptions
 from .plugins import PluginDeclaration, check_arguments, unknown
 from .security import SESSION_SOURCE, Principal
+from .seeds import new_seed
 from .values import Storing, masked, persistent_objects, restored
 
+#: How deep a call is, and the id of the first call that led to it.
 Lineage = tuple[int, str]
+
+#: Of what no call has put.
+NO_LINEAGE: Lineage = (0, "")
 
 
 def put_call(
@@ -37,23 +41,25 @@ def put_call(
     kwargs: dict[str, Any],
     options: PutOptions,
     *,
-    lineage: Lineage = (0, ""),
+    lineage: Lineage = NO_LINEAGE,
 ) -> CallRecord:
     """Write a call in this transaction; see ``CallManager.put`` for what it raises."""
     if type(plugin) is not str:
         raise InvalidArguments(
             f"the plugin's name must be text, not {type(plugin).__name__}", path="plugin_name"
         )
+    deployment, store = context.deployment, context.store
     declaration = _declaration(context, plugin, args, kwargs)
     root = context.access.application_connection().root()
-    now = context.deployment.policy.principal_now(owner, root)
+    now = deployment.policy.principal_now(owner, root)
+    # Tells what to write: the record that is stored comes last.
     record = CallRecord()
-    record.seed = os.urandom(SEED_BYTES)
-    sealer = context.deployment.sealer
+    record.seed = seed = new_seed()
+    sealer = deployment.sealer
     storing = Storing(
-        context.store.connection,
-        max_bytes=context.deployment.quotas.max_argument_bytes,
-        seal=None if sealer is None else lambda secret: sealer.seal(secret, record.seed),
+        store.connection,
+        max_bytes=deployment.quotas.max_argument_bytes,
+        seal=None if sealer is None else lambda secret: sealer.seal(secret, seed),
     )
     if args:
         record.args = storing.stored(args, "args")
@@ -65,19 +71,23 @@ def put_call(
     if owner.title is not None:
         record.owner_title = owner.title
     _check_permission(context, now, declaration, (args, kwargs), root)
-    _set_options(context, record, options)
-    existing = _existing(context, record, options)
-    if existing is not None and options.on_duplicate != "replace":
-        return existing
+    record.created = context.now()
+    existing = None
+    if options is not NO_OPTIONS:
+        _set_options(context, record, options)
+        existing = _existing(context, record, options)
+        if existing is not None and options.on_duplicate != "replace":
+            return existing
     _check_quota(context, record, replaced=0 if existing is None else 1)
-    _set_lineage(context, record, lineage)
+    if lineage is not NO_LINEAGE:
+        _set_lineage(context, record, lineage)
     if existing is not None:
         cancel_record(context, state, existing)
     lane = context.lane(state)
-    with state.putting(context.store.connection):
-        record = context.store.add(record, lane)
+    with state.putting(store.connection):
+        record = store.add(record, lane)
         if record.unique is not None:
-            context.store.set_unique(record.unique, record)
+            store.set_unique(record.unique, record)
     state.add(record)
     context.written(state, record, "put")
     return record
@@ -140,10 +150,7 @@ def check_permission(
 
 
 def _set_options(context: CallContext, record: CallRecord, options: PutOptions) -> None:
-    now = context.deployment.clock.now()
-    record.created = to_micros(now)
-    if options is NO_OPTIONS:
-        return
+    now = from_micros(record.created)
     options.check_ahead(now, context.deployment.quotas.max_ahead)
     changes = {
         "due": options.micros("begin_after", now),
@@ -225,8 +232,6 @@ def _check_quota(context: CallContext, record: CallRecord, replaced: int = 0) ->
 
 def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> None:
     depth, ancestor = lineage
-    if not ancestor:
-        return
     quotas = context.deployment.quotas
     if depth > quotas.max_depth:
         raise QuotaExceeded(f"calls put by calls go at most {quotas.max_depth} deep", "max_depth")

@@ -77,9 +77,18 @@ class Storing:
     def _stored(self, value: Any, path: str, depth: int) -> Any:
         kind = type(value)
         if kind is str:
-            return self._text(value, path)
-        self._count(_size(value), path)
-        if kind in _SCALARS or kind is bytes:
+            # Python knows at once whether a text is ASCII.
+            size = len(value) if value.isascii() else self._encoded_size(value, path)
+        else:
+            size = 8 if kind in _CONTAINERS else _size(value)
+        self.size += size
+        if self.size > self._max_bytes:
+            raise self._error(
+                f"{path} is too much: the values may have {self._max_bytes:,} bytes together; "
+                "store large data as an object of your own and pass a reference",
+                path,
+            )
+        if kind is str or kind in _SCALARS or kind is bytes:
             return value
         if kind is datetime:
             return self._moment(value, path)
@@ -104,13 +113,11 @@ class Storing:
             path,
         )
 
-    def _text(self, value: str, path: str) -> str:
+    def _encoded_size(self, value: str, path: str) -> int:
         try:
-            # Python knows at once whether a text is ASCII.
-            self._count(len(value) if value.isascii() else len(value.encode()), path)
+            return len(value.encode())
         except UnicodeEncodeError as exc:
             raise self._error(f"{path} has a lone surrogate at {exc.start}", path) from exc
-        return value
 
     def _moment(self, value: datetime, path: str) -> datetime:
         """Without any timezone class but the standard one: aware ones become UTC."""
@@ -134,18 +141,10 @@ class Storing:
                 )
                 for key, item in value.items()
             }
-        return type(value)(
+        items = [
             self._stored(item, f"{path}[{number}]", depth) for number, item in enumerate(value)
-        )
-
-    def _count(self, size: int, path: str) -> None:
-        self.size += size
-        if self.size > self._max_bytes:
-            raise self._error(
-                f"{path} is too much: the values may have {self._max_bytes:,} bytes together; "
-                "store large data as an object of your own and pass a reference",
-                path,
-            )
+        ]
+        return type(value)(items)
 
     def _reference(self, value: Any, path: str) -> Any:
         jar = value._p_jar

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from .call import PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
 from .call_json import as_json
-from .callbacks import RESERVED, Callback, Occasion
+from .callbacks import Callback, Occasion
 from .context import CallContext, PutState
+from .declaring import declare, late_callbacks
 from .errors import (
     CallCancelled,
     CallExpired,
@@ -22,15 +23,13 @@ from .errors import (
     CallIsFinal,
     CallNotFinal,
     CallNotFound,
-    InvalidArguments,
     QuotaExceeded,
     TransactionOver,
 )
-from .expressions.expression import compile_expression
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
-from .values import Storing, masked, restored, stored_size
+from .values import Storing, masked, restored
 
 
 class Progress(NamedTuple):
@@ -322,45 +321,7 @@ class Call:
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
         record, context, state = self._writable()
-        if record.is_final:
-            raise CallIsFinal(f"call {self.id} is {record.state}: it is too late for a callback")
-        quotas = context.deployment.quotas
-        if type(text) is not str:
-            raise InvalidArguments("the expression must be text", path="text")
-        # What this transaction puts has no mail yet.
-        is_new = state.has_put(record)
-        late = [] if is_new else self._late_callbacks()
-        if len(record.callbacks) + len(late) >= quotas.max_callbacks:
-            raise QuotaExceeded(
-                f"a call has at most max_callbacks = {quotas.max_callbacks}", "max_callbacks"
-            )
-        if len(text) > quotas.max_expression_length:
-            raise QuotaExceeded(
-                f"an expression has at most {quotas.max_expression_length:,} characters",
-                "max_expression_length",
-            )
-        compile_expression(text)
-        if self._author is None:
-            context.deployment.texts.note(text)
-        for name in names:
-            if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
-                raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
-        used = record.size + sum(len(each.text) + stored_size(each.names) for each in late)
-        storing = Storing(context.store.connection, max_bytes=quotas.max_argument_bytes - used)
-        stored = {name: storing.stored(value, name) for name, value in names.items()}
-        author = None if self._author is None else self._author.owner
-        callback = Callback.declared(on, text, stored, author)
-        if is_new:
-            size = storing.size + len(text)
-            record.size += size
-            record.callbacks = (*record.callbacks, callback)
-            if state.is_last(record):
-                record.bytes_put += size
-            else:
-                context.store.count_more(record, size)
-        else:
-            mail = context.store.mail(record)
-            context.store.write_mail(record, replace(mail, callbacks=(*mail.callbacks, callback)))
+        declare(context, state, record, self._author, on, text, names)
         return self
 
     def _writable(self) -> tuple[CallRecord, CallContext, PutState]:
@@ -372,14 +333,9 @@ class Call:
         state = self._context.state()
         return self._own, self._context, state
 
-    def _late_callbacks(self) -> list[Callback]:
-        """Those that no worker has read yet."""
-        record = self._record
-        late = self._context.store.mail(record).callbacks[record.late_callbacks :]
-        return [Callback.from_plain(plain) for plain in late]
-
     def _all_callbacks(self) -> list[Callback]:
-        return self._readable.all_callbacks() + self._late_callbacks()
+        record = self._readable
+        return record.all_callbacks() + late_callbacks(self._context.store, record)
 
     def retry_callbacks(self) -> int:
         """Have the failed callbacks of this final call evaluated again; returns how many.

@@ -25,15 +25,16 @@ class TextCache(Generic[T]):
 
     def get(self, text: str, key: object, make: Callable[[], T]) -> T:
         """What belongs to the text and the key, made if it is not known."""
+        place = (text, key)
         with self._lock:
-            found = self._found.get((text, key))
+            found = self._found.get(place)
             if found is not None:
-                self._found.move_to_end((text, key))
+                self._found.move_to_end(place)
                 return found
         made = make()
         with self._lock:
-            if (text, key) not in self._found:
-                self._found[(text, key)] = made
+            if place not in self._found:
+                self._found[place] = made
                 self._characters += len(text)
             while self._characters > self._bound:
                 (old, _), _ = self._found.popitem(last=False)

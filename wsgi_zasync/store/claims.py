@@ -15,7 +15,7 @@ import random
 import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from ..call import LANES
 from .root import Site
@@ -139,9 +139,15 @@ class LanePools:
     """The pools of this process, one for each database: a claim in one is none in another."""
 
     def __init__(self) -> None:
-        self._pools: WeakKeyDictionary[Any, LanePool] = WeakKeyDictionary()
+        #: By the database's id, which may be another's once it is gone.
+        self._pools: dict[int, tuple[ref[Any], LanePool]] = {}
 
     def of(self, database: Any) -> LanePool:
         """The pool of a ``ZODB.DB``, made at first need."""
-        found = self._pools.get(database)
-        return self._pools.setdefault(database, LanePool()) if found is None else found
+        found = self._pools.get(id(database))
+        if found is None or found[0]() is not database:
+            for key, (known, _) in list(self._pools.items()):
+                if known() is None:
+                    self._pools.pop(key, None)
+            found = self._pools.setdefault(id(database), (ref(database), LanePool()))
+        return found[1]

@@ -61,7 +61,10 @@ def _size_of_first(count: int) -> int:
 
 def is_empty(record: CallRecord | None) -> bool:
     """Whether no call was put there yet; None is where one was, and one that cannot be read."""
-    return record is not None and why_unreadable(record) is None and record.is_empty
+    # What is in memory could be read.
+    if record is None or (record._p_changed is None and why_unreadable(record) is not None):
+        return False
+    return not record.seed
 
 
 class IndexSegment(Persistent):
