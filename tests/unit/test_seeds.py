@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""Seeds: what makes a call's id unguessable is drawn a few at a time, by each process for itself."""
+"""Seeds make a call's id unguessable, and are drawn a few at a time by each process for itself."""
 
 from __future__ import annotations
 
