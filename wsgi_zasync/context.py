@@ -83,6 +83,15 @@ class CallContext(NamedTuple):
         return to_micros(self.deployment.clock.now())
 
 
+def is_there(record: CallRecord, seed: bytes) -> bool:
+    """Whether a record is of the call with this seed still; if not, its put was taken back."""
+    try:
+        return record._p_jar is not None and record.seed == seed
+    except POSKeyError:
+        # ZODB keeps the ghosts of what was made since a savepoint that is gone back to twice.
+        return False
+
+
 class Written(NamedTuple):
     """One change of a call. A copy: after a commit nothing may be loaded to tell of it."""
 
@@ -194,11 +203,7 @@ class PutState:
 
     def forget_what_was_taken_back(self) -> None:
         """Forget puts that a savepoint took back; before a commit, while records can be read."""
-        left = [
-            (record, seed)
-            for record, seed in self._puts
-            if record._p_jar is not None and record.seed == seed
-        ]
+        left = [(record, seed) for record, seed in self._puts if is_there(record, seed)]
         if len(left) < len(self._puts):
             self._puts = left
             seeds = {seed for _, seed in left}
