@@ -19,6 +19,7 @@ from .ports import Access
 from .security import Principal
 from .store import Store
 from .store.claims import NOTHING, LanePool, LastPut, claim
+from .store.reading import readable
 from .store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -55,12 +56,11 @@ class CallContext(NamedTuple):
         if not last.tid:
             return True
         try:
-            record = self.store.connection.get(last.oid)
-            record._p_activate()
-        except (POSKeyError, ReadConflictError):
-            # It is newer than this transaction.
+            record = readable(self.store.connection, last.oid)
+        except ReadConflictError:
             return False
-        return bool(record._p_serial >= last.tid)
+        # It is none if it is newer than this transaction, and if it is damaged.
+        return record is not None and record._p_serial >= last.tid
 
     def written(
         self, state: PutState, record: CallRecord, action: str, plugin: str | None = None
