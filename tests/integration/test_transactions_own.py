@@ -416,6 +416,29 @@ def test_a_transaction_that_holds_only_puts_is_replayed(wrap, db, stored_ids, co
     assert stored_ids(db) == told
 
 
+@pytest.mark.parametrize("before", range(3))
+def test_a_put_that_is_asked_for_twice_is_replayed(wrap, db, stored_ids, conflicts, before):
+    """To have read what the transaction itself has put is no decision to be taken again."""
+    told = []
+
+    def app(environ, start_response):
+        once = get_manager(environ).options(unique="once" if len(told) == before else None)
+        told.append(once.put("echo").id)
+        if len(told) > before:
+            assert once.put("echo").id == told[-1]
+            conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    for _ in range(before + 1):
+        server.sent.clear()
+        server.request()
+
+    assert server.status == "200 OK"
+    assert stored_ids(db) == told
+
+
 def test_a_replayed_put_keeps_arguments_and_callbacks(wrap, db, conflicts):
     told = []
 
