@@ -19,6 +19,7 @@ from .ports import Access
 from .security import Principal
 from .store import Store
 from .store.claims import NOTHING, LanePool, LastPut, claim
+from .store.reading import readable
 from .store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -55,12 +56,11 @@ class CallContext(NamedTuple):
         if not last.tid:
             return True
         try:
-            record = self.store.connection.get(last.oid)
-            record._p_activate()
-        except (POSKeyError, ReadConflictError):
-            # It is newer than this transaction.
+            record = readable(self.store.connection, last.oid)
+        except ReadConflictError:
             return False
-        return bool(record._p_serial >= last.tid)
+        # It is none if it is newer than this transaction, and if it is damaged.
+        return record is not None and record._p_serial >= last.tid
 
     def written(
         self, state: PutState, record: CallRecord, action: str, plugin: str | None = None
@@ -81,6 +81,15 @@ class CallContext(NamedTuple):
     def now(self) -> int:
         """The time in microseconds since 1970 UTC."""
         return to_micros(self.deployment.clock.now())
+
+
+def is_there(record: CallRecord, seed: bytes) -> bool:
+    """Whether a record is of the call with this seed still; if not, its put was taken back."""
+    try:
+        return record._p_jar is not None and record.seed == seed
+    except POSKeyError:
+        # ZODB keeps the ghosts of what was made since a savepoint that is gone back to twice.
+        return False
 
 
 class Written(NamedTuple):
@@ -196,11 +205,7 @@ class PutState:
 
     def forget_what_was_taken_back(self) -> None:
         """Forget puts that a savepoint took back; before a commit, while records can be read."""
-        left = [
-            (record, seed)
-            for record, seed in self._puts
-            if record._p_jar is not None and record.seed == seed
-        ]
+        left = [(record, seed) for record, seed in self._puts if is_there(record, seed)]
         if len(left) < len(self._puts):
             self._puts = left
             seeds = {seed for _, seed in left}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from .call import PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
 from .call_json import as_json
 from .callbacks import Callback, Occasion
-from .context import CallContext, PutState
+from .context import CallContext, PutState, is_there
 from .declaring import declare, late_callbacks
 from .errors import (
     CallCancelled,
@@ -111,7 +111,7 @@ class Call:
             TransactionOver: The transaction that put it was aborted, or went back to a savepoint.
         """
         record = self._record
-        if record._p_jar is None or record.seed != self._seed:
+        if not is_there(record, self._seed):
             raise TransactionOver(
                 f"call {self.id} does not exist: the transaction that put it was aborted, or went "
                 "back to a savepoint before the put; put it again"

@@ -10,6 +10,7 @@ import pytest
 
 from wsgi_zasync.opening import deployment_for
 from wsgi_zasync.settings import WorkerSettings
+from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
 from wsgi_zasync.worker.service import Service
 
@@ -64,3 +65,51 @@ def test_a_call_whose_signal_was_lost_is_found_by_the_safety_poll(db, clock, ser
     turns(service)
     with calls_of(db, "ann", deployment_of(PLUGINS, clock=clock)) as calls:
         assert calls.get(call.id).result == "done"
+
+
+def test_a_put_that_is_told_of_before_it_is_seen_is_not_overlooked(db, clock, service, monkeypatch):
+    """ZEO tells of a commit a moment before it can be seen."""
+    deployment = deployment_of(PLUGINS, clock=clock)
+
+    def put() -> bytes:
+        with calls_of(db, "ann", deployment) as calls:
+            oid: bytes = calls.put("report.render").oid
+            return oid
+
+    # Given an owner who puts again and again, and a worker that hears of other processes only
+    for _ in range(3):
+        put()
+    turns(service)
+    service._unsubscribe()
+    first = put()
+    with db.transaction() as connection:
+        store = open_store(connection)
+        (record,) = [call for call in store.newest(("", "ann")) if call._p_oid == first]
+        lane, number, position = record.place
+        segment = store.site.lanes[lane].owners["\0ann"].segments[number]
+        following = segment.calls[position + 1]._p_oid
+
+    # When it hears of the next put just after it was woken by one
+    later, done = b"\x7f" * 8, []
+    inner = service.bell.take_fresh
+
+    def take_fresh() -> frozenset[bytes]:
+        service.bell.take_fresh = inner
+        service._told(later, frozenset({following}))
+        return inner()
+
+    def until_visible(tid: bytes | None) -> None:
+        if tid == later and not done:
+            done.append(put())
+
+    service.bell.take_fresh = take_fresh
+    monkeypatch.setattr(service._signal, "until_visible", until_visible)
+    service._told(db.lastTransaction(), frozenset({first}))
+    service.turn()
+    if not done:
+        done.append(put())
+    assert done == [following]
+
+    # Then it needs no poll to find that, too
+    turns(service)
+    assert service.ended == 5

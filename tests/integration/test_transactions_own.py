@@ -242,6 +242,31 @@ def test_a_savepoint_takes_a_call_back_and_nothing_is_told_of_it(wrap, db, store
     assert logged == [told[0], told[2]]
 
 
+def test_a_savepoint_can_be_gone_back_to_twice(wrap, db, stored_ids, caplog):
+    """ZODB leaves what was made before the second time as if it were stored, and cannot load it."""
+    told = []
+
+    def app(environ, start_response):
+        manager = get_manager(environ).connection.transaction_manager
+        told.append(put(environ).id)
+        savepoint = manager.savepoint()
+        for _ in range(2):
+            lost = put(environ)
+            manager.savepoint()
+            savepoint.rollback()
+        with pytest.raises(TransactionOver, match=rf"{lost.id} does not exist"):
+            lost.plugin
+        told.append(put(environ).id)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    with caplog.at_level("INFO", "wsgi_zasync"):
+        Server(wrap(app)).request()
+
+    assert stored_ids(db) == told
+    assert [record.call for record in caplog.records if hasattr(record, "call")] == told
+
+
 @pytest.mark.parametrize("before", range(3))
 def test_what_is_no_longer_in_memory_at_the_commit_is_told_of_all_the_same(
     wrap, db, stored_ids, caplog, before
@@ -388,6 +413,29 @@ def test_a_transaction_that_holds_only_puts_is_replayed(wrap, db, stored_ids, co
 
     assert server.status == "200 OK"
     assert len(conflicts.met) == times
+    assert stored_ids(db) == told
+
+
+@pytest.mark.parametrize("before", range(3))
+def test_a_put_that_is_asked_for_twice_is_replayed(wrap, db, stored_ids, conflicts, before):
+    """To have read what the transaction itself has put is no decision to be taken again."""
+    told = []
+
+    def app(environ, start_response):
+        once = get_manager(environ).options(unique="once" if len(told) == before else None)
+        told.append(once.put("echo").id)
+        if len(told) > before:
+            assert once.put("echo").id == told[-1]
+            conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    for _ in range(before + 1):
+        server.sent.clear()
+        server.request()
+
+    assert server.status == "200 OK"
     assert stored_ids(db) == told
 
 

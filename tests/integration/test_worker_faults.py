@@ -19,6 +19,7 @@ from wsgi_zasync.errors import Fenced
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.pruning import prune
+from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.completion import Settled
 from wsgi_zasync.worker.held import Outcome, Report
@@ -607,6 +608,22 @@ def test_an_owner_sees_the_other_calls_and_pruning_goes_on(site):
         store = open_store(connection)
         pruned = prune(store, lambda record: store.site.lanes[0].tallies, 1 << 62, 1.0)
         assert pruned.count == 2
+
+
+def test_others_of_the_same_process_put_after_a_call_that_was_spoilt(site):
+    site.add("echo", lambda attempt: 1)
+    site.put("echo")
+    deployment = deployment_of(site.plugins, clock=site.clock)
+    with calls_of(site.db, "ann", deployment) as calls:
+        spoilt = calls.put("echo")
+    spoil(site, spoilt.oid)
+
+    with calls_of(site.db, "bob", deployment) as calls:
+        call = calls.put("echo").id
+
+    site.work(site.service("first"))
+    with calls_of(site.db, "bob", deployment) as calls:
+        assert calls.get(call).result == 1
 
 
 def test_a_storage_that_fails_for_a_moment_spoils_no_record(site):

@@ -294,6 +294,35 @@ def test_a_call_that_cannot_be_read_does_not_keep_its_owner_from_the_next_put(
         assert store.tally(ANN).bytes == 7 * before
 
 
+def test_calls_that_do_not_come_one_by_one_are_fetched_together(
+    one, put, register, accept, monkeypatch
+):
+    # Given two segments full of calls, of which none is in memory
+    area = register(one)
+    with one.writing() as store:
+        records = {record._p_oid for record in put(store, 37)}
+    fetched, alone = set(), []
+    with one.reading():
+        one.connection.cacheMinimize()
+        storage = one.connection._storage
+        inner = storage.load
+
+        def load(oid, *rest):
+            if oid in records and oid not in fetched:
+                alone.append(oid)
+            return inner(oid, *rest)
+
+        monkeypatch.setattr(storage, "load", load)
+        monkeypatch.setattr(
+            one.connection, "prefetch", lambda calls: fetched.update(c._p_oid for c in calls)
+        )
+        # When
+        taken = accept(one, area).calls
+    # Then
+    assert len(taken) == 37
+    assert len(alone) <= 5
+
+
 def spoil_record(session, oid):
     """Write bytes in the record's place that nobody can read."""
     session.manager.begin()

@@ -132,7 +132,11 @@ def _read_on(
     # What was put later has entries of its own in the log.
     end = segment.end_of_opening(known)
     until = len(segment.calls) if end is None else end
+    begin = read
     while read < until and len(taken) < limit:
+        if read == begin + 2:
+            # They do not come one by one.
+            _fetch(segment.calls[read : min(until, read + limit - len(taken) + 1)])
         call = segment.calls[read]
         if is_empty(call):
             break
@@ -143,6 +147,13 @@ def _read_on(
     is_growing = segment.is_open and end is None
     if read < until and (is_growing or _is_more_in(segment, read)):
         reading.append((segment, read))
+
+
+def _fetch(calls: tuple[CallRecord | None, ...]) -> None:
+    """Have the storage send what is not loaded of these at once."""
+    ghosts = [call for call in calls if call is not None and call._p_changed is None]
+    if len(ghosts) > 1:
+        ghosts[0]._p_jar.prefetch(ghosts)
 
 
 def _is_more_in(segment: IndexSegment, read: int) -> bool:

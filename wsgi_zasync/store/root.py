@@ -213,7 +213,9 @@ class Store:
             return None
         if why_unreadable(record) is not None or record.is_final or record.forgotten:
             return None
-        if record._p_jar is not None and record._p_serial != NEVER_STORED:
+        # What this transaction writes is checked anyhow.
+        is_ours = record._p_changed or record._p_serial == NEVER_STORED
+        if record._p_jar is not None and not is_ours:
             record._p_jar.readCurrent(record)
         return record
 

@@ -117,6 +117,8 @@ class Service:
         self._watched: frozenset[bytes] = frozenset()
         #: Whether an accept is under way, which will tell what to watch.
         self._looking = True
+        #: The last commit of another process that we were told of.
+        self._heard: bytes | None = None
         self._early = Early(self.acceptor, self.dispatcher, self.bell)
         #: How many calls this worker has brought to their end.
         self.ended = 0
@@ -162,6 +164,8 @@ class Service:
         """A commit: in the thread of ZEO's client, or in that of who committed here."""
         if self.acceptor.is_announcing():
             return
+        if tid is not None:
+            self._heard = tid
         running = self.holdings.running
         if any(oid in running for oid in oids) or not oids.isdisjoint(self._mailboxes):
             self.bell.mail(tid)
@@ -196,6 +200,10 @@ class Service:
         if work is not None:
             work.fresh = fresh if tid is not None else frozenset()
             self._looking = work.limit > 0
+            if self._looking:
+                # What we know to watch may be behind what was told of: all of that is seen now,
+                # and what is told of from now on rings.
+                self._signal.until_visible(self._heard)
             try:
                 done = self.acceptor.round(work)
             except BaseException:
