@@ -6,17 +6,21 @@ commits (``Signal.announce`` as an after-commit hook). Subscribers are called in
 whoever commits, or in ZEO's own: they only hand over and return.
 
 Two traps that this module knows. ZEO announces a transaction *before* ``lastTransaction()``
-reaches it, so a connection opened at once may not see it yet: ``Signal.until_visible``. And a
-committing client gets no invalidation of its own commits: hence the hook.
+reaches it, so a connection opened at once may not see it yet: subscribers are told a moment
+later, and ``Signal.until_visible`` makes sure. And a committing client gets no invalidation of
+its own commits: hence the hook.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
+
+from ZODB.utils import p64, u64
 
 from ..fork_lock import ForkLock
 
@@ -62,7 +66,9 @@ class Signal:
         def invalidate_and_announce(tid: bytes, oids: Iterable[bytes]) -> None:
             oids = list(oids)
             inner(tid, oids)
-            self.announce(oids, tid)
+            # Not here: ZEO lets the transaction be seen only after this, and who is told before
+            # that has to wait for it.
+            asyncio.get_running_loop().call_soon(self.announce, oids, tid)
 
         storage.invalidateTransaction = invalidate_and_announce
         self._tie_to_outages(storage)
@@ -110,6 +116,13 @@ class Signal:
                 subscriber(tid, written)
             except Exception:  # one subscriber's fault must not keep the others from being told
                 logger.exception("a subscriber to commits failed")
+
+    def fetch(self, oids: Iterable[bytes], tid: bytes) -> None:
+        """Have what this transaction of another process wrote sent, without waiting for it.
+
+        For a thread that will read it in a moment: it comes while that one wakes and begins.
+        """
+        self._db.storage.prefetch(oids, p64(u64(tid) + 1))
 
     def watch(self, *oids: bytes) -> Watch:
         """Watch objects: begin before reading them, so that no change falls in between."""

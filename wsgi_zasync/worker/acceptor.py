@@ -226,8 +226,6 @@ class Acceptor:
     def _transact(self, work: Work) -> Round:
         done = Round()
         with self.desk.transaction() as transaction:
-            if work.fresh:
-                self.desk.store_connection.prefetch(*work.fresh)
             writing = self.writing(transaction)
             for report in work.reports:
                 done.settled(self._completion.settle(writing, report, brief=self._brief))

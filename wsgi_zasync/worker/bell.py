@@ -25,7 +25,6 @@ class Bell:
         self._reports: deque[Report] = deque()
         self._news = False
         self._tid: bytes | None = None
-        self._fresh: frozenset[bytes] = frozenset()
         self._mail = False
         self._stop = False
         self._fenced = False
@@ -38,18 +37,18 @@ class Bell:
             self._reports.append(report)
             self._changed.notify()
 
-    def news(self, tid: bytes | None, oids: frozenset[bytes] = frozenset()) -> None:
+    def news(self, tid: bytes | None) -> bool:
         """There may be calls to accept, visible from the transaction ``tid`` on.
 
-        Args:
-            oids: What that transaction wrote, if that is little: it will be read next.
+        Returns whether these are the first news since they were taken.
         """
         with self._changed:
+            is_first = not self._news
             self._news = True
-            self._fresh = oids
             # One of this process is visible already, and takes no other's place.
             self._tid = max(tid or b"", self._tid or b"") or None
             self._changed.notify()
+            return is_first
 
     def mail(self, tid: bytes | None) -> None:
         """Something that we run may be wanted to stop."""
@@ -114,12 +113,6 @@ class Bell:
             self._news = self._mail = False
             self._tid = None
             return found
-
-    def take_fresh(self) -> frozenset[bytes]:
-        """What the last transaction wrote that brought news."""
-        with self._changed:
-            fresh, self._fresh = self._fresh, frozenset()
-            return fresh
 
     def take_fenced(self) -> bool:
         """Whether somebody has found that we were taken for dead."""

@@ -32,8 +32,6 @@ class Work:
     #: Accept up to so many calls, from our lanes or from everybody's.
     limit: int = 0
     everywhere: bool = False
-    #: What a commit wrote that brought news: read in one go, not one by one.
-    fresh: frozenset[bytes] = frozenset()
     #: Chunks whose calls are all done.
     drop: list[int] = field(default_factory=list)
     #: The board's new content: our sign of life.

@@ -40,7 +40,7 @@ AHEAD = 32
 #: Seconds for which what was handed out counts as about to end.
 YOUNG_SECONDS = 0.01
 
-#: A commit that wrote no more objects than this is a put or two: they are fetched together.
+#: A commit that wrote no more objects than this is a put or two: they are fetched at once.
 FEW_OIDS = 8
 
 
@@ -172,7 +172,9 @@ class Service:
         # Of a commit in this process only the call is known, not the inbox that it went to.
         # And what came into being since we began to look is not among what we know to watch.
         if tid is None or self._looking or not oids.isdisjoint(self._watched):
-            self.bell.news(tid, oids if len(oids) <= FEW_OIDS else frozenset())
+            is_first = self.bell.news(tid)
+            if is_first and tid is not None and len(oids) <= FEW_OIDS:
+                self._signal.fetch(oids, tid)
 
     # -- a turn --------------------------------------------------------
 
@@ -187,7 +189,6 @@ class Service:
         news, mail, tid = self.bell.take_news()
         if tid is not None:
             self._signal.until_visible(tid)
-        fresh = self.bell.take_fresh()
         if mail:
             self._stop_cancelled()
         for owed in self.timetable.owed.take(now):
@@ -198,7 +199,6 @@ class Service:
         work = self._work(reports, accept, now)
         did = False
         if work is not None:
-            work.fresh = fresh if tid is not None else frozenset()
             self._looking = work.limit > 0
             if self._looking:
                 # What we know to watch may be behind what was told of: all of that is seen now,

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A commit of another process: when its news are told, and what a worker has sent by then."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import ZEO
+
+from wsgi_zasync.opening import deployment_for
+from wsgi_zasync.settings import WorkerSettings
+from wsgi_zasync.store import open_store
+from wsgi_zasync.store.wakeup import signal_for
+from wsgi_zasync.worker.service import FEW_OIDS, Service
+
+PLUGINS = {"echo": lambda attempt, value=None: value}
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[[], Any]]:
+    """Open databases, each a client of its own of one ZEO server."""
+    address, stop = ZEO.server(threaded=True)
+    made: list[Any] = []
+
+    def connect() -> Any:
+        made.append(ZEO.DB(address, wait_timeout=20))
+        return made[-1]
+
+    yield connect
+    for database in made:
+        database.close()
+    stop()
+
+
+@pytest.fixture
+def service(client) -> Iterator[Service]:
+    """A worker that has looked around, and makes its turns when it is told to."""
+    db = client()
+    settings = WorkerSettings.from_kwargs(db=db, plugins=PLUGINS)
+    service = Service(db, deployment_for(settings, None), settings, name="idle")
+    service.open()
+    while service.seconds_to_wait() == 0:
+        service.turn()
+    yield service
+    service.dispatcher.stop(1.0)
+    service.close()
+
+
+@pytest.fixture
+def fetched(service, monkeypatch) -> list[set[bytes]]:
+    """What the worker has the server send ahead."""
+    found: list[set[bytes]] = []
+    signal = service._signal
+    inner = signal.fetch
+
+    def fetch(oids: frozenset[bytes], tid: bytes) -> None:
+        inner(oids, tid)
+        found.append(set(oids))
+
+    monkeypatch.setattr(signal, "fetch", fetch)
+    return found
+
+
+def write(db: Any, oids: set[bytes]) -> set[bytes]:
+    """Write these objects once more, as a put does; returns them."""
+    with db.transaction() as connection:
+        for oid in oids:
+            found = connection.get(oid)
+            found._p_activate()
+            found._p_changed = True
+    return oids
+
+
+def told(service: Service) -> Callable[[set[bytes]], None]:
+    """Returns what waits until the worker has been told of the commit of these."""
+    commits: queue.Queue[frozenset[bytes]] = queue.Queue()
+    service._signal.subscribe(lambda tid, oids: commits.put(oids))
+
+    def wait(oids: set[bytes]) -> None:
+        while not oids <= commits.get(timeout=20):
+            pass
+
+    return wait
+
+
+def test_who_is_told_of_a_commit_can_see_it_at_once(client):
+    here, there = client(), client()
+    seen: list[bool] = []
+    heard = threading.Event()
+
+    def subscriber(tid: bytes | None, oids: frozenset[bytes]) -> None:
+        assert tid is not None
+        seen.append(here.lastTransaction() >= tid)
+        heard.set()
+
+    signal_for(here).subscribe(subscriber)
+    for n in range(5):
+        heard.clear()
+        with there.transaction() as connection:
+            connection.root()["n"] = n
+        assert heard.wait(20)
+
+    assert seen == [True] * 5
+
+
+def test_what_was_written_is_on_its_way_before_an_idle_worker_looks(client, service, fetched):
+    web, wait_until_told = client(), told(service)
+    with web.transaction() as connection:
+        site = open_store(connection).site
+        watched = {site.parked._p_oid}
+        lanes = {lane._p_oid for lane in site.lanes[:FEW_OIDS]}
+
+    # When something comes, then what was written is fetched without a turn
+    wait_until_told(write(web, watched))
+    assert fetched == [watched]
+
+    # But what comes before the worker has looked is not: it may be written again until then
+    wait_until_told(write(web, watched))
+    assert fetched == [watched]
+
+    # Nor what many calls have written
+    service.turn()
+    wait_until_told(write(web, watched | lanes))
+    assert fetched == [watched]
