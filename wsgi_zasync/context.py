@@ -92,6 +92,12 @@ def is_there(record: CallRecord, seed: bytes) -> bool:
         return False
 
 
+def _is_left_behind(record: CallRecord) -> bool:
+    """Whether its connection was closed: there was nothing in it to commit any more."""
+    jar = record._p_jar
+    return jar is not None and jar.opened is None
+
+
 class Written(NamedTuple):
     """One change of a call. A copy: after a commit nothing may be loaded to tell of it."""
 
@@ -205,7 +211,11 @@ class PutState:
 
     def forget_what_was_taken_back(self) -> None:
         """Forget puts that a savepoint took back; before a commit, while records can be read."""
-        left = [(record, seed) for record, seed in self._puts if is_there(record, seed)]
+        left = [
+            (record, seed)
+            for record, seed in self._puts
+            if not _is_left_behind(record) and is_there(record, seed)
+        ]
         if len(left) < len(self._puts):
             self._puts = left
             seeds = {seed for _, seed in left}

@@ -105,6 +105,34 @@ def test_an_abort_of_the_application_has_no_call(site, ask, db, manager, stored_
     assert stored_ids(db) == []
 
 
+def test_a_connection_can_be_closed_before_the_commit_once_all_was_taken_back(
+    wrap, ask, db, manager, stored_ids
+):
+    def app(environ, start_response):
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        calls = get_manager(environ)
+        calls.bind(connection)
+        calls.principal = "ann"
+        savepoint = manager.savepoint()
+        calls.put("echo")
+        if environ["PATH_INFO"] == "/not":
+            savepoint.rollback()
+            connection.close()
+            manager.commit()
+        else:
+            manager.commit()
+            connection.close()
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    application = wrap(app)
+    for path in (*"////", "/not"):
+        assert ask(application, path).status_int == 200
+
+    assert len(stored_ids(db)) == 4
+
+
 def test_a_status_of_an_error_changes_nothing_after_the_applications_commit(
     wrap, ask, db, manager, stored_ids
 ):
