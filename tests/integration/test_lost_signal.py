@@ -91,19 +91,21 @@ def test_a_put_that_is_told_of_before_it_is_seen_is_not_overlooked(db, clock, se
 
     # When it hears of the next put just after it was woken by one
     later, done = b"\x7f" * 8, []
-    inner = service.bell.take_fresh
+    inner = service.bell.take_news
 
-    def take_fresh() -> frozenset[bytes]:
-        service.bell.take_fresh = inner
+    def take_news() -> tuple[bool, bool, bytes | None]:
+        service.bell.take_news = inner
+        taken = inner()
         service._told(later, frozenset({following}))
-        return inner()
+        return taken
 
     def until_visible(tid: bytes | None) -> None:
         if tid == later and not done:
             done.append(put())
 
-    service.bell.take_fresh = take_fresh
+    service.bell.take_news = take_news
     monkeypatch.setattr(service._signal, "until_visible", until_visible)
+    monkeypatch.setattr(service._signal, "fetch", lambda oids, tid: None)
     service._told(db.lastTransaction(), frozenset({first}))
     service.turn()
     if not done:

@@ -82,6 +82,8 @@ class IndexSegment(Persistent):
     closings: tuple[int, ...] = ()
     #: How many calls there were when this connection looked last.
     _v_filled = 0
+    #: Up to which record this connection has had the storage send them together.
+    _v_fetched = 0
 
     def __init__(self, size: int, bytes_before: int, created: int) -> None:
         """Make room for ``size`` calls.
@@ -97,6 +99,22 @@ class IndexSegment(Persistent):
         self.first_created = created
         self.mailbox = Mailbox()
 
+    def fetch(self, begin: int, end: int) -> None:
+        """Have the storage send these records at once, as far as they are not in memory."""
+        ghosts = [r for r in self.calls[begin:end] if r is not None and r._p_changed is None]
+        if len(ghosts) > 1:
+            self._p_jar.prefetch(ghosts)
+
+    def fetch_once(self, begin: int) -> None:
+        """Have it send all from ``begin`` on, at the first look of this connection.
+
+        A record has to be loaded to see that it is empty, and to wait for one takes as long as
+        for all.
+        """
+        if begin >= self._v_fetched:
+            self._v_fetched = len(self.calls)
+            self.fetch(begin, self._v_fetched)
+
     def filled(self) -> int:
         """How many calls there are: they are those in front."""
         known, calls = self._v_filled, self.calls
@@ -106,6 +124,7 @@ class IndexSegment(Persistent):
             low, high = 0, known - 1
         elif known == high or is_empty(calls[known]):
             return known
+        self.fetch_once(low)
         self._v_filled = count = bisect_left(calls, True, low, high, key=is_empty)
         return count
 

@@ -136,7 +136,7 @@ def _read_on(
     while read < until and len(taken) < limit:
         if read == begin + 2:
             # They do not come one by one.
-            _fetch(segment.calls[read : min(until, read + limit - len(taken) + 1)])
+            segment.fetch(read, min(until, read + limit - len(taken) + 1))
         call = segment.calls[read]
         if is_empty(call):
             break
@@ -149,15 +149,9 @@ def _read_on(
         reading.append((segment, read))
 
 
-def _fetch(calls: tuple[CallRecord | None, ...]) -> None:
-    """Have the storage send what is not loaded of these at once."""
-    ghosts = [call for call in calls if call is not None and call._p_changed is None]
-    if len(ghosts) > 1:
-        ghosts[0]._p_jar.prefetch(ghosts)
-
-
 def _is_more_in(segment: IndexSegment, read: int) -> bool:
     """Whether there is a call at this position."""
+    segment.fetch_once(read)
     return read < len(segment.calls) and not is_empty(segment.calls[read])
 
 
