@@ -240,7 +240,8 @@ class CallRecord(Persistent):
 
     def fill(self, call: CallRecord, mailbox: Any) -> None:
         """Become the call that another record describes, which is not stored itself."""
-        assert self.is_empty, "a call that was put is never overwritten"
+        if self.seed:
+            raise RuntimeError(f"a call is never overwritten, as {self.id} would have been")
         self.__dict__.update(call.__dict__)
         self.mailbox = mailbox
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Any, NamedTuple
 
-from ZODB.POSException import POSKeyError, ReadConflictError
+from ZODB.POSException import POSKeyError
 
 from .call import CallRecord, call_id, to_micros
 from .deployment import Deployment
@@ -18,8 +18,7 @@ from .lines import escape_controls, owner_text
 from .ports import Access
 from .security import Principal
 from .store import Store
-from .store.claims import NOTHING, LanePool, LastPut, claim
-from .store.reading import readable
+from .store.claims import LanePool, claim, seen_until
 from .store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -48,19 +47,9 @@ class CallContext(NamedTuple):
             state.lane = claim(site, "maker")
         else:
             state.pool = self.deployment.lanes.of(self.store.connection.db())
-            state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), self._sees)
+            seen = seen_until(self.store.connection)
+            state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), seen)
         return state.lane
-
-    def _sees(self, last: LastPut) -> bool:
-        """Whether this transaction is young enough to see what was put into a lane."""
-        if not last.tid:
-            return True
-        try:
-            record = readable(self.store.connection, last.oid)
-        except ReadConflictError:
-            return False
-        # It is none if it is newer than this transaction, and if it is damaged.
-        return record is not None and record._p_serial >= last.tid
 
     def written(
         self, state: PutState, record: CallRecord, action: str, plugin: str | None = None
@@ -225,11 +214,8 @@ class PutState:
         """The transaction is over; runs in the thread that ended it."""
         lane, self.lane = self.lane, None
         if lane is not None and self.pool is not None:
-            last = NOTHING
-            for record, _ in self._puts if committed else ():
-                if record._p_serial >= last.tid:
-                    last = LastPut(record._p_serial, record._p_oid)
-            self.pool.give_back(lane, last)
+            serials = [record._p_serial for record, _ in self._puts] if committed else ()
+            self.pool.give_back(lane, max(serials, default=b""))
         told, self.written = self.written, []
         is_logged = logger.isEnabledFor(logging.INFO)
         if not committed or self.signal is None or not (is_logged or self.signal.is_heard):

@@ -11,6 +11,7 @@ from tests.integration.shelves import Shelf
 from tests.integration.stepping import Site, accept_only
 from wsgi_zasync import CallState
 from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.testing import calls_of, deployment_of
 
 OWNERS = ("ann", "bob", "cleo")
 
@@ -126,3 +127,24 @@ def test_one_of_a_hundred_that_cannot_be_committed_delays_nobody(site, what):
         failed = [found.get(call).callbacks_failed for call in calls]
         assert failed == [int(n == 41) for n in range(100)]
         assert sorted(found.root["shelf"].items) == [n for n in range(100) if n != 41]
+
+
+def test_a_put_reads_nothing_of_what_another_owner_has_put(site, monkeypatch):
+    """They use one lane in turn; how long bob's put takes must not depend on ann's arguments."""
+    deployment = deployment_of({"echo": lambda attempt, value: value})
+    for user in ("ann", "bob", "bob", "ann"):
+        with calls_of(site.db, user, deployment) as calls:
+            call = calls.put("echo", "x" * 5_000)
+            if user == "ann":
+                annes = call
+
+    with calls_of(site.db, "bob", deployment) as calls:
+        storage, loaded = calls.connection._storage, []
+        inner = storage.load
+        calls.connection.cacheMinimize()
+        monkeypatch.setattr(storage, "load", lambda oid, *more: loaded.append(oid) or inner(oid))
+        bobs = calls.put("echo", 2)
+
+    assert bobs._place[0] == annes._place[0]
+    assert loaded
+    assert annes.oid not in loaded

@@ -7,6 +7,7 @@ import pytest
 from ZODB.Connection import TransactionMetaData
 
 from wsgi_zasync.store.lanes import MOST_OPEN
+from wsgi_zasync.store.reading import send_together
 
 ANN = ("", "ann")
 BOB = ("", "bob")
@@ -383,3 +384,18 @@ def test_a_put_reads_and_writes_few_objects_however_many_wait(one, put, waiting)
     # Then: the call, and the last segment of its owner's index
     assert len(written) <= 2
     one.abort()
+
+
+def test_a_savepoint_does_not_keep_later_transactions_from_fetching_together(one, put, monkeypatch):
+    """ZODB would never try again after it once could not."""
+    with one.writing() as store:
+        records = put(store, 3)
+        one.manager.savepoint()
+        send_together(one.connection, records)
+    sent = []
+    with one.reading():
+        monkeypatch.setattr(
+            one.connection._storage, "prefetch", lambda oids: sent.extend(oids), raising=False
+        )
+        send_together(one.connection, records)
+    assert sent == [record._p_oid for record in records]

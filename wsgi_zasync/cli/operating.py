@@ -132,7 +132,6 @@ class Operation:
         """All calls of all owners, newest first."""
         lanes = [self.store.site.lanes[number] for number in self.store.claimed_lanes()]
         indexes = (index for lane in lanes for index in lane.owners.values())
-        # What was forgotten has lost its age, and would be in nobody's order.
         parts = (
             (record for record in part if not record.forgotten)
             for index in indexes

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..call import CallRecord
 from .accepted import WorkerArea
-from .reading import why_unreadable
+from .reading import send_together, why_unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _taken(
         if inbox.cursor.is_behind():
             calls += inbox.cursor.take(limit - len(calls))
     if len(calls) > 1:
-        store.connection.prefetch(calls)
+        send_together(store.connection, calls)
     return calls
 
 

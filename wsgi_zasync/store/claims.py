@@ -14,8 +14,10 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import ref
+
+from ZODB.utils import p64, u64
 
 from ..call import LANES
 from .root import Site
@@ -36,16 +38,15 @@ def claim(site: Site, token: str) -> int:
     return number
 
 
-class LastPut(NamedTuple):
-    """What a process has put into a lane last; empty for nothing."""
+def seen_until(connection: Any) -> bytes:
+    """The tid of the last commit that the connection's transaction sees.
 
-    #: Of the commit.
-    tid: bytes = b""
-    #: Of the index segment.
-    oid: bytes = b""
-
-
-NOTHING = LastPut()
+    Of a storage with snapshots of its own it is that of its last poll.
+    """
+    storage = connection._normal_storage
+    begin = getattr(storage, "_start", None)
+    found: bytes = storage.lastTransaction() if begin is None else p64(u64(begin) - 1)
+    return found
 
 
 class LanePool:
@@ -61,27 +62,23 @@ class LanePool:
         self._lock = threading.Lock()
         self._free: list[int] = []
         self._all: list[int] = []
-        #: lane -> what this process has put into it last
-        self._last: dict[int, LastPut] = {}
+        #: lane -> tid of the last commit of this process that put into it
+        self._last: dict[int, bytes] = {}
         self._pid = os.getpid()
 
-    def take(
-        self,
-        claim_one: Callable[[], int],
-        sees: Callable[[LastPut], bool] = lambda last: True,
-    ) -> int:
+    def take(self, claim_one: Callable[[], int], seen: bytes) -> int:
         """A lane that no other transaction of this process uses now.
 
         Args:
             claim_one: Claims one more, in a transaction of its own.
-            sees: Whether the transaction sees what was put into a lane last. If it began before
-                that, it would conflict there, although nobody else uses the lane.
+            seen: The tid of the last commit that the transaction sees. If it began before the
+                last put into a lane, it would conflict there, although nobody else uses the lane.
         """
         self._forget_after_fork()
         # The ones that were given back first are the most likely to be seen.
         for lane in tuple(self._free):
-            last = self._last.get(lane, NOTHING)
-            if sees(last) and self._retake(lane, last):
+            last = self._last.get(lane, b"")
+            if last <= seen and self._retake(lane, last):
                 return lane
         with self._lock:
             if len(self._all) >= self.MAX_LANES:
@@ -92,7 +89,7 @@ class LanePool:
                 self._all.append(lane)
         return lane
 
-    def retake(self, lane: int, last: LastPut | None = None) -> bool:
+    def retake(self, lane: int, last: bytes | None = None) -> bool:
         """Take this lane; False if another transaction uses it now.
 
         Args:
@@ -101,22 +98,22 @@ class LanePool:
         self._forget_after_fork()
         return self._retake(lane, last)
 
-    def _retake(self, lane: int, last: LastPut | None) -> bool:
+    def _retake(self, lane: int, last: bytes | None) -> bool:
         with self._lock:
-            is_free = lane in self._free and last in (None, self._last.get(lane, NOTHING))
+            is_free = lane in self._free and last in (None, self._last.get(lane, b""))
             if is_free:
                 self._free.remove(lane)
             return is_free
 
-    def give_back(self, lane: int, last: LastPut = NOTHING) -> None:
+    def give_back(self, lane: int, last: bytes = b"") -> None:
         """The transaction that took the lane is over.
 
         Args:
-            last: What it has put there; nothing if it was aborted.
+            last: Its tid; empty if it was aborted.
         """
         self._forget_after_fork()
         with self._lock:
-            self._last[lane] = max(last, self._last.get(lane, NOTHING))
+            self._last[lane] = max(last, self._last.get(lane, b""))
             if lane in self._all and lane not in self._free:
                 self._free.append(lane)
 

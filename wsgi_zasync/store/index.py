@@ -24,7 +24,7 @@ from persistent import Persistent
 
 from ..call import NORMAL, SEGMENT_SIZE, CallRecord
 from .mailbox import Mailbox
-from .reading import why_unreadable
+from .reading import send_together, why_unreadable
 
 
 def owner_key(owner: tuple[str, str]) -> str:
@@ -103,7 +103,7 @@ class IndexSegment(Persistent):
         """Have the storage send these records at once, as far as they are not in memory."""
         ghosts = [r for r in self.calls[begin:end] if r is not None and r._p_changed is None]
         if len(ghosts) > 1:
-            self._p_jar.prefetch(ghosts)
+            send_together(self._p_jar, ghosts)
 
     def fetch_once(self, begin: int) -> None:
         """Have it send all from ``begin`` on, at the first look of this connection.
@@ -150,7 +150,7 @@ class IndexSegment(Persistent):
     def fill(self, position: int, call: CallRecord) -> CallRecord:
         """Write a call into the empty record at ``position``, which is returned."""
         record = self.calls[position]
-        assert record is not None, "no call was put here, so none was forgotten"
+        assert record is not None, "where no call was put, none was forgotten"
         record.fill(call, self.mailbox)
         self._v_filled = position + 1
         if call.keep is not None and call.keep < (self.shortest_keep or call.keep + 1):
@@ -169,7 +169,7 @@ class IndexSegment(Persistent):
             self.is_open = False
             self.closings += (count,)
             following = self.calls[count]
-            assert following is not None, "no call was put here, so none was forgotten"
+            assert following is not None, "where no call was put, none was forgotten"
             following._p_changed = True
 
     def end_of_opening(self, position: int) -> int | None:

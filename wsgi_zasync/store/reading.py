@@ -7,6 +7,7 @@ the record's: a record is unreadable only if the storage has it, or says that it
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from transaction.interfaces import TransientError
@@ -30,6 +31,13 @@ def why_unreadable(record: CallRecord | IndexSegment) -> str | None:
         _raise_if_storage_fails(record._p_jar, record._p_oid, exc)
         return f"{type(exc).__name__}: {exc}"
     return None
+
+
+def send_together(connection: Any, records: Iterable[CallRecord]) -> None:
+    """Have the storage send these at once, where it can: they are on the way as long as one."""
+    # While there is a savepoint ZODB cannot, and would never try again.
+    if connection._savepoint_storage is None:
+        connection.prefetch(records)
 
 
 def readable(connection: Any, oid: bytes) -> CallRecord | None:

@@ -268,7 +268,7 @@ class Store:
     ) -> Iterator[Iterator[CallRecord]]:
         """What is in order by itself, of all the owner's indexes, without what is not shown.
 
-        What was forgotten has lost its age, and would be in nobody's order.
+        What was forgotten is nobody's any more.
         """
         return (
             filter(self._is_there, part) for index in self._indexes(owner) for part in of(index)

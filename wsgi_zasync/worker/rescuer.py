@@ -26,7 +26,7 @@ from ..plugins import Registry
 from ..retry import WITHOUT_RETRY, RetryDecision, RetryEvent
 from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
-from ..store.reading import why_unreadable
+from ..store.reading import send_together, why_unreadable
 from .acceptor import Acceptor, hold
 from .completion import owes, own_policy
 from .held import Held, Outcome, Report
@@ -223,7 +223,7 @@ class Rescuer:
             chunks = {number: writing.area.chunks[number] for number in numbers}
             calls = [call for chunk in chunks.values() for call in chunk.calls]
             if calls:
-                writing.store.connection.prefetch(calls)
+                send_together(writing.store.connection, calls)
             known: set[bytes] = set()
             # A call that was retried is in two chunks; the later one has it.
             for number in sorted(chunks, reverse=True):
