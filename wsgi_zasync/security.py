@@ -103,7 +103,8 @@ def _checked_text(what: str, value: Any) -> str:
         )
     if text != text.strip():
         raise InvalidArguments(f"the {what} of a principal is surrounded by blanks", path=what)
-    if any(unicodedata.category(character) in _REFUSED_CATEGORIES for character in text):
+    is_plain = text.isascii() and text.isprintable()
+    if not is_plain and any(unicodedata.category(each) in _REFUSED_CATEGORIES for each in text):
         raise InvalidArguments(f"the {what} of a principal contains a control", path=what)
     return text
 

@@ -228,23 +228,27 @@ def _referred(reference: WeakReference, connection: Any) -> Any:
 
 def without_secrets(value: Any) -> Any:
     """A stored value with its secrets overwritten; the same object where it has none."""
+    return _overwritten(value) if _has_secrets(value) else value
+
+
+def _has_secrets(value: Any) -> bool:
+    kind = type(value)
+    if kind is dict or kind is list or kind is tuple:
+        for item in value.values() if kind is dict else value:
+            if _has_secrets(item):
+                return True
+    return kind is Sealed
+
+
+def _overwritten(value: Any) -> Any:
     kind = type(value)
     if kind is Sealed:
         return Sealed(b"")
     if kind is dict:
-        return _same_if_same(value, {k: without_secrets(item) for k, item in value.items()})
+        return {k: _overwritten(item) for k, item in value.items()}
     if kind in (list, tuple):
-        return _same_if_same(value, kind(without_secrets(item) for item in value))
+        return kind(_overwritten(item) for item in value)
     return value
-
-
-def _same_if_same(before: Any, after: Any) -> Any:
-    pairs = (
-        zip(before.values(), after.values(), strict=True)
-        if type(before) is dict
-        else zip(before, after, strict=True)
-    )
-    return before if all(a is b for a, b in pairs) else after
 
 
 def masked(_sealed: Sealed) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from ..errors import ConfigurationError
@@ -44,13 +45,17 @@ class Attempt:
         self.idempotency_key = idempotency_key
         #: The options of ``[plugin:NAME]`` that this package does not know itself.
         self.settings = settings
-        #: A logger whose lines say which call they are about.
-        self.log = logging.LoggerAdapter(
-            logging.getLogger("wsgi_zasync.plugin"), {"call": call_id, "attempt": number}
-        )
         self._root = root
         self._cancelled = False
         self._progress: tuple[float | None, str] = (None, "")
+
+    @cached_property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose lines say which call they are about."""
+        return logging.LoggerAdapter(
+            logging.getLogger("wsgi_zasync.plugin"),
+            {"call": self.call_id, "attempt": self.number},
+        )
 
     @property
     def root(self) -> Any:

@@ -80,7 +80,7 @@ class Beginning:
             reason = f"it cannot be decided whether it may run: {shown(text_of(exc), secrets)}"
             return Outcome(wait=(reason, UNDECIDED_DELAY))
         attempt = Attempt(
-            call_id=record.id,
+            call_id=held.call_id,
             number=record.attempts + 1,
             principal=owner,
             idempotency_key=record.idempotency_key,

@@ -121,22 +121,17 @@ class Desk:
                 went away.
         """
         try:
-            with self._transaction() as transaction:
-                yield transaction
+            try:
+                # Where it fails the manager has a transaction all the same, and begins no other.
+                yield self._manager.begin()
+            finally:
+                self._abort()
         except (TransientError, Fenced, StorageAway):
             raise
         except Exception as exc:
             if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        try:
-            # Where it fails the manager has a transaction all the same, and begins no other one.
-            yield self._manager.begin()
-        finally:
-            self._abort()
 
     def is_away(self) -> bool:
         """Whether a storage of ours is what failed: then it lets nothing be read now either.
@@ -148,11 +143,13 @@ class Desk:
             # Else a ZEO client would wait for its server, or find what is asked for in its file.
             return True
         try:
-            with self._transaction():
-                for connection in {self.connection, self.store_connection}:
-                    connection._storage.load(ROOT_OID)
+            self._manager.begin()
+            for connection in {self.connection, self.store_connection}:
+                connection._storage.load(ROOT_OID)
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
+        finally:
+            self._abort()
         return False
 
     def has_changes(self) -> bool:
