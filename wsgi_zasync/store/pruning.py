@@ -15,8 +15,8 @@ from typing import Any
 
 from ..call import CallRecord
 from .index import IndexSegment, OwnerIndex
+from .opened import Store
 from .reading import why_unreadable
-from .root import Store
 
 #: Segments that one part looks at, at most: a few hundred milliseconds on a cold cache.
 SEGMENTS_A_PART = 200
