@@ -16,6 +16,7 @@ from typing import Any
 
 from ..call import NEVER_STORED, CallRecord, Place, not_found
 from ..errors import CallNotFound, ConfigurationError
+from . import root as current
 from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept
@@ -23,7 +24,7 @@ from .classes import guard
 from .index import OwnerIndex, owner_key
 from .mailbox import Mail, Mailbox
 from .reading import why_unreadable
-from .root import ROOT_KEY, STORE_VERSION, Site, StoreRoot
+from .root import ROOT_KEY, Site, StoreRoot
 from .tallies import Tally
 
 
@@ -71,14 +72,14 @@ def open_store(
                 "this database has no calls yet: nothing was ever put there; check zodb_uri"
             )
         found = root[ROOT_KEY] = StoreRoot()
-    if found.version > STORE_VERSION:
+    if found.version > current.STORE_VERSION:
         raise ConfigurationError(
-            f"the store has version {found.version}, and this wsgi_zasync reads {STORE_VERSION} "
+            f"the store has version {found.version}, and this wsgi_zasync reads {current.STORE_VERSION} "
             "at most: upgrade this process"
         )
-    if found.version < STORE_VERSION:
+    if found.version < current.STORE_VERSION:
         raise ConfigurationError(
-            f"the store has version {found.version}, and this wsgi_zasync writes {STORE_VERSION}: "
+            f"the store has version {found.version}, and this wsgi_zasync writes {current.STORE_VERSION}: "
             "start a worker of this version, which brings it up, then use this process"
         )
     part = found.sites.get(site)
