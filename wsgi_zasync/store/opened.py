@@ -74,13 +74,14 @@ def open_store(
         found = root[ROOT_KEY] = StoreRoot()
     if found.version > current.STORE_VERSION:
         raise ConfigurationError(
-            f"the store has version {found.version}, and this wsgi_zasync reads {current.STORE_VERSION} "
-            "at most: upgrade this process"
+            f"the store has version {found.version}, and this wsgi_zasync reads "
+            f"{current.STORE_VERSION} at most: upgrade this process"
         )
     if found.version < current.STORE_VERSION:
         raise ConfigurationError(
-            f"the store has version {found.version}, and this wsgi_zasync writes {current.STORE_VERSION}: "
-            "start a worker of this version, which brings it up, then use this process"
+            f"the store has version {found.version}, and this wsgi_zasync writes "
+            f"{current.STORE_VERSION}: start a worker of this version, which brings it up, then "
+            "use this process"
         )
     part = found.sites.get(site)
     if part is None:
