@@ -14,6 +14,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The wall clock as an aware datetime in UTC."""
 
+    def micros(self) -> int:
+        """The same in microseconds since 1970 UTC."""
+
     def monotonic(self) -> float:
         """Seconds that never go back, from an arbitrary beginning."""
 
@@ -24,6 +27,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The wall clock as an aware datetime in UTC."""
         return datetime.now(UTC)
+
+    def micros(self) -> int:
+        """The same in microseconds since 1970 UTC."""
+        return time.time_ns() // 1_000
 
     def monotonic(self) -> float:
         """Seconds that never go back, from an arbitrary beginning."""

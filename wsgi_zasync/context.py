@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ZODB.POSException import POSKeyError
 
-from .call import CallRecord, call_id, to_micros
+from .call import CallRecord, call_id
 from .deployment import Deployment
 from .lines import escape_controls, owner_text
 from .ports import Access
@@ -69,7 +69,7 @@ class CallContext(NamedTuple):
 
     def now(self) -> int:
         """The time in microseconds since 1970 UTC."""
-        return to_micros(self.deployment.clock.now())
+        return self.deployment.clock.micros()
 
 
 def is_there(record: CallRecord, seed: bytes) -> bool:
@@ -183,7 +183,7 @@ class PutState:
 
     def has_put(self, record: CallRecord) -> bool:
         """Whether this transaction puts the call that this record is of."""
-        return any(record is each for each, _ in reversed(self._puts))
+        return self.is_last(record) or any(record is each for each, _ in self._puts)
 
     def is_last(self, record: CallRecord) -> bool:
         """Whether it is that of the last put."""
@@ -200,6 +200,9 @@ class PutState:
 
     def forget_what_was_taken_back(self) -> None:
         """Forget puts that a savepoint took back; before a commit, while records can be read."""
+        if all(r._p_changed and r._p_jar is not None and r.seed == s for r, s in self._puts):
+            # What is changed in memory was not taken back since.
+            return
         left = [
             (record, seed)
             for record, seed in self._puts

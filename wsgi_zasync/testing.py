@@ -25,6 +25,7 @@ import transaction
 import ZODB
 from ZODB.MappingStorage import MappingStorage
 
+from .call import to_micros
 from .clock import Clock, seconds
 from .deployment import Deployment
 from .errors import ConfigurationError
@@ -60,6 +61,10 @@ class FakeClock:
     def now(self) -> datetime:
         """The wall clock as an aware datetime in UTC."""
         return self._now
+
+    def micros(self) -> int:
+        """The same in microseconds since 1970 UTC."""
+        return to_micros(self._now)
 
     def monotonic(self) -> float:
         """Seconds that never go back, from an arbitrary beginning."""

@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import Any
 
-from ..call import CallRecord, to_micros
+from ..call import CallRecord
 from ..errors import CallNotFound, ConfigurationError, ZasyncError
 from ..lines import counted
 from ..store import pruning
@@ -95,4 +95,4 @@ def _prune(operation: Operation, keep: float, begin: pruning.Position) -> prunin
 
 
 def _now(operation: Operation) -> int:
-    return to_micros(operation.deployment.clock.now())
+    return operation.deployment.clock.micros()

@@ -18,7 +18,7 @@ from typing import Any
 
 from ZODB.POSException import ConflictError
 
-from ..call import CallRecord, to_micros
+from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import Fenced
 from ..store import Accepted
@@ -241,7 +241,7 @@ class Acceptor:
 
     def _accept(self, writing: Writing, work: Work, done: Round) -> Accepted:
         store = writing.store
-        now = to_micros(self._deployment.clock.now())
+        now = self._deployment.clock.micros()
         self.lanes.update(store, writing.area)
         accepted = store.accept(
             writing.area,

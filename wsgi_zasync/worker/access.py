@@ -13,7 +13,7 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord, Failure, to_micros
+from ..call import CallRecord, Failure
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import ConfigurationError, QuotaExceeded, Unauthorized, ZasyncError
@@ -163,7 +163,7 @@ def names_to_act(
             )
         storing = Storing(None, max_bytes=quotas.max_event_bytes)
         stored = storing.stored(message, "message")
-        record.tell(to_micros(deployment.clock.now()), source, stored, storing.size)
+        record.tell(deployment.clock.micros(), source, stored, storing.size)
         writing.store.count_bytes(writing.tallies, record, storing.size)
 
     names["put"] = exposed(put, name="put")

@@ -12,7 +12,7 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord, to_micros
+from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import ConfigurationError, InvalidArguments, Unauthorized
 from ..plugins import PluginDeclaration
@@ -44,7 +44,7 @@ class Beginning:
             return Outcome(parked=True)
         if record.forgotten or record.is_final:
             return None
-        now = to_micros(self.deployment.clock.now())
+        now = self.deployment.clock.micros()
         if writing.store.mail(record).cancel_requested:
             return Outcome(cancelled=True)
         if record.expires is not None and record.expires <= now:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from random import Random
 from typing import Any
 
-from ..call import CallRecord, Failure, to_micros
+from ..call import CallRecord, Failure
 from ..deployment import Deployment
 from ..errors import InvalidResult, Unauthorized
 from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
@@ -145,7 +145,7 @@ class Completion:
         self, writing: Writing, record: CallRecord, mail: Mail, report: Report, outcome: Outcome
     ) -> Entry | None:
         """End the call, or let it wait; what it says then, if it waits."""
-        now = to_micros(self._deployment.clock.now())
+        now = self._deployment.clock.micros()
         if outcome.parked:
             # Else a commit came about of which we were told that it had not, and it may be
             # another worker's by now.

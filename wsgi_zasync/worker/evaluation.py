@@ -17,7 +17,7 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
-from ..call import CallRecord, to_micros
+from ..call import CallRecord
 from ..callbacks import Callback
 from ..deployment import Deployment
 from ..errors import InvalidArguments, ResourceLimit, Unauthorized
@@ -157,7 +157,7 @@ class Evaluation:
                 raise again from exc
             before.rollback()
             if isinstance(exc, _OwnerGone):
-                mark_gone(writing, record, to_micros(clock.now()))
+                mark_gone(writing, record, clock.micros())
             if again is not None or isinstance(exc, Undecided | CannotDecide):
                 raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from ..call import to_micros
 from ..clock import Clock
 from ..settings import WorkerSettings
 from .owed import Owed
@@ -58,7 +57,7 @@ class Timetable:
 
     def is_time_to_look(self) -> bool:
         """Whether there may be calls to accept."""
-        due = self._due is not None and self._due <= to_micros(self._clock.now())
+        due = self._due is not None and self._due <= self._clock.micros()
         return self.is_more_there or due
 
     def is_time_to_poll(self, now: float) -> bool:
@@ -126,4 +125,4 @@ class Timetable:
     def _due_at(self, now: float) -> float | None:
         if self._due is None:
             return None
-        return now + max(0.0, (self._due - to_micros(self._clock.now())) / 1_000_000)
+        return now + max(0.0, (self._due - self._clock.micros()) / 1_000_000)
