@@ -301,6 +301,14 @@ def test_each_side_sees_the_others_commits(both):
         connection.close()
 
 
+def test_what_a_client_wrote_is_not_asked_for_from_the_file_here(both):
+    here, there = both
+    root = b"\0" * 8
+
+    # There is nothing that would have to come from anywhere
+    signal_for(here).fetch(frozenset({root}), there.lastTransaction())
+
+
 def test_a_client_is_told_its_own_transaction_though_another_commits_at_once(both, monkeypatch):
     here, there = both
     inner = here.storage.tpc_finish

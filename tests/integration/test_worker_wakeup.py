@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -126,3 +127,27 @@ def test_what_was_written_is_on_its_way_before_an_idle_worker_looks(client, serv
     service.turn()
     wait_until_told(write(web, watched | lanes))
     assert fetched == [watched]
+
+
+def test_what_is_told_of_while_there_is_no_connection_is_not_asked_for(caplog):
+    """A client tells of what it has missed before it is connected again."""
+    address, stop = ZEO.server(threaded=True)
+    db = ZEO.DB(address, wait_timeout=20)
+    gone = threading.Event()
+    inner = db.storage.notify_disconnected
+    db.storage.notify_disconnected = lambda: (inner(), gone.set())
+    signal, loop = signal_for(db), db.storage._server.loop
+    stop()
+    assert gone.wait(20)
+    caplog.clear()
+
+    done = threading.Event()
+    signal.fetch(frozenset({b"\0" * 8}), db.lastTransaction())
+    for _ in range(3):
+        done.clear()
+        loop.call_soon_threadsafe(done.set)
+        assert done.wait(20)
+    gc.collect()
+
+    assert not [each for each in caplog.records if "never retrieved" in each.message]
+    db.close()

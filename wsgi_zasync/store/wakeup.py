@@ -122,7 +122,11 @@ class Signal:
 
         For a thread that will read it in a moment: it comes while that one wakes and begins.
         """
-        self._db.storage.prefetch(oids, p64(u64(tid) + 1))
+        storage = self._db.storage
+        # A file of this process, which commands beside it may commit to, has nothing to send. And
+        # a client tells of what it has missed before it is connected again.
+        if hasattr(storage, "prefetch") and storage.is_connected():
+            storage.prefetch(oids, p64(u64(tid) + 1))
 
     def watch(self, *oids: bytes) -> Watch:
         """Watch objects: begin before reading them, so that no change falls in between."""
