@@ -143,13 +143,14 @@ class Desk:
             # Else a ZEO client would wait for its server, or find what is asked for in its file.
             return True
         try:
-            self._manager.begin()
-            for connection in {self.connection, self.store_connection}:
-                connection._storage.load(ROOT_OID)
+            try:
+                self._manager.begin()
+                for connection in {self.connection, self.store_connection}:
+                    connection._storage.load(ROOT_OID)
+            finally:
+                self._abort()
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
-        finally:
-            self._abort()
         return False
 
     def has_changes(self) -> bool:
