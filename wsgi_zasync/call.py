@@ -233,11 +233,6 @@ class CallRecord(Persistent):
             state["version"] = RECORD_VERSION
         super().__setstate__(state)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether no call was put here yet: the index has records in store (``store.index``)."""
-        return not self.seed
-
     def fill(self, call: CallRecord, mailbox: Any) -> None:
         """Become the call that another record describes, which is not stored itself."""
         if self.seed:

@@ -3,7 +3,8 @@
 
 A claim is advice that keeps producers apart, so that their puts never conflict. It is written in
 a small transaction of its own, before or beside the one that puts. If two processes use one lane
-all the same, they conflict at its last segment and one retries: nothing is lost or doubled.
+all the same, they conflict at the next record of an owner or at the end of a log, and one retries:
+nothing is lost or doubled.
 
 ``LanePool`` is the memory of one process; any of its threads may use it.
 """

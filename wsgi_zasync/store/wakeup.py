@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: ZPL-2.1
 """Wake-up: who is told, without polling, that something was committed.
 
-A commit of another process is announced by ZEO's invalidation; one of this process by whoever
-commits (``Signal.announce`` as an after-commit hook). Subscribers are called in the thread of
-whoever commits, or in ZEO's own: they only hand over and return.
+A commit of another process is announced by ZEO's invalidation, or where that process is a client
+of ours by our own server (``sharing``); one of this process by whoever commits
+(``Signal.announce`` as an after-commit hook). Subscribers are called in the thread of whoever
+commits, or in ZEO's own: they only hand over and return.
 
 Two traps that this module knows. ZEO announces a transaction *before* ``lastTransaction()``
 reaches it, so a connection opened at once may not see it yet: subscribers are told a moment
