@@ -209,9 +209,9 @@ class PutState:
             if not _is_left_behind(record) and is_there(record, seed)
         ]
         if len(left) < len(self._puts):
+            gone = {seed for _, seed in self._puts}.difference(seed for _, seed in left)
             self._puts = left
-            seeds = {seed for _, seed in left}
-            self.written = [n for n in self.written if n.action != "put" or n.seed in seeds]
+            self.written = [note for note in self.written if note.seed not in gone]
 
     def _ended(self, committed: bool) -> None:
         """The transaction is over; runs in the thread that ended it."""

@@ -227,7 +227,9 @@ def test_a_savepoint_takes_a_call_back_and_nothing_is_told_of_it(wrap, db, store
         calls = get_manager(environ)
         told.append(put(environ).id)
         savepoint = calls.connection.transaction_manager.savepoint()
-        told.append(put(environ).id)
+        lost = put(environ)
+        lost.cancel()
+        told.append(lost.id)
         savepoint.rollback()
         assert told[1] not in calls
         told.append(put(environ).id)
