@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
 from wsgi_zasync.store.lanes import MOST_OPEN
@@ -50,6 +51,41 @@ def test_a_put_into_an_open_segment_writes_nothing_else_than_the_call(one, put):
         assert one.connection._registered_objects == [record]
         assert record in segment_of(store, stranger).calls
         one.abort()
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_put_for_which_the_log_cannot_be_read_writes_no_call(
+    one, put, register, accept, monkeypatch, before
+):
+    """An application may go on after the error, and commit: nobody would ever run the call."""
+    # Given ann's segment, which is not open
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, before))
+        put_for_strangers(store, put)
+    with one.writing() as store:
+        tail = store.site.lanes[0].inboxes["default", 1].tail
+        tail._p_deactivate()
+        storage = one.connection._storage
+        inner = storage.load
+
+        def load(oid, *rest):
+            if oid == tail._p_oid:
+                raise ClientDisconnected("away for a moment")
+            return inner(oid, *rest)
+
+        # When
+        monkeypatch.setattr(storage, "load", load)
+        with pytest.raises(ClientDisconnected):
+            put(store)
+        monkeypatch.undo()
+    # Then
+    with one.reading() as store:
+        assert ids(store.oldest(ANN)) == wanted
+    with one.writing() as store:
+        wanted += ids(put(store))
+    with one.writing():
+        assert [c.id for c in accept(one, area).calls if c.owner == ANN] == wanted
 
 
 @pytest.mark.parametrize("who_is_first", ["the put", "the one that closes"])

@@ -188,18 +188,18 @@ class OwnerIndex(Persistent):
         #: first key of a tree conflicts with a put that appends, to overwrite it does not
         self.segments: LOBTree = LOBTree()
 
-    def append(self, call: CallRecord) -> tuple[IndexSegment, int, int, CallRecord]:
-        """Add a call at the end of its chain.
+    def next_place(self, call: CallRecord) -> tuple[IndexSegment, int, int]:
+        """Where the next call of a chain goes; makes the segment, but fills no record.
 
         The calls of a chain are in the order of their ``created``, each later than the one
         before: a call put in the same microsecond, or while the clock went back, counts as put
         one microsecond after its predecessor. What lists calls in parts relies on it.
 
         Args:
-            call: Tells what to write; is itself not stored.
+            call: What will be written there; gets what its place says of it.
 
         Returns:
-            Its segment, with number, its position there, and its record.
+            The segment, its number, and the position there.
         """
         chain = self._chain((call.queue, call.priority))
         segment: IndexSegment
@@ -221,7 +221,7 @@ class OwnerIndex(Persistent):
                 segment = IndexSegment(size, bytes_before, call.created)
                 self.segments[number] = segment
         call.bytes_put = bytes_before + call.size
-        return segment, number, position, segment.fill(position, call)
+        return segment, number, position
 
     def _chain(self, key: ChainKey) -> int:
         if key == _FIRST:

@@ -21,7 +21,7 @@ from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept
 from .classes import guard
-from .index import OwnerIndex, owner_key
+from .index import IndexSegment, OwnerIndex, owner_key
 from .mailbox import Mail, Mailbox
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
@@ -121,15 +121,21 @@ class Store:
         index = lane.owners.get(key)
         if index is None:
             index = lane.owners[key] = OwnerIndex()
-        record: CallRecord
-        segment, number, position, record = index.append(call)
+        segment: IndexSegment
+        segment, number, position = index.next_place(call)
+        inbox = None
+        if not segment.is_open:
+            inbox = lane.inbox(call.queue, call.priority)
+            # A storage that fails must not leave a call of which no worker is told.
+            inbox.tail._p_activate()
+        record = segment.fill(position, call)
         record.place = (lane_number, number, position)
         # One that is new, as its segment is, has to have an oid.
         if record._p_jar is None:
             self.connection.add(record)
-        if not segment.is_open:
+        if inbox is not None:
             full = None if position else index.segments.get(number - 1)
-            lane.inbox(record.queue, record.priority).tell(record, segment, position, full)
+            inbox.tell(record, segment, position, full)
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
         return record
