@@ -297,13 +297,14 @@ class CallRecord(Persistent):
         if self.waiting_reason is not None:
             self.waiting_reason = None
 
-        # -- callbacks ---------------------------------------------------------------------
         # A call that has ended has no use for them.
         args, kwargs = without_secrets((self.args, self.kwargs))
         if args is not self.args:
             self.args = args
         if kwargs is not self.kwargs:
             self.kwargs = kwargs
+
+    # -- callbacks ----------------------------------------------------------------------
 
     def all_callbacks(self) -> list[Callback]:
         """The callbacks in the order of their declaration."""

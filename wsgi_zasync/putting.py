@@ -79,7 +79,7 @@ def put_call(
         if existing is not None and options.on_duplicate != "replace":
             return existing
     _check_quota(context, record, replaced=0 if existing is None else 1)
-    if lineage is not NO_LINEAGE:
+    if lineage != NO_LINEAGE:
         _set_lineage(context, record, lineage)
     if existing is not None:
         cancel_record(context, state, existing)

@@ -141,10 +141,8 @@ class IndexSegment(Persistent):
         found = self.calls[: self.filled()]
         return (call for call in (found[::-1] if newest_first else found) if call is not None)
 
-    @property
-    def bytes_put(self) -> int:
-        """Bytes that all calls of the chain up to here counted for when they were put."""
-        last = self.last(self.filled())
+    def bytes_up_to(self, last: CallRecord | None) -> int:
+        """Bytes that all calls of the chain, up to this one here, counted for at their put."""
         return self.bytes_before if last is None else last.bytes_put
 
     def fill(self, position: int, call: CallRecord) -> CallRecord:
@@ -205,14 +203,14 @@ class OwnerIndex(Persistent):
         segment: IndexSegment
         number = self._last(chain)
         if number is None:
-            position, last, bytes_before = 0, None, 0
+            position = bytes_before = 0
             number = chain << _CHAIN_BITS
             segment = self.segments[number] = IndexSegment(_size(0), 0, call.created)
         else:
             segment = self.segments[number]
             position = segment.filled()
             last = segment.last(position)
-            bytes_before = segment.bytes_before if last is None else last.bytes_put
+            bytes_before = segment.bytes_up_to(last)
             if last is not None and call.created <= last.created:
                 call.created = last.created + 1
             if position == len(segment.calls):
@@ -270,7 +268,7 @@ class OwnerIndex(Persistent):
 
     def put_bytes(self) -> int:
         """How many bytes they counted for when they were put."""
-        return sum(tail.bytes_put for _, tail in self._tails())
+        return sum(tail.bytes_up_to(tail.last(tail.filled())) for _, tail in self._tails())
 
     def newest(self, before: int | None = None) -> list[Iterator[CallRecord]]:
         """The calls of each chain, newest first; segments newer than ``before`` are skipped.
