@@ -86,7 +86,7 @@ def test_what_the_old_worker_commits_while_it_is_fenced_is_taken_over_too(steppe
             (record,) = next(iter(area.chunks.values())).calls
             record.cancel(to_micros(stepped.clock.now()))
             store.count_end(area.thread_tallies[0], record)
-            store.accept(area, range(64), ("default",), {"echo": 0}, 10, 1 << 60)
+            store.accept(area, range(64), ("default",), {"echo": 0}, 10, 1 << 60).keep(area)
         commit(transaction, oids)
 
     inner = new.rescuer._take_over

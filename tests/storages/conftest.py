@@ -331,12 +331,12 @@ def register():
 
 @pytest.fixture
 def accept():
-    """Accepts in the session's current transaction."""
+    """Accepts in the session's current transaction, and keeps what is to run."""
 
     def accepted(session, area_oid, limit=100, now=0, lanes=range(4), **more):
         area = session.get(area_oid)
         area.hold()
-        return session.store.accept(
+        found = session.store.accept(
             area,
             lanes,
             more.get("queues", ("default",)),
@@ -344,5 +344,7 @@ def accept():
             limit,
             now,
         )
+        found.keep(area)
+        return found
 
     return accepted

@@ -114,14 +114,16 @@ class WorkerArea(Persistent):
         chunk = self.chunks.get(number)
         return chunk is not None and any(call._p_oid == record._p_oid for call in chunk.calls)
 
-    def keep(self, calls: Iterable[CallRecord]) -> int | None:
-        """Hold calls in a new chunk; returns its number, None for no calls."""
-        held = tuple(calls)
-        if not held:
-            return None
+    def next_number(self) -> int:
+        """The number that the next chunk has."""
         number: int = self.chunks.maxKey() + 1 if self.chunks else 0
-        self.chunks[number] = Chunk(held)
         return number
+
+    def keep(self, number: int, calls: Iterable[CallRecord]) -> None:
+        """Hold calls in a new chunk; no calls make none."""
+        held = tuple(calls)
+        if held:
+            self.chunks[number] = Chunk(held)
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Let go of chunks whose calls are all final, or wait elsewhere."""
@@ -175,7 +177,7 @@ class WorkerArea(Persistent):
         """
         dead.fence._p_activate()
         dead.fence.taken_by = self.key
-        number = self.chunks.maxKey() + 1 if self.chunks else 0
+        number = self.next_number()
         numbers = []
         for chunk in dead.chunks.values():
             if not dead.board.released:

@@ -2,12 +2,14 @@
 """Accepting: what one worker takes in one transaction, from where, and what becomes of each.
 
 Every entry that is taken ends in exactly one place that is written in the same transaction: the
-worker's chunk, its waiting calls, or what is put aside. So none is lost, and none is in two.
+worker's chunk, its waiting calls, or what is put aside. So none is lost, and none is in two. The
+chunk is left to who accepts (``Accepted.keep``): a call that ends in that very transaction needs
+none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +22,9 @@ from .reading import send_together, why_unreadable
 class Accepted:
     """What one accept brought."""
 
-    #: Calls to run now; with the notes after them, they are in the area's chunk ``chunk``.
+    #: Calls to run now; with the notes after them, they belong into the area's chunk ``chunk``.
     calls: tuple[CallRecord, ...]
-    chunk: int | None
+    chunk: int
     #: Final calls that need a look: pending callbacks, late mail.
     notes: tuple[CallRecord, ...]
     #: Whether as many entries were taken as may be: then there may be more of them, whatever
@@ -33,6 +35,11 @@ class Accepted:
     #: What cannot be loaded, with the reason: records, or segments of them that calls are read
     #: from. They are put aside under no plugin.
     broken: tuple[tuple[bytes, str], ...] = ()
+
+    def keep(self, area: WorkerArea, done: Collection[bytes] = ()) -> None:
+        """Write the chunk, of the calls and notes whose oids are not among those that are done."""
+        every = (*self.calls, *self.notes)
+        area.keep(self.chunk, (record for record in every if record._p_oid not in done))
 
 
 def accept(
@@ -69,10 +76,9 @@ def accept(
             run[record._p_oid] = record
             if record.unique is not None:
                 record._p_changed = True
-    chunk = area.keep([*run.values(), *notes.values()])
     return Accepted(
         tuple(run.values()),
-        chunk,
+        area.next_number(),
         tuple(notes.values()),
         len(taken) >= limit,
         tuple(parked),

@@ -374,9 +374,10 @@ class Store:
     ) -> Accepted:
         """Take up to ``limit`` entries: what is due, what was parked, then the inboxes.
 
-        Writes the cursors that moved, one chunk with the calls to run, and nothing of the calls
-        themselves, but for calls with a ``unique`` key: a put that returns such a call as its
-        own reads it, and must conflict with this.
+        Writes the cursors that moved, and nothing of the calls themselves, but for calls with a
+        ``unique`` key: a put that returns such a call as its own reads it, and must conflict with
+        this. The chunk with the calls to run is to be written by ``Accepted.keep`` in the same
+        transaction, else they are lost.
         """
         return accept(self, area, lanes, queues, plugins, limit, now)
 

@@ -230,8 +230,9 @@ class Acceptor:
             for report in work.reports:
                 done.settled(self._completion.settle(writing, report, brief=self._brief))
             accepted = self._accept(writing, work, done) if work.limit else None
-            if work.at_once is not None and done.accepted and not done.notes:
-                self._run_at_once(writing, work.at_once, done)
+            if accepted is not None:
+                ended = self._run_at_once(writing, work.at_once, done)
+                accepted.keep(writing.area, ended)
             self._write_area(writing.area, work)
             if self.desk.has_changes():
                 self.commit(transaction, [entry.report.held.oid for entry in done.entries])
@@ -251,12 +252,10 @@ class Acceptor:
             work.limit,
             now,
         )
-        if accepted.chunk is not None:
-            # Lanes are read one after the other; what was asked for first begins first.
-            calls = sorted(accepted.calls, key=lambda record: record.created)
-            held = hold([*calls, *accepted.notes], accepted.chunk)
-            done.accepted = held[: len(accepted.calls)]
-            done.notes = held[len(accepted.calls) :]
+        # Lanes are read one after the other; what was asked for first begins first.
+        calls = sorted(accepted.calls, key=lambda record: record.created)
+        done.accepted = hold(calls, accepted.chunk)
+        done.notes = hold(accepted.notes, accepted.chunk)
         done.more = accepted.is_full
         if not done.more:
             self.lanes.news()
@@ -265,26 +264,26 @@ class Acceptor:
         done.next_due = writing.area.next_due()
         return accepted
 
-    def _run_at_once(
-        self,
-        writing: Writing,
-        run: AtOnce,
-        done: Round,
-    ) -> None:
-        """Have what was accepted end in the same commit: a short call waits for one, not two."""
+    def _run_at_once(self, writing: Writing, run: AtOnce | None, done: Round) -> set[bytes]:
+        """Have what was accepted end in the same commit: a short call waits for one, not two.
+
+        Returns the oids of those that need no chunk: they have ended, or wait elsewhere.
+        """
+        ended: set[bytes] = set()
+        if run is None or not done.accepted or done.notes:
+            return ended
         reports = run(writing, done.accepted)
         if reports is None:
-            return
+            return ended
         done.begun, done.accepted = done.accepted, []
-        chunk = done.begun[0].chunk
         for report in reports:
             entry = self._completion.settle(writing, report, brief=self._brief)
             done.settled(entry)
             if entry.settled in (Settled.DONE, Settled.WAITS):
                 self._refuse_late_mail(writing, report.held)
                 done.begun.remove(report.held)
-        if not done.begun:
-            writing.area.drop([chunk])
+                ended.add(report.held.oid)
+        return ended
 
     @staticmethod
     def _refuse_late_mail(writing: Writing, held: Held) -> None:

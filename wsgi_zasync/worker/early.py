@@ -44,6 +44,9 @@ class Early:
         if any(not each.may_be_repeated for each in orders):
             # Only what is accepted already is known to have been begun, should it kill us.
             return None
+        if any(isinstance(each, Report) and _is_put_aside(each) for each in found):
+            # Only what is in a chunk of ours is ours to put aside.
+            return None
         self._holdings, self._orders = holdings, orders
         reports = [each for each in found if isinstance(each, Report)]
         self._dispatcher.hand_out(orders, holdings)
@@ -72,3 +75,7 @@ class Early:
             if self._holdings is not None:
                 self._holdings.ended(order)
         self._orders = []
+
+
+def _is_put_aside(report: Report) -> bool:
+    return report.outcome is not None and report.outcome.parked
