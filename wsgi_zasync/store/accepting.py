@@ -86,6 +86,12 @@ def accept(
     )
 
 
+def read_ahead(store: Any, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
+    """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
+    for inbox in _inboxes(store.site, lanes, queues):
+        inbox.cursor.read_ahead(count)
+
+
 def _taken(
     store: Any,
     area: WorkerArea,

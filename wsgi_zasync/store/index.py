@@ -100,20 +100,20 @@ class IndexSegment(Persistent):
         self.mailbox = Mailbox()
 
     def fetch(self, begin: int, end: int) -> None:
-        """Have the storage send these records at once, as far as they are not in memory."""
-        ghosts = [r for r in self.calls[begin:end] if r is not None and r._p_changed is None]
-        if len(ghosts) > 1:
-            send_together(self._p_jar, ghosts)
+        """Have the storage send these records and their mailbox, as far as not in memory."""
+        send_together(self._p_jar, (*self.calls[begin:end], self.mailbox))
 
-    def fetch_once(self, begin: int) -> None:
+    def fetch_once(self, begin: int) -> bool:
         """Have it send all from ``begin`` on, at the first look of this connection.
 
         A record has to be loaded to see that it is empty, and to wait for one takes as long as
-        for all.
+        for all. Returns whether it was the first look.
         """
-        if begin >= self._v_fetched:
+        is_first = begin >= self._v_fetched
+        if is_first:
             self._v_fetched = len(self.calls)
             self.fetch(begin, self._v_fetched)
+        return is_first
 
     def filled(self) -> int:
         """How many calls there are: they are those in front."""

@@ -33,7 +33,7 @@ from persistent.mapping import PersistentMapping
 
 from ..call import LANES, SEGMENT_SIZE, CallRecord
 from .index import IndexSegment, is_empty
-from .reading import why_unreadable
+from .reading import send_together, why_unreadable
 
 __all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
 
@@ -76,6 +76,35 @@ class Cursor(Persistent):
             why_unreadable(segment) is not None or _is_more_in(segment, read)
             for segment, read in self.reading
         )
+
+    def read_ahead(self, count: int) -> None:
+        """Have the storage send what about ``count`` more calls are read from.
+
+        It comes while what was taken is run and written. Segments are sent twice as far ahead:
+        one has to be here before its calls can be asked for.
+        """
+        sent: list[Persistent] = []
+        opened: list[tuple[IndexSegment, int]] = []
+        log, position, reached = self.segment, self.position, 0
+        while reached < 2 * count:
+            for entry in log.entries[position:]:
+                if isinstance(entry, CallRecord):
+                    sent.append(entry)
+                    reached += 1
+                else:
+                    sent.append(entry[0])
+                    if reached < count:
+                        opened.append(entry)
+                    reached += SEGMENT_SIZE
+                if reached >= 2 * count:
+                    break
+            if log.next is None or why_unreadable(log.next) is not None:
+                break
+            log, position = log.next, 0
+        send_together(self._p_jar, sent)
+        for segment, begin in opened:
+            if why_unreadable(segment) is None:
+                segment.fetch_once(begin)
 
     def take(self, limit: int) -> list[CallRecord | IndexSegment]:
         """Read on by up to ``limit`` calls; writes only if there is anything to be read.
@@ -133,8 +162,9 @@ def _read_on(
     end = segment.end_of_opening(known)
     until = len(segment.calls) if end is None else end
     begin = read
+    is_fetched = read < until and segment.fetch_once(read)
     while read < until and len(taken) < limit:
-        if read == begin + 2:
+        if read == begin + 2 and not is_fetched:
             # They do not come one by one.
             segment.fetch(read, min(until, read + limit - len(taken) + 1))
         call = segment.calls[read]

@@ -19,7 +19,7 @@ from ..errors import CallNotFound, ConfigurationError
 from . import root as current
 from . import tallies
 from .accepted import Publication, WorkerArea
-from .accepting import Accepted, accept
+from .accepting import Accepted, accept, read_ahead
 from .classes import guard
 from .index import IndexSegment, OwnerIndex, owner_key
 from .mailbox import Mail, Mailbox
@@ -380,6 +380,10 @@ class Store:
         transaction, else they are lost.
         """
         return accept(self, area, lanes, queues, plugins, limit, now)
+
+    def read_ahead(self, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
+        """Have the storage send what the next accept of so many will read, but wait for none."""
+        read_ahead(self, lanes, queues, count)
 
     def claimed_lanes(self) -> list[int]:
         """The lanes that anything was ever put in."""

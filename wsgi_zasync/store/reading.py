@@ -8,18 +8,16 @@ the record's: a record is unreadable only if the storage has it, or says that it
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from persistent import Persistent
 from transaction.interfaces import TransientError
 from ZODB.POSException import POSKeyError, StorageError
 
 from ..call import CallRecord
 
-if TYPE_CHECKING:
-    from .index import IndexSegment
 
-
-def why_unreadable(record: CallRecord | IndexSegment) -> str | None:
+def why_unreadable(record: Persistent) -> str | None:
     """Why the record cannot be read; None if it can, and is loaded then.
 
     Raises:
@@ -33,11 +31,15 @@ def why_unreadable(record: CallRecord | IndexSegment) -> str | None:
     return None
 
 
-def send_together(connection: Any, records: Iterable[CallRecord]) -> None:
-    """Have the storage send these at once, where it can: they are on the way as long as one."""
+def send_together(connection: Any, objects: Iterable[Persistent | None]) -> None:
+    """Have the storage send these at once, where it can: they are on the way as long as one.
+
+    What is in memory is not sent, nor one alone: who loads it waits as long.
+    """
+    ghosts = [each for each in objects if each is not None and each._p_changed is None]
     # While there is a savepoint ZODB cannot, and would never try again.
-    if connection._savepoint_storage is None:
-        connection.prefetch(records)
+    if len(ghosts) > 1 and connection._savepoint_storage is None:
+        connection.prefetch(ghosts)
 
 
 def readable(connection: Any, oid: bytes) -> CallRecord | None:

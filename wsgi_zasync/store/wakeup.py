@@ -14,21 +14,23 @@ its own commits: hence the hook.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any
 
-from ZODB.utils import p64, u64
-
 from ..fork_lock import ForkLock
+from . import zeo_client
 
 logger = logging.getLogger(__name__)
 
 #: Called with the tid (None: already visible here) and the oids that were written.
 Subscriber = Callable[[bytes | None, frozenset[bytes]], None]
+
+#: So many objects of a commit are fetched for who is told of it: what a put or two write. More are
+#: left to those who know which of them they need.
+FEW_OIDS = 8
 
 _ATTRIBUTE = "_wsgi_zasync_signal"
 _creating = ForkLock()
@@ -56,42 +58,11 @@ class Signal:
         self._db = db
         self._lock = threading.Lock()
         self._subscribers: tuple[Subscriber, ...] = ()
-        self._tie_to(db.storage)
-
-    def _tie_to(self, storage: Any) -> None:
-        """Listen to a ZEO client's invalidations; other storages have none to listen to."""
-        inner = getattr(storage, "invalidateTransaction", None)
-        if inner is None:
-            return
-
-        def invalidate_and_announce(tid: bytes, oids: Iterable[bytes]) -> None:
-            oids = list(oids)
-            inner(tid, oids)
-            # Not here: ZEO lets the transaction be seen only after this, and who is told before
-            # that has to wait for it.
-            asyncio.get_running_loop().call_soon(self.announce, oids, tid)
-
-        storage.invalidateTransaction = invalidate_and_announce
-        self._tie_to_outages(storage)
-
-    def _tie_to_outages(self, storage: Any) -> None:
-        """Two things that a ZEO client does not do by itself when its server was away."""
-        connected, disconnected = storage.notify_connected, storage.notify_disconnected
-
-        def announce_return(*args: Any) -> None:
-            connected(*args)
-            # What was committed meanwhile was announced to nobody.
-            self.announce(())
-
-        def forget_oids() -> None:
-            disconnected()
-            # A client keeps a stock of oids for new objects. A server that was killed has
-            # forgotten whom it gave them to, and gives them out again: every new object of ours
-            # would then conflict with somebody's.
-            del storage._oids[:]
-
-        storage.notify_connected = announce_return
-        storage.notify_disconnected = forget_oids
+        #: The storage, where others commit to it through a server.
+        self._client = db.storage if zeo_client.is_zeo_client(db.storage) else None
+        if self._client is not None:
+            zeo_client.tell_of_commits(self._client, self.announce, lambda: self.announce(()))
+            zeo_client.forget_oids_without_server(self._client)
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Be told of every commit from now on; returns what ends that."""
@@ -121,13 +92,12 @@ class Signal:
     def fetch(self, oids: Iterable[bytes], tid: bytes) -> None:
         """Have what this transaction of another process wrote sent, without waiting for it.
 
-        For a thread that will read it in a moment: it comes while that one wakes and begins.
+        For a thread that will read it in a moment: it comes while that one wakes and begins. Only
+        for a subscriber, who is called in the thread of the ZEO client then.
         """
-        storage = self._db.storage
-        # A file of this process, which commands beside it may commit to, has nothing to send. And
-        # a client tells of what it has missed before it is connected again.
-        if hasattr(storage, "prefetch") and storage.is_connected():
-            storage.prefetch(oids, p64(u64(tid) + 1))
+        # A file of this process, which commands beside it may commit to, has nothing to send.
+        if self._client is not None:
+            zeo_client.ask_for(self._client, oids, tid)
 
     def watch(self, *oids: bytes) -> Watch:
         """Watch objects: begin before reading them, so that no change falls in between."""
@@ -168,9 +138,13 @@ class Watch:
             self._unsubscribe()
 
     def _told(self, tid: bytes | None, oids: frozenset[bytes]) -> None:
-        if not self._watched.isdisjoint(oids):
-            self._tid = tid
-            self._written.set()
+        written = self._watched & oids
+        if not written:
+            return
+        if tid is not None and len(written) <= FEW_OIDS:
+            self._signal.fetch(written, tid)
+        self._tid = tid
+        self._written.set()
 
     def widen(self, oids: Iterable[bytes]) -> bool:
         """Watch these as well; whether any is new, so that what was read may be old by now."""

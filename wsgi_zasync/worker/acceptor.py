@@ -27,6 +27,7 @@ from ..store.claims import claim
 from ..store.migrate import upgrade
 from ..store.reading import readable
 from ..store.wakeup import signal_for
+from ..store.zeo_client import save_steps
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled, owes
 from .desk import AWAY, Desk, Writing, store_database
@@ -99,6 +100,8 @@ class Acceptor:
         """Connect; in the thread that uses it."""
         if self._desk is None:
             self._desk = Desk(self._db, self._deployment.site)
+            for connection in (self._desk.connection, self._desk.store_connection):
+                save_steps(connection.db().storage)
             # An accept looks at all segments that are open: it must not load them each time.
             cache = self._desk.store_connection._cache
             cache.cache_size = max(cache.cache_size, CACHED_OBJECTS)
@@ -244,9 +247,10 @@ class Acceptor:
         store = writing.store
         now = self._deployment.clock.micros()
         self.lanes.update(store, writing.area)
+        lanes = self.lanes.to_read(everywhere=work.everywhere)
         accepted = store.accept(
             writing.area,
-            self.lanes.to_read(everywhere=work.everywhere),
+            lanes,
             self.queues,
             self._plugins,
             work.limit,
@@ -257,7 +261,9 @@ class Acceptor:
         done.accepted = hold(calls, accepted.chunk)
         done.notes = hold(accepted.notes, accepted.chunk)
         done.more = accepted.is_full
-        if not done.more:
+        if done.more:
+            store.read_ahead(lanes, self.queues, work.limit)
+        else:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
         done.watched = _what_changes_with_news(store.site, self.queues, ours)

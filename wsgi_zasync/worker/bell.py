@@ -37,18 +37,18 @@ class Bell:
             self._reports.append(report)
             self._changed.notify()
 
-    def news(self, tid: bytes | None) -> bool:
-        """There may be calls to accept, visible from the transaction ``tid`` on.
+    @property
+    def has_news(self) -> bool:
+        """Whether there are news that were not taken yet."""
+        return self._news
 
-        Returns whether these are the first news since they were taken.
-        """
+    def news(self, tid: bytes | None) -> None:
+        """There may be calls to accept, visible from the transaction ``tid`` on."""
         with self._changed:
-            is_first = not self._news
             self._news = True
             # One of this process is visible already, and takes no other's place.
             self._tid = max(tid or b"", self._tid or b"") or None
             self._changed.notify()
-            return is_first
 
     def mail(self, tid: bytes | None) -> None:
         """Something that we run may be wanted to stop."""

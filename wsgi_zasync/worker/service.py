@@ -14,7 +14,7 @@ from typing import Any
 from ..deployment import Deployment
 from ..expressions import Limits
 from ..settings import WorkerSettings
-from ..store.wakeup import signal_for
+from ..store.wakeup import FEW_OIDS, signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
@@ -39,9 +39,6 @@ AHEAD = 32
 
 #: Seconds for which what was handed out counts as about to end.
 YOUNG_SECONDS = 0.01
-
-#: A commit that wrote no more objects than this is a put or two: they are fetched at once.
-FEW_OIDS = 8
 
 
 class Service:
@@ -172,9 +169,11 @@ class Service:
         # Of a commit in this process only the call is known, not the inbox that it went to.
         # And what came into being since we began to look is not among what we know to watch.
         if tid is None or self._looking or not oids.isdisjoint(self._watched):
-            is_first = self.bell.news(tid)
-            if is_first and tid is not None and len(oids) <= FEW_OIDS:
+            # Before anybody wakes, who would have the interpreter then. What comes later may be
+            # written once more until it is looked at.
+            if tid is not None and len(oids) <= FEW_OIDS and not self.bell.has_news:
                 self._signal.fetch(oids, tid)
+            self.bell.news(tid)
 
     # -- a turn --------------------------------------------------------
 
