@@ -4,19 +4,13 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 from persistent.mapping import PersistentMapping
-from ZEO.ClientStorage import ClientStorage
 from ZEO.Exceptions import ClientDisconnected
-from ZODB import DB
 
+from tests.integration.zeo_server import Server
 from wsgi_zasync import ConfigurationError, Principal, plugin
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of
@@ -194,33 +188,6 @@ def test_there_is_one_line_for_each_change_and_no_argument_in_it(db, started, ca
 
 
 # -- over ZEO ---------------------------------------------------------------------------
-
-
-class Server:
-    """A ZEO server in a process of its own."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.socket = str(directory / "zeo.sock")
-        self.process = None
-        self.start()
-
-    def start(self):
-        Path(self.socket).unlink(missing_ok=True)
-        command = ["-m", "ZEO.runzeo", "-a", self.socket, "-f", str(self.directory / "Data.fs")]
-        self.process = subprocess.Popen(
-            [sys.executable, *command],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONWARNINGS": "ignore"},
-        )
-
-    def kill(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-
-    def open(self):
-        return DB(ClientStorage(self.socket, wait_timeout=30))
 
 
 @pytest.fixture

@@ -270,6 +270,28 @@ def test_a_segment_that_cannot_be_read_is_put_aside_and_stops_no_other(
         assert again.broken == ()
 
 
+def test_to_read_ahead_stops_at_what_cannot_be_read(one, put, register, accept):
+    # Given a segment among those to come that cannot be read, with two of bob's calls
+    area = register(one)
+    with one.writing() as store:
+        put(store, 40)
+        put(store, 7, owner=("", "bob"))
+        segments = store.site.lanes[0].owners["\0bob"].segments
+        segment = segments[segments.maxKey()]
+    broken = segment._p_oid
+    spoil_record(one, broken)
+    with one.writing() as store:
+        accepted = accept(one, area, 20)
+        # When
+        store.read_ahead(range(4), ("default",), 100)
+    # Then nothing has come of it for the accept
+    assert len(accepted.calls) == 20
+    with one.writing():
+        accepted = accept(one, area)
+    assert [oid for oid, _ in accepted.broken] == [broken]
+    assert len(accepted.calls) == 20 + 5
+
+
 @pytest.mark.parametrize("before", [1, 3, 5])
 def test_a_call_that_cannot_be_read_does_not_keep_its_owner_from_the_next_put(
     one, put, register, accept, before
@@ -393,6 +415,7 @@ def test_a_savepoint_does_not_keep_later_transactions_from_fetching_together(one
         records = put(store, 3)
         one.manager.savepoint()
         send_together(one.connection, records)
+    one.connection.cacheMinimize()
     sent = []
     with one.reading():
         monkeypatch.setattr(

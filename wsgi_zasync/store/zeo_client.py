@@ -9,14 +9,12 @@ the interpreter; so what can be done in one step is.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from ZEO.ClientStorage import ClientStorage
-from ZEO.Exceptions import ClientDisconnected
 from ZODB.utils import p64, u64
 
 _BUNDLE = "_wsgi_zasync_bundle"
@@ -29,7 +27,9 @@ LARGE_BYTES = 16_384
 
 def is_zeo_client(storage: Any) -> bool:
     """Whether a storage is a client of a ZEO server."""
-    return isinstance(storage, ClientStorage)
+    # Who has one has loaded it, and who has none need not.
+    module = sys.modules.get("ZEO.ClientStorage")
+    return module is not None and isinstance(storage, module.ClientStorage)
 
 
 def tell_of_commits(
@@ -98,12 +98,11 @@ def _prefetch(runner: Any, oids: Iterable[bytes], before: bytes) -> None:
 
 def _ask(client: Any, oids: Iterable[bytes], before: bytes) -> None:
     # It tells of what it has missed before it is connected again.
-    if not client.operational:
+    if not client.operational or client.protocol.closed:
         return
-    with contextlib.suppress(ClientDisconnected):
-        for oid in oids:
-            if client.cache.loadBefore(oid, before) is None:
-                client.protocol.load_before(oid, before)
+    for oid in oids:
+        if client.cache.loadBefore(oid, before) is None:
+            client.protocol.load_before(oid, before)
 
 
 class _Bundle:
@@ -132,13 +131,13 @@ class _Bundle:
 
     def _tells(self, method: str, *args: Any) -> None:
         """For what expects no answer."""
-        if method not in self.WAITING:
+        protocol = self._client.protocol
+        if method not in self.WAITING or protocol is None or not self._client.operational:
             self._send_soon()
+            # Which refuses where there is no connection.
             self._tell(method, *args)
             return
-        if not self._client.operational:
-            raise ClientDisconnected
-        self._messages.append((self._client.protocol, method, args))
+        self._messages.append((protocol, method, args))
         self._count = 1 if method == "tpc_begin" else self._count + 1
         is_large = method == "storea" and len(args[2]) >= LARGE_BYTES
         if is_large or self._count >= MOST_MESSAGES:
