@@ -48,6 +48,10 @@ class Server:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
 
+    def open_storage(self, **options: Any) -> ClientStorage:
+        """A client of it."""
+        return ClientStorage(self.socket, wait_timeout=30, **options)
+
     def open(self, **options: Any) -> DB:
         """A database, as a client of it."""
-        return DB(ClientStorage(self.socket, wait_timeout=30, **options))
+        return DB(self.open_storage(**options))

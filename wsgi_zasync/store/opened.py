@@ -382,7 +382,10 @@ class Store:
         return accept(self, area, lanes, queues, plugins, limit, now)
 
     def read_ahead(self, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
-        """Have the storage send what the next accept of so many will read, but wait for none."""
+        """Have the storage send what the next accept of so many will read.
+
+        What was read ahead before is here, and the rest is not waited for.
+        """
         read_ahead(self, lanes, queues, count)
 
     def claimed_lanes(self) -> list[int]:

@@ -58,8 +58,8 @@ class Signal:
         self._db = db
         self._lock = threading.Lock()
         self._subscribers: tuple[Subscriber, ...] = ()
-        #: The storage, where others commit to it through a server.
-        self._client = db.storage if zeo_client.is_zeo_client(db.storage) else None
+        #: The ZEO client, where others commit to the storage through a server.
+        self._client = zeo_client.client_of(db.storage)
         if self._client is not None:
             zeo_client.tell_of_commits(self._client, self.announce, lambda: self.announce(()))
             zeo_client.forget_oids_without_server(self._client)
@@ -141,10 +141,12 @@ class Watch:
         written = self._watched & oids
         if not written:
             return
-        if tid is not None and len(written) <= FEW_OIDS:
-            self._signal.fetch(written, tid)
-        self._tid = tid
-        self._written.set()
+        try:
+            if tid is not None and len(written) <= FEW_OIDS:
+                self._signal.fetch(written, tid)
+        finally:
+            self._tid = tid
+            self._written.set()
 
     def widen(self, oids: Iterable[bytes]) -> bool:
         """Watch these as well; whether any is new, so that what was read may be old by now."""

@@ -25,11 +25,18 @@ MOST_MESSAGES = 64
 LARGE_BYTES = 16_384
 
 
-def is_zeo_client(storage: Any) -> bool:
-    """Whether a storage is a client of a ZEO server."""
+def client_of(storage: Any) -> Any:
+    """The client of a ZEO server that a storage is, or that it wraps to compress or encrypt.
+
+    None for all other storages.
+    """
     # Who has one has loaded it, and who has none need not.
     module = sys.modules.get("ZEO.ClientStorage")
-    return module is not None and isinstance(storage, module.ClientStorage)
+    while module is not None and storage is not None:
+        if isinstance(storage, module.ClientStorage):
+            return storage
+        storage = getattr(storage, "base", None)
+    return None
 
 
 def tell_of_commits(
@@ -85,10 +92,15 @@ def ask_for(storage: Any, oids: Iterable[bytes], tid: bytes) -> None:
 
 
 def save_steps(storage: Any) -> None:
-    """Have a client do in one step what it does in many: send a transaction, and prefetch."""
-    if is_zeo_client(storage) and not hasattr(storage, _BUNDLE):
-        setattr(storage, _BUNDLE, _Bundle(storage))
-        storage.prefetch = partial(_prefetch, storage._server)
+    """Have a ZEO client do in one step what it does in many: send a transaction, and prefetch.
+
+    Args:
+        storage: Any; those that are no such client are left alone.
+    """
+    client = client_of(storage)
+    if client is not None and not hasattr(client, _BUNDLE):
+        setattr(client, _BUNDLE, _Bundle(client))
+        client.prefetch = partial(_prefetch, client._server)
 
 
 def _prefetch(runner: Any, oids: Iterable[bytes], before: bytes) -> None:

@@ -169,11 +169,13 @@ class Service:
         # Of a commit in this process only the call is known, not the inbox that it went to.
         # And what came into being since we began to look is not among what we know to watch.
         if tid is None or self._looking or not oids.isdisjoint(self._watched):
-            # Before anybody wakes, who would have the interpreter then. What comes later may be
-            # written once more until it is looked at.
-            if tid is not None and len(oids) <= FEW_OIDS and not self.bell.has_news:
-                self._signal.fetch(oids, tid)
-            self.bell.news(tid)
+            try:
+                # Before anybody wakes, who would have the interpreter then. What comes later may
+                # be written once more until it is looked at.
+                if tid is not None and len(oids) <= FEW_OIDS and not self.bell.has_news:
+                    self._signal.fetch(oids, tid)
+            finally:
+                self.bell.news(tid)
 
     # -- a turn --------------------------------------------------------
 
