@@ -11,18 +11,19 @@ import ZODB
 from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.FileStorage import FileStorage
-from ZODB.POSException import ConflictError
+from ZODB.POSException import ConflictError, POSKeyError
 
 from tests.integration.stepping import Site, accept_only
 from wsgi_zasync import CallNotFound, CallState, RetryPolicy
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.security import DefaultPolicy
-from wsgi_zasync.store import open_store
+from wsgi_zasync.store import Store, open_store
 from wsgi_zasync.store.pruning import prune
 from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.completion import Settled
 from wsgi_zasync.worker.held import Outcome, Report
+from wsgi_zasync.worker.service import AHEAD
 
 
 @pytest.fixture
@@ -449,7 +450,7 @@ def test_a_retried_call_that_is_found_in_a_later_chunk_is_run_from_there(site):
     # Given a commit of which nobody knew that it came about: it put the call into a later chunk
     with service.acceptor.desk.transaction() as txn:
         area = service.acceptor.writing(txn).area
-        area.keep(area.chunks[0].calls)
+        area.keep(area.next_number(), area.chunks[0].calls)
         service.acceptor.commit(txn)
 
     site.clock.advance(5.1)
@@ -457,6 +458,20 @@ def test_a_retried_call_that_is_found_in_a_later_chunk_is_run_from_there(site):
 
     assert site.state(call) == CallState.SUCCEEDED
     assert ran == [1]
+
+
+def test_an_accept_does_not_need_what_is_read_ahead(site, monkeypatch):
+    def fails(*_):
+        raised.append(1)
+        raise POSKeyError(b"12345678")
+
+    raised = []
+    monkeypatch.setattr(Store, "read_ahead", fails)
+    site.add("note", lambda attempt: None)
+    calls = [site.put("note") for _ in range(AHEAD + 5)]
+    site.work(site.service("first"), turns=200)
+    assert raised
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
 
 
 # -- cancelling on the way to a retry --------------------------------------------------------------

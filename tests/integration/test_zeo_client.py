@@ -17,7 +17,7 @@ from ZODB.blob import Blob
 from ZODB.Connection import TransactionMetaData
 from ZODB.POSException import ConflictError, ReadConflictError
 from ZODB.tests.hexstorage import HexStorage
-from ZODB.utils import z64
+from ZODB.utils import maxtid, z64
 
 from tests.integration.zeo_server import Server
 from wsgi_zasync.store import zeo_client
@@ -313,6 +313,62 @@ def test_what_is_asked_for_is_here_when_it_is_read(db, other, monkeypatch):
         assert (serial, end) == (tid, None)
         assert data
     assert serial != z64
+
+
+@pytest.mark.filterwarnings("ignore:coroutine '_Bundle:RuntimeWarning")  # as one of ZEO's own
+def test_a_transaction_that_outlives_its_client_ends_in_good_order(server):
+    # Given one with messages that wait, and an iterator that nobody needs any more
+    storage = server.open_storage()
+    save_steps(storage)
+    iterator = storage.iterator()
+    assert iterator is not None
+    del iterator
+    txn = TransactionMetaData()
+    storage.tpc_begin(txn)
+    storage.store(storage.new_oid(), z64, b"content", "", txn)
+    # When
+    storage.close()
+    # Then to end it is no error, nor to ask for something
+    storage.prefetch([z64], maxtid)
+    storage.tpc_abort(txn)
+    assert storage._commit_lock.acquire(timeout=SECONDS)
+
+
+def test_what_cannot_be_sent_is_an_error_of_nobody_elses(db, other):
+    storage = db.storage
+    txn = TransactionMetaData(extension={"lock": threading.Lock()})
+    storage.tpc_begin(txn)
+    storage.store(storage.new_oid(), z64, b"content", "", txn)
+    # When somebody else asks for something
+    assert storage.history(z64)
+    # Then it is only the transaction that comes to nothing, and the next one is as any other
+    with pytest.raises(ClientDisconnected):
+        storage.tpc_vote(txn)
+    storage.tpc_abort(txn)
+    with db.transaction() as connection:
+        count_hit(connection)
+    assert hits(other, after=db) == [1] * 5
+
+
+def test_an_object_may_be_stored_without_content(db):
+    """As those that are no more are copied."""
+    storage = db.storage
+    txn = TransactionMetaData()
+    storage.tpc_begin(txn)
+    storage.store(z64, z64, None, "", txn)
+    storage.tpc_abort(txn)
+
+
+def test_a_fetch_that_fails_keeps_nobody_from_waking(db, other, monkeypatch, caplog):
+    later = threading.Event()
+    with signal_for(db).watch(z64) as watch:
+        signal_for(db).subscribe(lambda *_: later.set())
+        monkeypatch.setattr(db.storage._cache, "loadBefore", lambda *_: 1 / 0)
+        with other.transaction() as connection:
+            connection.root()["more"] = 1
+        assert watch.wait(SECONDS)
+        assert later.wait(SECONDS)
+    assert "a subscriber to commits failed" in caplog.text
 
 
 class Transforming(HexStorage):

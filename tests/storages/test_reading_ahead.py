@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -40,11 +41,40 @@ def loaded(session):
         yield oids
 
 
-def put_backlog(one, put, owners, each):
+def put_backlog(one, put, owners, each, lane=0):
     with one.writing() as store:
         for _ in range(each):
             for number in range(owners):
-                put(store, owner=("", f"owner{number}"))
+                put(store, owner=("", f"owner{number}"), lane=lane)
+
+
+@pytest.mark.parametrize("kind", BACKLOGS)
+def test_nothing_is_asked_for_again_and_again_nor_much_more_than_is_needed(
+    one, put, register, accept, monkeypatch, kind
+):
+    # Given a backlog in each of many lanes
+    area = register(one)
+    for lane in range(4):
+        put_backlog(one, put, *BACKLOGS[kind], lane=lane)
+    one.connection.cacheMinimize()
+    with one.writing() as store:
+        accept(one, area, BATCH)
+        asked = []
+        monkeypatch.setattr(one.connection._storage, "prefetch", asked.extend, raising=False)
+        # When it reads ahead
+        store.read_ahead(range(4), QUEUES, BATCH)
+        # Then not in all of them
+        assert len(asked) <= 2 * BATCH + 100
+        # And not once more
+        before = list(asked)
+        store.read_ahead(range(4), QUEUES, BATCH)
+        assert asked == before
+    for _ in range(5):
+        with one.writing() as store:
+            assert accept(one, area, BATCH).is_full
+            store.read_ahead(range(4), QUEUES, BATCH)
+    # And no more than once ahead, and when it is read, for which a segment may take two accepts
+    assert max(Counter(asked).values()) <= 3
 
 
 @pytest.mark.parametrize("kind", BACKLOGS)

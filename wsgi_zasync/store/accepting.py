@@ -22,7 +22,7 @@ from .reading import send_together, why_unreadable
 class Accepted:
     """What one accept brought."""
 
-    #: Calls to run now; with the notes after them, they belong into the area's chunk ``chunk``.
+    #: Calls to run now; with the notes after them, they belong in the area's chunk ``chunk``.
     calls: tuple[CallRecord, ...]
     chunk: int
     #: Final calls that need a look: pending callbacks, late mail.
@@ -36,10 +36,10 @@ class Accepted:
     #: from. They are put aside under no plugin.
     broken: tuple[tuple[bytes, str], ...] = ()
 
-    def keep(self, area: WorkerArea, done: Collection[bytes] = ()) -> None:
-        """Write the chunk, of the calls and notes whose oids are not among those that are done."""
+    def keep(self, area: WorkerArea, without: Collection[bytes] = ()) -> None:
+        """Write the chunk, of all calls and notes but those with these oids."""
         every = (*self.calls, *self.notes)
-        area.keep(self.chunk, (record for record in every if record._p_oid not in done))
+        area.keep(self.chunk, (record for record in every if record._p_oid not in without))
 
 
 def accept(
@@ -89,7 +89,9 @@ def accept(
 def read_ahead(store: Any, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
     """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
     for inbox in _inboxes(store.site, lanes, queues):
-        inbox.cursor.read_ahead(count)
+        count -= inbox.cursor.read_ahead(count)
+        if count <= 0:
+            break
 
 
 def _taken(

@@ -62,6 +62,8 @@ class Cursor(Persistent):
 
     #: The segments that are read, and how much of each has been.
     reading: tuple[tuple[IndexSegment, int], ...] = ()
+    #: How many calls may be in what this connection has had sent ahead of the log's position.
+    _v_asked = 0
 
     def __init__(self, segment: InboxSegment) -> None:
         #: How far the log has been followed.
@@ -77,34 +79,39 @@ class Cursor(Persistent):
             for segment, read in self.reading
         )
 
-    def read_ahead(self, count: int) -> None:
+    def read_ahead(self, count: int) -> int:
         """Have the storage send what about ``count`` more calls are read from.
 
         It comes while what was taken is run and written. Segments are sent twice as far ahead:
-        one has to be here before its calls can be asked for.
+        one has to be here before its calls can be asked for. Nothing is asked for twice.
+
+        Returns how many calls there may be, ``count`` or more where there is no end in sight.
         """
         sent: list[Persistent] = []
         opened: list[tuple[IndexSegment, int]] = []
-        log, position, reached = self.segment, self.position, 0
-        while reached < 2 * count:
-            for entry in log.entries[position:]:
-                if isinstance(entry, CallRecord):
-                    sent.append(entry)
-                    reached += 1
-                else:
-                    sent.append(entry[0])
-                    if reached < count:
-                        opened.append(entry)
-                    reached += SEGMENT_SIZE
-                if reached >= 2 * count:
-                    break
-            if log.next is None or why_unreadable(log.next) is not None:
+        reached = 0
+        for entry in self._following():
+            if reached >= self._v_asked:
+                sent.append(entry if isinstance(entry, CallRecord) else entry[0])
+            if reached < count and not isinstance(entry, CallRecord):
+                opened.append(entry)
+            reached += _most_calls(entry)
+            if reached >= 2 * count:
                 break
-            log, position = log.next, 0
+        self._v_asked = max(self._v_asked, reached)
         send_together(self._p_jar, sent)
         for segment, begin in opened:
             if why_unreadable(segment) is None:
                 segment.fetch_once(begin)
+        return reached
+
+    def _following(self) -> Iterator[Entry]:
+        """The entries of the log that were not followed yet, up to what cannot be read of it."""
+        log: InboxSegment | None = self.segment
+        position = self.position
+        while log is not None and why_unreadable(log) is None:
+            yield from log.entries[position:]
+            log, position = log.next, 0
 
     def take(self, limit: int) -> list[CallRecord | IndexSegment]:
         """Read on by up to ``limit`` calls; writes only if there is anything to be read.
@@ -126,6 +133,7 @@ class Cursor(Persistent):
                 continue
             entry = log.entries[position]
             position += 1
+            self._v_asked = max(0, self._v_asked - _most_calls(entry))
             if isinstance(entry, CallRecord):
                 taken.append(entry)
             else:
@@ -135,6 +143,11 @@ class Cursor(Persistent):
         if reached != (self.segment, self.position, self.reading):
             self.segment, self.position, self.reading = reached
         return taken
+
+
+def _most_calls(entry: Entry) -> int:
+    """How many calls there are to be read for an entry, at most."""
+    return 1 if isinstance(entry, CallRecord) else SEGMENT_SIZE
 
 
 def _read_on(

@@ -37,9 +37,11 @@ def send_together(connection: Any, objects: Iterable[Persistent | None]) -> None
     What is in memory is not sent, nor one alone: who loads it waits as long.
     """
     ghosts = [each for each in objects if each is not None and each._p_changed is None]
-    # While there is a savepoint ZODB cannot, and would never try again.
-    if len(ghosts) > 1 and connection._savepoint_storage is None:
-        connection.prefetch(ghosts)
+    if len(ghosts) > 1:
+        # Not the connection's own: it cannot while there is a savepoint, and never tries again.
+        prefetch = getattr(connection._normal_storage, "prefetch", None)
+        if prefetch is not None:
+            prefetch([each._p_oid for each in ghosts])
 
 
 def readable(connection: Any, oid: bytes) -> CallRecord | None:

@@ -9,6 +9,8 @@ the interpreter; so what can be done in one step is.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -17,9 +19,14 @@ from typing import Any
 
 from ZODB.utils import p64, u64
 
-_BUNDLE = "_wsgi_zasync_bundle"
+from ..fork_lock import ForkLock
 
-#: So many messages are sent without waiting for the vote, and one with so many bytes at once:
+logger = logging.getLogger(__name__)
+
+_BUNDLE = "_wsgi_zasync_bundle"
+_changing = ForkLock()
+
+#: When so many messages wait they are sent before the vote, and one with so many bytes at once:
 #: while the server takes in those of a large transaction, the next are made.
 MOST_MESSAGES = 64
 LARGE_BYTES = 16_384
@@ -88,33 +95,42 @@ def ask_for(storage: Any, oids: Iterable[bytes], tid: bytes) -> None:
     At once, and not as the client's ``prefetch`` does when its thread is at leisure: for then
     who is woken meanwhile has the interpreter, and waits for what was not even asked for.
     """
-    _ask(storage._server.client, oids, p64(u64(tid) + 1))
+    _load(storage._server.client, oids, p64(u64(tid) + 1))
 
 
 def save_steps(storage: Any) -> None:
-    """Have a ZEO client do in one step what it does in many: send a transaction, and prefetch.
+    """Have a ZEO client do in one step what it does in many.
 
-    Args:
-        storage: Any; those that are no such client are left alone.
+    What a small transaction writes is sent together with its vote, and objects are prefetched
+    without a task for each. Storages that are no such client are left alone.
     """
     client = client_of(storage)
-    if client is not None and not hasattr(client, _BUNDLE):
-        setattr(client, _BUNDLE, _Bundle(client))
-        client.prefetch = partial(_prefetch, client._server)
+    with _changing:
+        if client is not None and not hasattr(client, _BUNDLE):
+            setattr(client, _BUNDLE, _Bundle(client))
+            client.prefetch = partial(_prefetch, client._server)
 
 
 def _prefetch(runner: Any, oids: Iterable[bytes], before: bytes) -> None:
-    """As the client's own does, but without a task for each object."""
-    runner.loop.call_soon_threadsafe(_ask, runner.client, tuple(oids), before)
+    _do_soon(runner, partial(_load, runner.client, tuple(oids), before))
 
 
-def _ask(client: Any, oids: Iterable[bytes], before: bytes) -> None:
-    # It tells of what it has missed before it is connected again.
+def _load(client: Any, oids: Iterable[bytes], before: bytes) -> None:
+    """Ask the server for what the cache does not have; in the client's thread."""
+    # When it is connected again it tells of what it has missed, but cannot ask for it yet.
     if not client.operational or client.protocol.closed:
         return
     for oid in oids:
         if client.cache.loadBefore(oid, before) is None:
             client.protocol.load_before(oid, before)
+
+
+def _do_soon(runner: Any, do: Callable[[], None]) -> None:
+    """Have something done in the client's thread, unless there is no connection."""
+    if runner.client.operational:
+        # It may be closed at this very moment, and nobody needs it then.
+        with contextlib.suppress(RuntimeError):
+            runner.loop.call_soon_threadsafe(do)
 
 
 class _Bundle:
@@ -124,11 +140,13 @@ class _Bundle:
     they wait for one another; the order of all messages is kept, and what waited for a
     connection that is lost is sent on no other one.
 
-    Threads: messages come from the one that commits, of which the client lets be only one at a
-    time; they are sent in the client's own.
+    Its methods take the place of the client's own of the same names.
+
+    Threads: of those that commit the client lets only one be between ``tpc_begin`` and the end;
+    other messages may come from any. All are sent in the client's own.
     """
 
-    #: What may wait, for the same transaction always asks for something later.
+    #: What may wait: the same transaction asks for a vote or an abort later, and that sends it.
     WAITING = frozenset({"tpc_begin", "storea", "checkCurrentSerialInTransaction"})
 
     def __init__(self, storage: Any) -> None:
@@ -136,46 +154,56 @@ class _Bundle:
         self._client = self._runner.client
         self._messages: deque[tuple[Any, str, tuple[Any, ...]]] = deque()
         self._count = 0
-        self._ask = self._runner.call_sync_co
-        self._tell, self._tell_many = storage._async, storage._async_iter
-        self._runner.call_sync_co = self._asks
-        storage._async, storage._async_iter = self._tells, self._tells_many
+        self._own_async, self._own_async_iter = storage._async, storage._async_iter
+        self._own_call_sync_co = self._runner.call_sync_co
+        storage._async, storage._async_iter = self.async_, self.async_iter
+        self._runner.call_sync_co = self.call_sync_co
 
-    def _tells(self, method: str, *args: Any) -> None:
+    def async_(self, method: str, *args: Any) -> None:
         """For what expects no answer."""
         protocol = self._client.protocol
         if method not in self.WAITING or protocol is None or not self._client.operational:
             self._send_soon()
             # Which refuses where there is no connection.
-            self._tell(method, *args)
+            self._own_async(method, *args)
             return
         self._messages.append((protocol, method, args))
         self._count = 1 if method == "tpc_begin" else self._count + 1
-        is_large = method == "storea" and len(args[2]) >= LARGE_BYTES
+        is_large = method == "storea" and len(args[2] or b"") >= LARGE_BYTES
         if is_large or self._count >= MOST_MESSAGES:
             self._send_soon()
 
-    def _tells_many(self, messages: Any) -> None:
+    def async_iter(self, messages: Any) -> None:
         """For the parts of a blob."""
         self._send_soon()
-        self._tell_many(messages)
+        self._own_async_iter(messages)
 
-    async def _asks(self, method: str, args: Any, timeout_seconds: float) -> Any:
+    async def call_sync_co(self, method: str, args: Any, timeout_seconds: float) -> Any:
         """For what expects an answer, as a vote does: in the client's thread."""
         self._send()
-        return await self._ask(method, args, timeout_seconds)
+        return await self._own_call_sync_co(method, args, timeout_seconds)
 
     def _send_soon(self) -> None:
         self._count = 0
         if self._messages:
-            self._runner.loop.call_soon_threadsafe(self._send)
+            _do_soon(self._runner, self._send)
 
     def _send(self) -> None:
         """Send what waits; in the client's thread."""
-        ready = []
+        protocol, ready = self._client.protocol, []
         while self._messages:
-            protocol, method, args = self._messages.popleft()
-            if protocol is self._client.protocol:
+            meant_for, method, args = self._messages.popleft()
+            if meant_for is protocol:
                 ready.append((method, args))
-        if ready:
-            self._client.call_async_iter(ready)
+        if not ready:
+            return
+        try:
+            # All of them before the first is sent, for nothing may be missing.
+            encoded = [protocol.encode(0, True, method, args) for method, args in ready]
+        except Exception as exc:
+            # Who asks for something now may be another one than whose messages these are.
+            logger.exception("a transaction cannot be sent to the ZEO server")
+            protocol.close(exc)
+            self._client.disconnected(protocol)
+        else:
+            protocol.write_message_iter(encoded)

@@ -21,7 +21,7 @@ from ZODB.POSException import ConflictError
 from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import Fenced
-from ..store import Accepted
+from ..store import Accepted, Store
 from ..store.accepted import WorkerArea, held_area
 from ..store.claims import claim
 from ..store.migrate import upgrade
@@ -262,13 +262,20 @@ class Acceptor:
         done.notes = hold(accepted.notes, accepted.chunk)
         done.more = accepted.is_full
         if done.more:
-            store.read_ahead(lanes, self.queues, work.limit)
+            self._read_ahead(store, lanes, work.limit)
         else:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
         done.watched = _what_changes_with_news(store.site, self.queues, ours)
         done.next_due = writing.area.next_due()
         return accepted
+
+    def _read_ahead(self, store: Store, lanes: Iterable[int], count: int) -> None:
+        """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
+        try:
+            store.read_ahead(lanes, self.queues, count)
+        except Exception as exc:  # noqa: BLE001 - who needs it finds out, and says so
+            logger.debug("what comes next is not sent ahead: %s", shown(named(exc)))
 
     def _run_at_once(self, writing: Writing, run: AtOnce | None, done: Round) -> set[bytes]:
         """Have what was accepted end in the same commit: a short call waits for one, not two.

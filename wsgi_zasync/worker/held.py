@@ -26,7 +26,7 @@ class Held:
     owner: tuple[str, str]
     plugin: str
     priority: int
-    #: The chunk of our area that it is in.
+    #: The chunk of our area that it is in, unless it ends in the commit that accepts it.
     chunk: int
     #: It may have killed a worker: it runs while nothing else does, and a mark says so.
     alone: bool = False
