@@ -17,7 +17,7 @@ from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.bell import Bell
-from wsgi_zasync.worker.held import Held
+from wsgi_zasync.worker.held import Held, Outcome, Report
 from wsgi_zasync.worker.service import Service
 
 
@@ -160,3 +160,34 @@ def test_the_bound_of_a_plugin_holds_for_short_calls_as_well(db):
     # Then one may begin before it is accepted, and not two
     assert may_run(1)
     assert not may_run(2)
+
+
+def test_a_call_that_has_to_be_put_aside_is_accepted_first(db, monkeypatch):
+    """Only what is in a chunk of the worker's is its to put aside."""
+    # Given an idle worker, and a plugin that is known to be short
+    plugins = {"short": lambda attempt: attempt.number}
+    settings = WorkerSettings.from_kwargs(db=db, plugins=plugins)
+    service = Service(db, deployment_for(settings, None), settings, name="idle")
+    service.open()
+    service.dispatcher._took["short"] = (100, 0.0)
+    deployment = deployment_of(plugins)
+    inner, seen = service.acceptor.order, []
+
+    def order(writing: Any, held: Held) -> Any:
+        seen.append(writing.area.has(writing.record(held), held.chunk))
+        return inner(writing, held) if seen[-1] else Report(held, Outcome(parked=True))
+
+    monkeypatch.setattr(service.acceptor, "order", order)
+    # When a call cannot be run at the first look
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("short")
+    for _ in range(20):
+        service.turn()
+        if service.holdings.running:
+            service.bell.wait_for_report(10)
+    # Then it is not lost
+    assert seen == [False, True]
+    with calls_of(db, "ann", deployment) as calls:
+        assert calls.get(call.id).result == 1
+    service.stop_threads(1.0)
+    service.close()

@@ -83,7 +83,7 @@ class Cursor(Persistent):
         """Have the storage send what about ``count`` more calls are read from.
 
         It comes while what was taken is run and written. Segments are sent twice as far ahead:
-        one has to be here before its calls can be asked for. Nothing is asked for twice.
+        one has to be here before its calls can be asked for. What was sent ahead once is not again.
 
         Returns how many calls there may be, ``count`` or more where there is no end in sight.
         """
