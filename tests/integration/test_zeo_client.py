@@ -399,6 +399,16 @@ def test_a_client_within_another_storage_is_found(tmp_path):
     server.kill()
 
 
+def test_a_client_that_looks_different_is_left_as_it_is(client, caplog):
+    caplog.set_level("INFO", logger=zeo_client.__name__)
+    storage = client().storage
+    inner = storage._async
+    del storage._async_iter
+    save_steps(storage)
+    assert storage._async == inner
+    assert "of an unknown kind" in caplog.text
+
+
 def test_it_is_done_once(db):
     asks = db.storage._server.call_sync_co
     save_steps(db.storage)

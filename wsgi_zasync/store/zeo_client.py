@@ -106,9 +106,13 @@ def save_steps(storage: Any) -> None:
     """
     client = client_of(storage)
     with _changing:
-        if client is not None and not hasattr(client, _BUNDLE):
+        if client is None or hasattr(client, _BUNDLE):
+            return
+        try:
             setattr(client, _BUNDLE, _Bundle(client))
             client.prefetch = partial(_prefetch, client._server)
+        except AttributeError as exc:
+            logger.info("a ZEO client of an unknown kind takes its steps one by one: %s", exc)
 
 
 def _prefetch(runner: Any, oids: Iterable[bytes], before: bytes) -> None:
@@ -150,6 +154,11 @@ class _Bundle:
     WAITING = frozenset({"tpc_begin", "storea", "checkCurrentSerialInTransaction"})
 
     def __init__(self, storage: Any) -> None:
+        """Take the places.
+
+        Raises:
+            AttributeError: The client has no such methods, and is left as it was.
+        """
         self._runner = storage._server
         self._client = self._runner.client
         self._messages: deque[tuple[Any, str, tuple[Any, ...]]] = deque()
