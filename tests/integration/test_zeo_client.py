@@ -379,9 +379,19 @@ class Transforming(HexStorage):
         self.db.invalidate(tid, oids)
 
 
-def test_a_client_within_another_storage_is_found(tmp_path):
+@pytest.fixture
+def transformed(tmp_path) -> Iterator[list[DB]]:
+    """Two clients of a server of their own, in which all is stored transformed."""
     server = Server(tmp_path)
-    here, there = (DB(Transforming(server.open_storage())) for _ in range(2))
+    made = [DB(Transforming(server.open_storage())) for _ in range(2)]
+    yield made
+    for database in made:
+        database.close()
+    server.kill()
+
+
+def test_a_client_within_another_storage_is_found(transformed):
+    here, there = transformed
     save_steps(here.storage)
     with signal_for(here).watch(z64) as watch:
         with there.transaction() as connection:
@@ -394,9 +404,6 @@ def test_a_client_within_another_storage_is_found(tmp_path):
     # And saves steps
     assert zeo_client.client_of(here.storage) is here.storage.base
     assert here.storage.base.prefetch.func is zeo_client._prefetch
-    here.close()
-    there.close()
-    server.kill()
 
 
 def test_a_client_that_looks_different_is_left_as_it_is(client, caplog):
