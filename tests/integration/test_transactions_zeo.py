@@ -10,8 +10,8 @@ import threading
 
 import pytest
 import transaction
-import ZEO
 
+from tests.zeo_server import Server
 from wsgi_zasync import CallManagerMiddleware, get_manager
 from wsgi_zasync.worker import Worker
 
@@ -23,11 +23,9 @@ SECRET = "s" * 32
 
 
 @pytest.fixture
-def server():
-    """A ZEO server with nothing in it, in a thread; its address."""
-    address, stop = ZEO.server(threaded=True)
-    yield address
-    stop()
+def server(tmp_path):
+    with Server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def client(server):
     made = []
 
     def connect():
-        made.append(ZEO.DB(server, wait_timeout=20))
+        made.append(server.open())
         return made[-1]
 
     yield connect
@@ -142,8 +140,7 @@ def test_a_forked_process_has_a_connection_to_the_server_of_its_own(server, ask)
         start_response("200 OK", TEXT)
         return [call.id.encode()]
 
-    uri = f"zeo://{server[0]}:{server[1]}"
-    application = CallManagerMiddleware(app, zodb_uri=uri, plugins=PLUGINS, secret=SECRET)
+    application = CallManagerMiddleware(app, zodb_uri=server.uri, plugins=PLUGINS, secret=SECRET)
     told = {ask(application).text}
     children = []
 

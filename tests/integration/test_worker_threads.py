@@ -10,7 +10,7 @@ import pytest
 from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 
-from tests.integration.zeo_server import Server
+from tests.zeo_server import Server
 from wsgi_zasync import ConfigurationError, Principal, plugin
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of
@@ -192,9 +192,8 @@ def test_there_is_one_line_for_each_change_and_no_argument_in_it(db, started, ca
 
 @pytest.fixture
 def server(tmp_path):
-    server = Server(tmp_path)
-    yield server
-    server.kill()
+    with Server(tmp_path) as server:
+        yield server
 
 
 @pytest.fixture

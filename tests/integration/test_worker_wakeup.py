@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import ZEO
 
+from tests.zeo_server import Server
 from wsgi_zasync.opening import deployment_for
 from wsgi_zasync.settings import WorkerSettings
 from wsgi_zasync.store import open_store
@@ -22,19 +22,23 @@ PLUGINS = {"echo": lambda attempt, value=None: value}
 
 
 @pytest.fixture
-def client() -> Iterator[Callable[[], Any]]:
-    """Open databases, each a client of its own of one ZEO server."""
-    address, stop = ZEO.server(threaded=True)
+def server(tmp_path) -> Iterator[Server]:
+    with Server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server) -> Iterator[Callable[[], Any]]:
+    """Open databases, each a client of its own."""
     made: list[Any] = []
 
     def connect() -> Any:
-        made.append(ZEO.DB(address, wait_timeout=20))
+        made.append(server.open())
         return made[-1]
 
     yield connect
     for database in made:
         database.close()
-    stop()
 
 
 @pytest.fixture
@@ -129,15 +133,14 @@ def test_what_was_written_is_on_its_way_before_an_idle_worker_looks(client, serv
     assert fetched == [watched]
 
 
-def test_what_is_told_of_while_there_is_no_connection_is_not_asked_for(caplog):
+def test_what_is_told_of_while_there_is_no_connection_is_not_asked_for(server, client, caplog):
     """A client tells of what it has missed before it is connected again."""
-    address, stop = ZEO.server(threaded=True)
-    db = ZEO.DB(address, wait_timeout=20)
+    db = client()
     gone = threading.Event()
     inner = db.storage.notify_disconnected
     db.storage.notify_disconnected = lambda: (inner(), gone.set())
     signal, loop = signal_for(db), db.storage._server.loop
-    stop()
+    server.kill()
     assert gone.wait(20)
     caplog.clear()
 
@@ -150,4 +153,3 @@ def test_what_is_told_of_while_there_is_no_connection_is_not_asked_for(caplog):
     gc.collect()
 
     assert not [each for each in caplog.records if each.name in ("asyncio", "ZEO.asyncio.client")]
-    db.close()

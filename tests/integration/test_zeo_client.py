@@ -19,7 +19,7 @@ from ZODB.POSException import ConflictError, ReadConflictError
 from ZODB.tests.hexstorage import HexStorage
 from ZODB.utils import maxtid, z64
 
-from tests.integration.zeo_server import Server
+from tests.zeo_server import Server
 from wsgi_zasync.store import zeo_client
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.store.zeo_client import LARGE_BYTES, MOST_MESSAGES, ask_for, save_steps
@@ -29,9 +29,8 @@ SECONDS = 20
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("zeo"))
-    yield server
-    server.kill()
+    with Server(tmp_path_factory.mktemp("zeo")) as server:
+        yield server
 
 
 @pytest.fixture
@@ -382,12 +381,11 @@ class Transforming(HexStorage):
 @pytest.fixture
 def transformed(tmp_path) -> Iterator[list[DB]]:
     """Two clients of a server of their own, in which all is stored transformed."""
-    server = Server(tmp_path)
-    made = [DB(Transforming(server.open_storage())) for _ in range(2)]
-    yield made
-    for database in made:
-        database.close()
-    server.kill()
+    with Server(tmp_path) as server:
+        made = [DB(Transforming(server.open_storage())) for _ in range(2)]
+        yield made
+        for database in made:
+            database.close()
 
 
 def test_a_client_within_another_storage_is_found(transformed):

@@ -10,8 +10,6 @@ its own cache, as if they were those processes.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 
@@ -24,6 +22,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
 from tests.storages import postgres
+from tests.zeo_server import Server
 from wsgi_zasync.call import CallRecord
 from wsgi_zasync.store import open_store
 
@@ -57,31 +56,18 @@ def mapping_storage(directory):
 @contextmanager
 def zeo_server(directory):
     """A ZEO server in a process of its own; each client has a connection of its own."""
-    from ZEO.ClientStorage import ClientStorage
-
-    address = str(directory / "zeo.sock")
-    with open(directory / "zeo.log", "wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "ZEO.runzeo", "-a", address, "-f", str(directory / "Data.fs")],
-            stdout=log,
-            stderr=log,
-        )
     clients = []
+    with Server(directory) as server:
 
-    def client():
-        clients.append(
-            ZODB.DB(ClientStorage(address, wait=True, wait_timeout=30, server_sync=True))
-        )
-        return clients[-1]
+        def client():
+            clients.append(server.open(server_sync=True))
+            return clients[-1]
 
-    try:
-        yield client
-    finally:
-        for db in clients:
-            db.close()
-        # What the handler of another signal raises may be lost, if it comes at an odd moment.
-        server.kill()
-        server.wait(30)
+        try:
+            yield client
+        finally:
+            for db in clients:
+                db.close()
 
 
 @contextmanager

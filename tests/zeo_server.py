@@ -25,7 +25,11 @@ CONFIGURATION = """
 
 
 class Server:
-    """A server on a unix socket in a directory."""
+    """A server on a unix socket in a directory.
+
+    Not a thread of the test, as ``ZEO.server(threaded=True)`` has it: that one may end before it
+    has closed its connections, and then its clients are never told that it has gone.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.socket = str(directory / "zeo.sock")
@@ -33,6 +37,11 @@ class Server:
         text = CONFIGURATION.format(socket=self.socket, directory=directory)
         self._configuration.write_text(text)
         self.start()
+
+    @property
+    def uri(self) -> str:
+        """The same for configuration files."""
+        return f"zeo://{self.socket}?wait_timeout=30"
 
     def start(self) -> None:
         # One that was killed leaves it behind.
@@ -47,6 +56,12 @@ class Server:
     def kill(self) -> None:
         self._process.send_signal(signal.SIGKILL)
         self._process.wait()
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.kill()
 
     def open_storage(self, **options: Any) -> ClientStorage:
         """A client of it."""
