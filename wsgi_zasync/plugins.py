@@ -78,7 +78,7 @@ class PluginDeclaration:
         found = _imported(self.name, self.target) if isinstance(self.target, str) else self.target
         if not callable(found):
             raise ConfigurationError(f"plugin {self.name!r} is {found!r}, which cannot be called")
-        return cast(Callable[..., Any], found)
+        return cast("Callable[..., Any]", found)
 
 
 def plugin(

@@ -27,6 +27,9 @@ MAX_DEPTH = 50
 _SCALARS = (type(None), bool, int, float, Decimal, UUID, date, timedelta)
 _CONTAINERS = (list, tuple, set, dict)
 
+#: What most values are, and what has nothing in it to look for.
+_PLAIN = frozenset({str, bytes, datetime, *_SCALARS})
+
 
 @dataclass(frozen=True, slots=True)
 class WeakReference:
@@ -209,7 +212,12 @@ def restored(value: Any, connection: Any, open_sealed: Callable[[Sealed], Any]) 
             for k, v in value.items()
         }
     if kind in _CONTAINERS:
-        return kind(restored(item, connection, open_sealed) for item in value)
+        return kind(
+            [
+                item if type(item) in _PLAIN else restored(item, connection, open_sealed)
+                for item in value
+            ]
+        )
     if kind is Sealed:
         return open_sealed(value)
     if kind is WeakReference:
@@ -235,7 +243,7 @@ def _has_secrets(value: Any) -> bool:
     kind = type(value)
     if kind is dict or kind is list or kind is tuple:
         for item in value.values() if kind is dict else value:
-            if _has_secrets(item):
+            if type(item) not in _PLAIN and _has_secrets(item):
                 return True
     return kind is Sealed
 
@@ -308,5 +316,5 @@ def persistent_objects(value: Any) -> list[Persistent]:
     if type(value) is dict:
         return [o for pair in value.items() for part in pair for o in persistent_objects(part)]
     if type(value) in _CONTAINERS:
-        return [o for item in value for o in persistent_objects(item)]
+        return [o for item in value if type(item) not in _PLAIN for o in persistent_objects(item)]
     return []

@@ -234,7 +234,10 @@ class Acceptor:
                 done.settled(self._completion.settle(writing, report, brief=self._brief))
             accepted = self._accept(writing, work, done) if work.limit else None
             if accepted is not None:
-                ended = self._run_at_once(writing, work.at_once, done)
+                run = self._begin_at_once(writing, work, done)
+                # While that is on its way to who runs it.
+                self._look_ahead(writing, work, done)
+                ended = set() if run is None else self._end_at_once(writing, run, done)
                 accepted.keep(writing.area, ended)
             self._write_area(writing.area, work)
             if self.desk.has_changes():
@@ -244,31 +247,32 @@ class Acceptor:
         return done
 
     def _accept(self, writing: Writing, work: Work, done: Round) -> Accepted:
-        store = writing.store
-        now = self._deployment.clock.micros()
-        self.lanes.update(store, writing.area)
-        lanes = self.lanes.to_read(everywhere=work.everywhere)
-        accepted = store.accept(
+        self.lanes.update(writing.store, writing.area)
+        accepted = writing.store.accept(
             writing.area,
-            lanes,
+            self.lanes.to_read(everywhere=work.everywhere),
             self.queues,
             self._plugins,
             work.limit,
-            now,
+            self._deployment.clock.micros(),
         )
         # Lanes are read one after the other; what was asked for first begins first.
         calls = sorted(accepted.calls, key=lambda record: record.created)
         done.accepted = hold(calls, accepted.chunk)
         done.notes = hold(accepted.notes, accepted.chunk)
         done.more = accepted.is_full
+        return accepted
+
+    def _look_ahead(self, writing: Writing, work: Work, done: Round) -> None:
+        """What comes after this accept, and what will tell of it."""
         if done.more:
-            self._read_ahead(store, lanes, work.limit)
+            lanes = self.lanes.to_read(everywhere=work.everywhere)
+            self._read_ahead(writing.store, lanes, work.limit)
         else:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
-        done.watched = _what_changes_with_news(store.site, self.queues, ours)
+        done.watched = _what_changes_with_news(writing.store.site, self.queues, ours)
         done.next_due = writing.area.next_due()
-        return accepted
 
     def _read_ahead(self, store: Store, lanes: Iterable[int], count: int) -> None:
         """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
@@ -277,19 +281,22 @@ class Acceptor:
         except Exception as exc:  # noqa: BLE001 - who needs it finds out, and says so
             logger.debug("what comes next is not sent ahead: %s", shown(named(exc)))
 
-    def _run_at_once(self, writing: Writing, run: AtOnce | None, done: Round) -> set[bytes]:
-        """Have what was accepted end in the same commit: a short call waits for one, not two.
+    @staticmethod
+    def _begin_at_once(writing: Writing, work: Work, done: Round) -> AtOnce | None:
+        """Have what was accepted end in the same commit: a short call waits for one, not two."""
+        run = work.at_once
+        if run is None or not done.accepted or done.notes or not run.begin(writing, done.accepted):
+            return None
+        done.begun, done.accepted = done.accepted, []
+        return run
+
+    def _end_at_once(self, writing: Writing, run: AtOnce, done: Round) -> set[bytes]:
+        """Write what has ended by now.
 
         Returns the oids of those that need no chunk: they have ended, or wait elsewhere.
         """
         ended: set[bytes] = set()
-        if run is None or not done.accepted or done.notes:
-            return ended
-        reports = run(writing, done.accepted)
-        if reports is None:
-            return ended
-        done.begun, done.accepted = done.accepted, []
-        for report in reports:
+        for report in run.ended():
             entry = self._completion.settle(writing, report, brief=self._brief)
             done.settled(entry)
             if entry.settled in (Settled.DONE, Settled.WAITS):

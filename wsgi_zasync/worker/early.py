@@ -24,57 +24,61 @@ READERS_SECONDS = 0.003
 
 
 class Early:
-    """Runs calls whose accept is not committed yet, and remembers which."""
+    """The calls of one accept that are run before it is committed."""
 
-    def __init__(self, acceptor: Acceptor, dispatcher: Dispatcher, bell: Bell) -> None:
+    def __init__(
+        self, acceptor: Acceptor, dispatcher: Dispatcher, bell: Bell, holdings: Holdings
+    ) -> None:
         """Run nothing yet."""
         self._acceptor = acceptor
         self._dispatcher = dispatcher
         self._bell = bell
-        self._holdings: Holdings | None = None
-        #: Handed out in a transaction that is not committed yet.
+        self._holdings = holdings
+        #: What needs no attempt, as what has expired.
+        self._reports: list[Report] = []
+        #: Handed out.
         self._orders: list[Order] = []
 
-    def run(self, holdings: Holdings, writing: Writing, held: list[Held]) -> list[Report] | None:
-        """Run a few short calls, and give what has ended; None if they are to be accepted first."""
-        if len(held) > AT_ONCE or not self._dispatcher.may_run_at_once(holdings, held):
-            return None
+    def begin(self, writing: Writing, held: list[Held]) -> bool:
+        """Begin what was accepted, if it is a few short calls; else it is to be accepted first."""
+        if len(held) > AT_ONCE or not self._dispatcher.may_run_at_once(self._holdings, held):
+            return False
         found = [self._acceptor.order(writing, each) for each in held]
         orders = [each for each in found if isinstance(each, Order)]
         if any(not each.may_be_repeated for each in orders):
             # Only what is accepted already is known to have been begun, should it kill us.
-            return None
+            return False
         if any(isinstance(each, Report) and _is_put_aside(each) for each in found):
             # Only what is in a chunk of ours is ours to put aside.
-            return None
-        self._holdings, self._orders = holdings, orders
-        reports = [each for each in found if isinstance(each, Report)]
-        self._dispatcher.hand_out(orders, holdings)
-        if orders:
-            self._bell.wait_for_more(len(orders), AT_ONCE_SECONDS, lambda: True)
+            return False
+        self._orders = orders
+        self._reports = [each for each in found if isinstance(each, Report)]
+        self._dispatcher.hand_out(orders, self._holdings)
+        return True
+
+    def ended(self) -> list[Report]:
+        """Wait a moment for what was begun; gives what has ended by then."""
+        reports = self._reports
+        if self._orders:
+            self._bell.wait_for_more(len(self._orders), AT_ONCE_SECONDS, lambda: True)
         others: list[Report] = []
         for report in self._bell.take(BATCH):
-            if report.order in orders and report.entry is None:
-                holdings.ended(report.order)
+            if report.order in self._orders and report.entry is None:
+                self._holdings.ended(report.order)
                 reports.append(report)
             else:
                 others.append(report)
-        self._bell.put_back(others)
-        if others and not reports:
-            self._bell.wait_for_news(READERS_SECONDS)
+        if others:
+            self._bell.put_back(others)
+            if not reports:
+                self._bell.wait_for_news(READERS_SECONDS)
         return reports
-
-    def accepted(self) -> None:
-        """The commit has come about: they are calls like all others."""
-        self._orders = []
 
     def give_up(self) -> None:
         """The commit has not come about: nothing of them counts."""
         for order in self._orders:
             self._dispatcher.give_up(order)
-            if self._holdings is not None:
-                self._holdings.ended(order)
-        self._orders = []
+            self._holdings.ended(order)
 
 
 def _is_put_aside(report: Report) -> bool:

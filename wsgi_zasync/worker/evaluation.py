@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from transaction.interfaces import TransientError
@@ -61,8 +62,14 @@ class _OwnerGone(Unauthorized):
 
 def owner_of(record: CallRecord) -> Principal:
     """The owner of a call as it was put, without any authority."""
-    source, identifier = record.owner
-    return Principal(identifier, source, title=record.owner_title)
+    return _owner(record.owner, record.owner_title)
+
+
+#: Who puts one call puts others, and a principal is checked as it is made.
+@lru_cache(maxsize=1024)
+def _owner(owner: tuple[str, str], title: str | None) -> Principal:
+    source, identifier = owner
+    return Principal(identifier, source, title=title)
 
 
 def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Principal:

@@ -6,8 +6,8 @@ Thread: the acceptor's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from .completion import Entry, Settled
 from .desk import Writing
@@ -19,9 +19,18 @@ BATCH = 100
 #: oid -> attempt, started in microseconds, fraction, message
 RunningOnBoard = dict[bytes, tuple[int, int, float | None, str]]
 
-#: Runs calls that are accepted in this very transaction, if it is a few that are known to be
-#: short, and gives what has ended; None if they are not.
-AtOnce = Callable[[Writing, list[Held]], list[Report] | None]
+
+class AtOnce(Protocol):
+    """Runs calls that are accepted in a transaction before that is committed."""
+
+    def begin(self, writing: Writing, held: list[Held], /) -> bool:
+        """Begin them; false if they are not the few short ones that this is for."""
+
+    def ended(self) -> list[Report]:
+        """What of them has ended, after a moment."""
+
+    def give_up(self) -> None:
+        """The transaction has not come about."""
 
 
 @dataclass(slots=True)

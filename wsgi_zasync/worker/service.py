@@ -7,7 +7,6 @@ bell, and commits of others ring it.
 
 from __future__ import annotations
 
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -116,7 +115,6 @@ class Service:
         self._looking = True
         #: The last commit of another process that we were told of.
         self._heard: bytes | None = None
-        self._early = Early(self.acceptor, self.dispatcher, self.bell)
         #: How many calls this worker has brought to their end.
         self.ended = 0
 
@@ -209,11 +207,11 @@ class Service:
                 done = self.acceptor.round(work)
             except BaseException:
                 self.bell.put_back(reports)
-                self._early.give_up()
+                if work.at_once is not None:
+                    work.at_once.give_up()
                 raise
-            if not done.complete:
-                self._early.give_up()
-            self._early.accepted()
+            if work.at_once is not None and not done.complete:
+                work.at_once.give_up()
             self._take_in(work, done, now)
             did = bool(done.entries or done.accepted or done.notes or done.begun)
             if work.board is not None and done.complete:
@@ -247,7 +245,7 @@ class Service:
             work.everywhere = everywhere
             idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
             if idle and not (self._one_by_one or self.bell.stopping):
-                work.at_once = partial(self._early.run, self.holdings)
+                work.at_once = Early(self.acceptor, self.dispatcher, self.bell, self.holdings)
         work.board = self._new_board(now)
         if not (reports or work.limit or work.board is not None):
             # Dropping alone is worth no commit; it goes with the next one.
