@@ -18,6 +18,7 @@ from wsgi_zasync import CallNotFound, CallState, RetryPolicy
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.store import Store, open_store
+from wsgi_zasync.store.parking import unpark
 from wsgi_zasync.store.pruning import prune
 from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
@@ -96,7 +97,7 @@ def test_what_was_accepted_is_known_although_looking_at_its_mail_fails(site):
     site.add("note", lambda attempt, n: ran.append(n))
     calls = [site.put("note", n) for n in range(3)]
     service = site.service("first")
-    service.acceptor.mailboxes = failing(service.acceptor.mailboxes, GONE)
+    service.mail.mailboxes = failing(service.mail.mailboxes, GONE)
 
     with pytest.raises(ClientDisconnected):
         service.turn()
@@ -123,7 +124,7 @@ def test_a_late_callback_is_seen_although_the_first_look_for_it_fails(site):
         return inner(writing, report, **how)
 
     service.acceptor._completion.settle = declare_then_settle
-    service.acceptor.still_owed = failing(service.acceptor.still_owed, GONE)
+    service.mail.still_owed = failing(service.mail.still_owed, GONE)
 
     go_on(site, service, 3)
 
@@ -311,7 +312,7 @@ def test_what_was_parked_in_a_commit_of_doubt_is_not_parked_again(site):
             writing = first.acceptor.writing(txn)
             first.acceptor._completion.settle(writing, report)
             assert len(writing.store.site.parked) == expected
-            writing.store.unpark(["new"], 10)
+            unpark(writing.store.site, ["new"], 10)
             first.acceptor.commit(txn)
     assert chunk == held.chunk
 

@@ -16,8 +16,11 @@ from wsgi_zasync.errors import Fenced
 from wsgi_zasync.store import open_store
 from wsgi_zasync.worker.desk import StorageAway
 
-#: What a worker asks its acceptor for between two commits.
-PLACES = ("begin", "cancelled", "mailboxes", "still_owed", "_accept")
+#: Where a worker's acceptor asks the storage for something, and where others do by its connection.
+PLACES = {
+    "acceptor": ("begin", "_accept"),
+    "mail": ("cancelled", "mailboxes", "still_owed"),
+}
 
 ERRORS = (
     ClientDisconnected("gone"),
@@ -93,8 +96,10 @@ class Stage(Site):
         self.names += 1
         service = self.service(f"w{self.names}", one_by_one=False)
         acceptor, runner = service.acceptor, service.dispatcher._transaction
-        for place in PLACES:
-            setattr(acceptor, place, self.weather.over(getattr(acceptor, place), 0.1))
+        for name, places in PLACES.items():
+            part = getattr(service, name)
+            for place in places:
+                setattr(part, place, self.weather.over(getattr(part, place), 0.1))
         inner = acceptor.commit
         acceptor.commit = self.weather.over_commit(inner, 0.1)
         runner._commit = self.weather.over_commit(inner, 0.05)

@@ -20,6 +20,7 @@ from ..call import CallRecord, from_micros
 from ..lines import counted, owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
+from ..store.parking import unreadable
 from ..store.reading import readable
 from ..values import to_json
 from .operating import Operation, opened, refuse_unknown
@@ -182,7 +183,7 @@ def _counts(operation: Operation) -> Counter[str]:
     for state in CallState:
         if state.is_final:
             counts[str(state)] = sum(tally.by_state[state] for tally in tallies)
-    counts["unreadable"] = len(store.unreadable())
+    counts["unreadable"] = len(unreadable(store.site))
     counts["parked"] = len(store.site.parked) - counts["unreadable"]
     return counts
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..call import CallRecord
 from .accepted import WorkerArea
+from .parking import park, put_aside, unpark
 from .reading import send_together, why_unreadable
 
 
@@ -62,7 +63,7 @@ def accept(
         reason = why_unreadable(record)
         if reason is not None:
             broken.append((record._p_oid, reason))
-            store.put_aside(record)
+            put_aside(store.site, record)
         elif record.forgotten:
             continue
         elif record.is_final:
@@ -70,7 +71,7 @@ def accept(
         elif record.due is not None and record.due > now:
             area.wait(record, record.due)
         elif record.plugin not in known:
-            store.park(record)
+            park(store.site, record)
             parked.append(record)
         else:
             run[record._p_oid] = record
@@ -104,7 +105,7 @@ def _taken(
     now: int,
 ) -> list[CallRecord]:
     calls = area.take_due(now, limit)
-    calls += store.unpark(plugins, limit - len(calls))
+    calls += unpark(store.site, plugins, limit - len(calls))
     for inbox in _inboxes(store.site, lanes, queues):
         if len(calls) >= limit:
             break

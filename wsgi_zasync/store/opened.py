@@ -392,37 +392,6 @@ class Store:
         """The lanes that anything was ever put in."""
         return list(self.site.claims)
 
-    def park(self, record: CallRecord) -> None:
-        """Put aside a call whose plugin this worker does not know, until one does."""
-        record.wait(f"no worker here has the plugin {record.plugin!r}")
-        self.site.parked[(record.plugin, record.id)] = record
-
-    def put_aside(self, record: CallRecord) -> None:
-        """Put aside a record that cannot be read: it stays unread, and stops nobody.
-
-        No plugin has an empty name, so nobody takes it up from there.
-        """
-        self.site.parked[("", record._p_oid.hex())] = record
-
-    def unreadable(self) -> list[CallRecord]:
-        """The records that were put aside because they cannot be read."""
-        return list(self.site.parked.values(min=("", ""), max=("", "\x7f")))
-
-    def unpark(self, plugins: Iterable[str], limit: int) -> list[CallRecord]:
-        """Take up calls that were put aside, of plugins that are known now."""
-        if not self.site.parked:
-            return []
-        keys: list[tuple[str, str]] = []
-        for name in plugins:
-            for key in self.site.parked.keys(min=(name, ""), max=(name, "\x7f")):
-                if len(keys) >= limit:
-                    break
-                keys.append(key)
-        taken = [self.site.parked[key] for key in keys]
-        for key in keys:
-            del self.site.parked[key]
-        return taken
-
     def take_over(self, area: WorkerArea, dead: WorkerArea) -> list[int]:
         """Take over everything of a dead worker; returns the chunks that came with it.
 

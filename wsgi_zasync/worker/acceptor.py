@@ -25,14 +25,14 @@ from ..store import Accepted, Store
 from ..store.accepted import WorkerArea, held_area
 from ..store.claims import claim
 from ..store.migrate import upgrade
-from ..store.reading import readable
 from ..store.wakeup import signal_for
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
-from .completion import Completion, Entry, Settled, owes
+from .completion import Completion, Settled
 from .desk import AWAY, Desk, Writing, store_database
 from .held import Held, Order, Report
 from .lanes import LaneShare
+from .news import what_changes_with_news
 from .patience import blame, named
 from .redaction import shown
 from .rounds import AtOnce, Round, Work
@@ -271,7 +271,7 @@ class Acceptor:
         else:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
-        done.watched = _what_changes_with_news(writing.store.site, self.queues, ours)
+        done.watched = what_changes_with_news(writing.store.site, self.queues, ours)
         done.next_due = writing.area.next_due()
 
     def _read_ahead(self, store: Store, lanes: Iterable[int], count: int) -> None:
@@ -351,73 +351,6 @@ class Acceptor:
                 else:
                     reports.append(found)
         return orders, reports
-
-    def cancelled(self, oids: Iterable[bytes]) -> list[bytes]:
-        """Which of these calls are wanted to stop, or have been ended by others."""
-        found: list[bytes] = []
-        with self.desk.transaction():
-            store = self.desk.open_store()
-            for oid in list(oids):
-                record = readable(store.connection, oid)
-                if record is None:
-                    continue
-                if record.is_final or record.forgotten or store.mail(record).cancel_requested:
-                    found.append(oid)
-        return found
-
-    def mailboxes(self, oids: Iterable[bytes]) -> frozenset[bytes]:
-        """The oids of the mailboxes of these calls."""
-        oids = list(oids)
-        if not oids:
-            return frozenset()
-        with self.desk.transaction():
-            store = self.desk.open_store()
-            records = [readable(store.connection, oid) for oid in oids]
-            boxes = [store.mailbox(record) for record in records if record is not None]
-            return frozenset(box._p_oid for box in boxes if box is not None)
-
-    def still_owed(self, entries: Iterable[Entry]) -> list[Report]:
-        """Which of these ended calls got callbacks that their completion did not see.
-
-        A callback declared in a transaction that committed just before the completion is not in
-        the completion's snapshot; it is in that of any later transaction.
-        """
-        owed: list[Report] = []
-        with self.desk.transaction():
-            store = self.desk.open_store()
-            for entry in entries:
-                record = readable(store.connection, entry.report.held.oid)
-                if record is None or record.forgotten:
-                    continue
-                if record.is_final and owes(record, store.mail(record)):
-                    owed.append(Report(entry.report.held))
-        return owed
-
-
-def _what_changes_with_news(
-    site: Any, queues: tuple[str, ...], ours: frozenset[int]
-) -> frozenset[bytes]:
-    """The oids of which at least one is written when there is something new to accept.
-
-    Args:
-        site: As an accept has left it.
-        queues: That we serve.
-        ours: The lanes that nobody else accepts from, as long as nobody helps.
-    """
-    watched = {site.parked._p_oid, site.claims._p_oid}
-    bucket = site.claims._firstbucket
-    while bucket is not None:
-        watched.add(bucket._p_oid)
-        bucket = bucket._next
-    for number in site.claims:
-        lane = site.lanes[number]
-        watched.add(lane.inboxes._p_oid)
-        for (queue, _), inbox in lane.inboxes.items():
-            if queue in queues:
-                watched |= {inbox._p_oid, inbox.tail._p_oid}
-                watched.update(record._p_oid for record in inbox.next_records(number in ours))
-    # A small tree keeps its bucket inside itself.
-    return frozenset(watched - {None})
 
 
 def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> list[Held]:

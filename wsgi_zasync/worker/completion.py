@@ -21,6 +21,7 @@ from ..errors import InvalidResult, Unauthorized
 from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
 from ..states import CallState
 from ..store.mailbox import Mail
+from ..store.parking import park, put_aside
 from ..store.reading import why_unreadable
 from ..values import Storing, restored
 from .desk import Writing
@@ -91,7 +92,7 @@ class Completion:
         record = writing.record(report.held)
         if (reason := why_unreadable(record)) is not None:
             logger.error("a call that was accepted is put aside: %s", shown(reason))
-            writing.store.put_aside(record)
+            put_aside(writing.store.site, record)
             _leave_chunk(writing, report.held)
             return Entry(report, Settled.WAITS, CallState.WAITING, "its record cannot be read")
         if record.forgotten:
@@ -150,7 +151,7 @@ class Completion:
             # Else a commit came about of which we were told that it had not, and it may be
             # another worker's by now.
             if writing.area.has(record, report.held.chunk):
-                writing.store.park(record)
+                park(writing.store.site, record)
                 _leave_chunk(writing, report.held)
             return Entry(report, Settled.WAITS, record.state, record.waiting_reason)
         if outcome.interrupted:

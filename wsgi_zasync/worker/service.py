@@ -27,6 +27,7 @@ from .held import Held, Report
 from .holdings import Holdings
 from .lanes import LaneShare
 from .long_callbacks import LongCallbacks
+from .mail import MailReader
 from .notices import first_shown_at, on_board
 from .rescuer import Adopted, Rescuer, Watch
 from .rounds import BATCH, Round, RunningOnBoard, Work
@@ -86,6 +87,7 @@ class Service:
             watchdog=watchdog,
             brief=not one_by_one,
         )
+        self.mail = MailReader(self.acceptor)
         self.long: LongCallbacks = LongCallbacks(
             db, deployment, self.acceptor, completion, self.bell, name, settings.threads
         )
@@ -289,7 +291,7 @@ class Service:
         if work.board is not None:
             self._board = work.board
             self.timetable.beat(now)
-            self._mailboxes = self.acceptor.mailboxes(work.board)
+            self._mailboxes = self.mail.mailboxes(work.board)
             if work.board:
                 self._stop_cancelled()
 
@@ -312,7 +314,7 @@ class Service:
         """Let go of calls that have ended, unless a callback came at the last moment."""
         if not self._check:
             return
-        owed = self.acceptor.still_owed(self._check)
+        owed = self.mail.still_owed(self._check)
         entries, self._check = self._check, []
         for report in owed:
             self.bell.report(report)
@@ -359,7 +361,7 @@ class Service:
     # -- what runs --------------------------------------------------------
 
     def _stop_cancelled(self) -> None:
-        for oid in self.acceptor.cancelled(self.holdings.running):
+        for oid in self.mail.cancelled(self.holdings.running):
             order = self.holdings.running.get(oid)
             if order is not None and not order.attempt.is_cancelled:
                 self.dispatcher.ask_to_stop(order)

@@ -12,7 +12,7 @@ from wsgi_zasync.call import CallRecord
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.lanes import MOST_OPEN
 from wsgi_zasync.testing import memory_db
-from wsgi_zasync.worker.acceptor import _what_changes_with_news
+from wsgi_zasync.worker.news import what_changes_with_news
 
 QUEUES = ("default", "slow")
 OURS = frozenset(range(2))
@@ -65,7 +65,7 @@ def test_each_put_and_note_writes_something_that_is_watched(connection, seed, ou
         if is_awake and chance.random() < 0.7:
             limit = chance.choice((1, 40))
             accepted = store.accept(area, sorted(ours), QUEUES, ("echo",), limit, now=0)
-            watched = _what_changes_with_news(store.site, QUEUES, ours)
+            watched = what_changes_with_news(store.site, QUEUES, ours)
             is_awake = accepted.is_full
             store = next_transaction(connection)
         # When
@@ -98,4 +98,4 @@ def test_what_workers_write_is_not_watched(connection):
     store.count_end(area.tallies, record)
 
     written = {each._p_oid for each in connection._registered_objects}
-    assert not _what_changes_with_news(store.site, QUEUES, OURS) & written
+    assert not what_changes_with_news(store.site, QUEUES, OURS) & written
