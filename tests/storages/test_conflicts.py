@@ -288,6 +288,52 @@ def test_a_unique_key_is_free_once_its_call_has_ended_or_is_forgotten(one, put):
         assert store.unique_call(digest("c")) is None
 
 
+def test_unique_keys_go_with_their_calls(one, put):
+    keys = {digest("a"), digest("b"), digest("c")}
+    with one.writing() as store:
+        records = put(store, 3)
+        for key, record in zip(keys, records, strict=True):
+            store.set_unique(key, record)
+            record.cancel(1)
+        # One is another call's by now
+        (later,) = put(store)
+        taken = records[0].unique
+        store.set_unique(taken, later)
+        for record in records:
+            store.forget(record, store.site.lanes[0].tallies)
+    with one.reading() as store:
+        assert {key for tree in store.site.keys for key in tree} == {taken}
+        assert store.unique_call(taken).id == later.id
+
+
+def test_a_put_and_the_forgetting_of_the_call_that_had_its_unique_key_conflict(
+    one, two, put, prepared
+):
+    # Given a call that has ended, and others with keys in the same tree
+    with one.writing() as store:
+        records = put(store, 3)
+        keys = [digest("nightly")[:1] + bytes([n]) * 15 for n in range(3)]
+        for key, record in zip(keys, records, strict=True):
+            store.set_unique(key, record)
+        records[1].cancel(1)
+        oid = records[1]._p_oid
+    # When the key is given to a new call while the old one is forgotten
+    store = one.begin()
+    (new,) = put(store, lane=1)
+    store.set_unique(keys[1], new)
+    store = two.begin()
+    store.forget(two.get(oid), two.get(prepared).tallies)
+    one.commit()
+    # Then the new one keeps it
+    with pytest.raises(CONFLICT):
+        two.commit()
+    two.abort()
+    with two.writing() as store:
+        store.forget(two.get(oid), two.get(prepared).tallies)
+    with one.reading() as store:
+        assert store.unique_call(keys[1]).id == new.id
+
+
 def test_unique_keys_of_many_puts_do_not_conflict(one, two, put, prepared):
     for number in range(40):
         for session, lane in ((one, 0), (two, 1)):

@@ -188,6 +188,12 @@ class Store:
         record.unique = digest
         self.site.keys[digest[0]][digest] = record
 
+    def _free(self, digest: bytes, record: CallRecord) -> None:
+        """Let go of the key, unless it is a later call's by now."""
+        keys = self.site.keys[digest[0]]
+        if keys.get(digest) is record:
+            del keys[digest]
+
     # -- an owner's view ----------------------------------------------------------------
 
     def find(self, owner: tuple[str, str], call_id: str) -> CallRecord:
@@ -332,6 +338,8 @@ class Store:
             mailbox.clear(position)
         if not record.ancestor and self.site.descendants:
             self.site.descendants.pop(record.id, None)
+        if record.unique is not None:
+            self._free(record.unique, record)
         record.erase()
         index = self.site.lanes[lane].owners.get(key)
         if index is not None:

@@ -36,7 +36,8 @@ class Site(Persistent):
         self.lanes: tuple[Lane, ...] = tuple(Lane(number) for number in range(LANES))
         #: lane number -> token of the process that claimed it last
         self.claims: IOBTree = IOBTree()
-        #: digest -> CallRecord; the calls may be final, the next put overwrites them then
+        #: digest -> CallRecord; the calls may be final, until they are forgotten or a put with the
+        #: same key takes their place
         self.keys: tuple[OOBTree, ...] = tuple(OOBTree() for _ in range(KEY_TREES))
         #: area key -> WorkerArea
         self.workers: OOBTree = OOBTree()
