@@ -14,9 +14,9 @@ import pytest
 from tests.zeo_server import Server
 from wsgi_zasync.opening import deployment_for
 from wsgi_zasync.settings import WorkerSettings
-from wsgi_zasync.store import open_store
-from wsgi_zasync.store.wakeup import signal_for
-from wsgi_zasync.worker.service import FEW_OIDS, Service
+from wsgi_zasync.store import open_store, zeo_client
+from wsgi_zasync.store.wakeup import FEW_OIDS, signal_for
+from wsgi_zasync.worker.service import Service
 
 PLUGINS = {"echo": lambda attempt, value=None: value}
 
@@ -59,14 +59,13 @@ def service(client) -> Iterator[Service]:
 def fetched(service, monkeypatch) -> list[set[bytes]]:
     """What the worker has the server send ahead."""
     found: list[set[bytes]] = []
-    signal = service._signal
-    inner = signal.fetch
+    inner = zeo_client.ask_for
 
-    def fetch(oids: frozenset[bytes], tid: bytes) -> None:
-        inner(oids, tid)
+    def ask_for(storage: Any, oids: frozenset[bytes], tid: bytes) -> None:
+        inner(storage, oids, tid)
         found.append(set(oids))
 
-    monkeypatch.setattr(signal, "fetch", fetch)
+    monkeypatch.setattr(zeo_client, "ask_for", ask_for)
     return found
 
 

@@ -89,14 +89,14 @@ class Signal:
             except Exception:  # one subscriber's fault must not keep the others from being told
                 logger.exception("a subscriber to commits failed")
 
-    def fetch(self, oids: Iterable[bytes], tid: bytes) -> None:
-        """Have what this transaction of another process wrote sent, without waiting for it.
+    def fetch(self, oids: frozenset[bytes], tid: bytes | None) -> None:
+        """Have what a small transaction of another process wrote sent, without waiting for it.
 
         For a thread that will read it in a moment: it comes while that one wakes and begins. Only
         for a subscriber, who is called in the thread of the ZEO client then.
         """
-        # A file of this process, which commands beside it may commit to, has nothing to send.
-        if self._client is not None:
+        # What was committed here, or by commands beside this process to its file, is here.
+        if self._client is not None and tid is not None and len(oids) <= FEW_OIDS:
             zeo_client.ask_for(self._client, oids, tid)
 
     def watch(self, *oids: bytes) -> Watch:
@@ -142,8 +142,7 @@ class Watch:
         if not written:
             return
         try:
-            if tid is not None and len(written) <= FEW_OIDS:
-                self._signal.fetch(written, tid)
+            self._signal.fetch(written, tid)
         finally:
             self._tid = tid
             self._written.set()

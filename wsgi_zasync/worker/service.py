@@ -13,7 +13,7 @@ from typing import Any
 from ..deployment import Deployment
 from ..expressions import Limits
 from ..settings import WorkerSettings
-from ..store.wakeup import FEW_OIDS, signal_for
+from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
@@ -172,7 +172,7 @@ class Service:
             try:
                 # Before anybody wakes, who would have the interpreter then. What comes later may
                 # be written once more until it is looked at.
-                if tid is not None and len(oids) <= FEW_OIDS and not self.bell.has_news:
+                if not self.bell.has_news:
                     self._signal.fetch(oids, tid)
             finally:
                 self.bell.news(tid)
