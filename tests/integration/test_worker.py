@@ -440,9 +440,12 @@ def test_a_call_waits_until_it_is_due(site):
     assert worker.run_once() == 0
     site.clock.advance(299)
     assert worker.run_once() == 0
+    due, reason = site.of(call, "due", "waiting_reason")
+    assert reason == f"not due before {due:%Y-%m-%d %H:%M:%S} UTC"
     site.clock.advance(1)
+    assert site.of(call, "state", "waiting_reason") == (CallState.WAITING, None)
     assert worker.run_once() == 1
-    assert site.of(call, "state") == CallState.SUCCEEDED
+    assert site.of(call, "state", "waiting_reason") == (CallState.SUCCEEDED, None)
 
 
 def test_a_call_that_is_not_begun_in_time_expires(site):
