@@ -389,6 +389,33 @@ def test_a_result_that_cannot_be_stored_is_a_failure(site, runs):
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction"])
+def test_an_object_of_the_database_is_a_result_by_reference(site, runs):
+    with site.calls() as calls:
+        calls.root["shelf"] = PersistentMapping(book=PersistentMapping(title="Ulysses"))
+    site.add("book", lambda attempt, shelf: [shelf["book"], shelf], runs=runs)
+
+    with site.calls() as calls:
+        call = calls.put("book", calls.root["shelf"]).id
+    site.run()
+
+    with site.calls() as calls:
+        shelf = calls.root["shelf"]
+        assert [id(each) for each in calls.get(call).result] == [id(shelf["book"]), id(shelf)]
+
+
+def test_an_object_that_is_in_no_database_is_no_result(site):
+    site.add("new", lambda attempt, shelf: PersistentMapping())
+
+    with site.calls() as calls:
+        calls.root["shelf"] = PersistentMapping()
+    with site.calls() as calls:
+        call = calls.put("new", calls.root["shelf"]).id
+    site.run()
+
+    assert "not in the database yet" in site.of(call, "failure").message
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
 def test_a_plugin_in_a_thread_that_takes_too_long_has_failed(site, runs):
     release = threading.Event()
     site.clock = None  # the real one
