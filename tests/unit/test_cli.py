@@ -120,6 +120,31 @@ def test_list_can_be_narrowed_and_be_read_by_programs(site, put, run_calls, caps
         assert capsys.readouterr().out == "no calls\n"
 
 
+def test_why_a_call_failed_stands_below_its_head(site, put, run_calls, capsys):
+    put("ann", 0)
+    run_calls()
+
+    assert main(["list", str(site)]) == 0
+
+    head, line = capsys.readouterr().out.splitlines()
+    assert line[head.index("NOTE") :] == "(ZeroDivisionError)"
+
+
+def test_what_a_closing_zeo_client_logs_is_none_of_our_output(tmp_path):
+    # In a process without logging, as the command's own is
+    program = (
+        "import logging, sys; from wsgi_zasync.cli import main; code = main(sys.argv[1:]); "
+        "logging.getLogger('ZEO.asyncio.client').error('Exception for prefetch'); sys.exit(code)"
+    )
+    path = tmp_path / "site.ini"
+    path.write_text(SITE)
+    command = [sys.executable, "-c", program, "check", str(path)]
+
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_what_a_terminal_would_obey_is_printed_escaped(site, put, capsys):
     call = put("ann", title=ESCAPE)
 
