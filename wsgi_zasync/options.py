@@ -126,6 +126,9 @@ def _duration(name: str, given: Any) -> float | None:
         value = seconds(given)
     except OverflowError:
         value = float("inf")
+    if name == "begin_after" and value == 0:
+        # What is reckoned from a moment that has come: at once, as after a moment that is over.
+        return value
     if not 0 < value < float("inf"):
         raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
     return value

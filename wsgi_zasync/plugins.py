@@ -20,7 +20,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, cast
 
-from .convert import Convert, duration, flag, text, whole
+from .convert import Convert, choice, duration, flag, text, whole
 from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
 from .retry import RetryPolicy
 
@@ -301,6 +301,19 @@ class Registry:
         return {name: self.declaration(name).parameters for name in self.names()}
 
 
+def check_place(declaration: PluginDeclaration) -> None:
+    """Refuse a plugin that runs where no worker of this version runs anything.
+
+    Raises:
+        ConfigurationError: It is declared with ``runs="process"``.
+    """
+    if declaration.runs == "process":
+        raise ConfigurationError(
+            f'plugin {declaration.name!r} is declared with runs="process", which this version '
+            'does not offer: declare it with runs="thread", or start the process in it yourself'
+        )
+
+
 def unknown(name: str, known: Iterable[str]) -> UnknownPlugin:
     """The error for a name that nobody knows, with the nearest ones that are known."""
     known = sorted(known)
@@ -341,6 +354,7 @@ ALL_BUT = 0.85
 
 #: The options of ``[plugin:NAME]`` that the declaration has, and how they are read.
 _OPTIONS: dict[str, Convert] = {
+    "runs": choice(*RUNS),
     "timeout": duration(0.001),
     "permission": text,
     "max_running": whole(1, 100_000),

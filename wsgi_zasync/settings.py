@@ -283,4 +283,6 @@ def _shown(row: Row, value: Any) -> str:
         return without_password(value)
     if row.name == "plugin_options":
         return f"{{{', '.join(sorted(value))}}}"
-    return f"<{type(value).__name__}>" if row.name in ("db", "app") else str(value)
+    if row.name in ("db", "app") and type(value) is not str:
+        return f"<{type(value).__name__}>"
+    return str(value)

@@ -54,6 +54,7 @@ class Storing:
         max_bytes: int,
         seal: Callable[[Secret], Sealed] | None = None,
         error: type[InvalidArguments] = InvalidArguments,
+        other_connections: bool = False,
     ) -> None:
         """Prepare to store.
 
@@ -62,8 +63,11 @@ class Storing:
             max_bytes: For all values together.
             seal: What seals a ``Secret``; without one a secret is refused.
             error: What is raised, with the path to the culprit.
+            other_connections: Whether objects may be those of another connection to the
+                database: they are found again by their oid, and must be committed.
         """
         self._connection = connection
+        self._other_connections = other_connections
         self._max_bytes = max_bytes
         self._seal = seal
         self._error = error
@@ -163,11 +167,30 @@ class Storing:
         if self._connection.connections.get(name) is jar:
             kind = type(value)
             return WeakReference(name, value._p_oid, f"{kind.__module__}.{kind.__qualname__}")
+        if self._other_connections:
+            return self._found_again(value, name, path)
         raise self._error(
             f"{path} is a {type(value).__qualname__} of another ZODB connection: pass the object "
             "as this request's own connection loads it (calls.connection)",
             path,
         )
+
+    def _found_again(self, value: Any, name: str, path: str) -> Any:
+        """The object as our connection knows it; nothing of the other one is read or loaded."""
+        kind = type(value)
+        try:
+            own = self._connection.get_connection(name)
+            if own.db() is not value._p_jar.db():
+                raise KeyError(name)
+            found = own.get(value._p_oid)
+        except KeyError as exc:
+            # As a POSKeyError is.
+            raise self._error(
+                f"{path} is a {kind.__qualname__} that is not in the database", path
+            ) from exc
+        if own is self._connection:
+            return found
+        return WeakReference(name, value._p_oid, f"{kind.__module__}.{kind.__qualname__}")
 
 
 def _size(value: Any) -> int:

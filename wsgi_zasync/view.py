@@ -191,7 +191,12 @@ class Call:
     @property
     def waiting_reason(self) -> str | None:
         """Why it waits, when that is more than being in line."""
-        return self._readable.waiting_reason if self.state is CallState.WAITING else None
+        if self.state is not CallState.WAITING:
+            return None
+        reason, due = self._readable.waiting_reason, self._readable.due
+        if reason is None and due is not None and due > self._context.now():
+            return f"not due before {from_micros(due):%Y-%m-%d %H:%M:%S} UTC"
+        return reason
 
     @property
     def started(self) -> datetime | None:

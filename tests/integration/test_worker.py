@@ -16,6 +16,7 @@ from wsgi_zasync import (
     CallFailed,
     CallState,
     ConfigurationError,
+    InvalidArguments,
     Retry,
     RetryPolicy,
     Secret,
@@ -389,6 +390,33 @@ def test_a_result_that_cannot_be_stored_is_a_failure(site, runs):
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction"])
+def test_an_object_of_the_database_is_a_result_by_reference(site, runs):
+    with site.calls() as calls:
+        calls.root["shelf"] = PersistentMapping(book=PersistentMapping(title="Ulysses"))
+    site.add("book", lambda attempt, shelf: [shelf["book"], shelf], runs=runs)
+
+    with site.calls() as calls:
+        call = calls.put("book", calls.root["shelf"]).id
+    site.run()
+
+    with site.calls() as calls:
+        shelf = calls.root["shelf"]
+        assert [id(each) for each in calls.get(call).result] == [id(shelf["book"]), id(shelf)]
+
+
+def test_an_object_that_is_in_no_database_is_no_result(site):
+    site.add("new", lambda attempt, shelf: PersistentMapping())
+
+    with site.calls() as calls:
+        calls.root["shelf"] = PersistentMapping()
+    with site.calls() as calls:
+        call = calls.put("new", calls.root["shelf"]).id
+    site.run()
+
+    assert "not in the database yet" in site.of(call, "failure").message
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
 def test_a_plugin_in_a_thread_that_takes_too_long_has_failed(site, runs):
     release = threading.Event()
     site.clock = None  # the real one
@@ -440,9 +468,28 @@ def test_a_call_waits_until_it_is_due(site):
     assert worker.run_once() == 0
     site.clock.advance(299)
     assert worker.run_once() == 0
+    due, reason = site.of(call, "due", "waiting_reason")
+    assert reason == f"not due before {due:%Y-%m-%d %H:%M:%S} UTC"
     site.clock.advance(1)
+    assert site.of(call, "state", "waiting_reason") == (CallState.WAITING, None)
     assert worker.run_once() == 1
-    assert site.of(call, "state") == CallState.SUCCEEDED
+    assert site.of(call, "state", "waiting_reason") == (CallState.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize("over", [0, 0.0, timedelta(0), FakeClock().now() - timedelta(days=1)])
+def test_a_call_whose_time_has_come_when_it_is_put_is_due_at_once(site, over):
+    site.add("add", lambda attempt: 1)
+
+    call = site.put("add", options={"begin_after": over})
+
+    assert site.of(call, "waiting_reason") is None
+    assert site.run() == 1
+
+
+@pytest.mark.parametrize("name", ["begin_after", "expires", "keep", "timeout"])
+def test_no_duration_is_below_0(site, name):
+    with site.calls() as calls, pytest.raises(InvalidArguments, match="above 0"):
+        calls.options(**{name: -1})
 
 
 def test_a_call_that_is_not_begun_in_time_expires(site):

@@ -120,6 +120,31 @@ def test_list_can_be_narrowed_and_be_read_by_programs(site, put, run_calls, caps
         assert capsys.readouterr().out == "no calls\n"
 
 
+def test_why_a_call_failed_stands_below_its_head(site, put, run_calls, capsys):
+    put("ann", 0)
+    run_calls()
+
+    assert main(["list", str(site)]) == 0
+
+    head, line = capsys.readouterr().out.splitlines()
+    assert line[head.index("NOTE") :] == "(ZeroDivisionError)"
+
+
+def test_what_a_closing_zeo_client_logs_is_none_of_our_output(tmp_path):
+    # In a process without logging, as the command's own is
+    program = (
+        "import logging, sys; from wsgi_zasync.cli import main; code = main(sys.argv[1:]); "
+        "logging.getLogger('ZEO.asyncio.client').error('Exception for prefetch'); sys.exit(code)"
+    )
+    path = tmp_path / "site.ini"
+    path.write_text(SITE)
+    command = [sys.executable, "-c", program, "check", str(path)]
+
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert (found.returncode, found.stderr) == (0, "")
+
+
 def test_what_a_terminal_would_obey_is_printed_escaped(site, put, capsys):
     call = put("ann", title=ESCAPE)
 
@@ -412,6 +437,41 @@ class TestCheck:
 
         assert code == 2
         assert "needs a permission" in capsys.readouterr().err
+
+    def test_a_place_that_there_is_none_of_is_told(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "[plugin:http.get]\nruns = somewhere\n")
+
+        assert code == 2
+        assert "[plugin:http.get] runs: write reactor or thread or" in capsys.readouterr().err
+
+    def test_a_plugin_that_no_worker_would_start_with_is_told(self, tmp_path, capsys):
+        code = self.check(tmp_path, SITE + "[plugin:http.get]\nruns = process\n")
+
+        assert code == 2
+        assert "'http.get' is declared with runs=\"process\"" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("app", "code"), [("main", 0), ("egg:other", 0), ("mian", 2)])
+    def test_an_application_that_is_not_there_is_told(self, tmp_path, capsys, app, code):
+        worker = f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\napp = {app}\n"
+
+        assert self.check(tmp_path, f"{worker}[pipeline:main]\npipeline = zasync site\n") == code
+        assert ("[worker:main] app: there is no [app:mian]" in capsys.readouterr().err) == bool(
+            code
+        )
+
+    @pytest.mark.parametrize("uri", ["nonsense://x", "file:///no/such/directory/Data.fs"])
+    def test_a_database_that_is_named_wrongly_is_wrong_configuration(self, tmp_path, capsys, uri):
+        settings = f"zodb_uri = {uri}\nsecret = {'x' * 32}\n"
+        code = self.check(tmp_path, f"[filter:zasync]\nuse = egg:wsgi_zasync\n{settings}")
+
+        assert code == 2
+        assert f"the database {uri} cannot be opened" in capsys.readouterr().err
+
+    def test_what_is_wrong_for_both_sides_is_told_once(self, tmp_path, capsys):
+        worker = "[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\n"
+        self.check(tmp_path, f"{SITE}{worker}[permissions]\nedit = editor\n")
+
+        assert capsys.readouterr().err.count("'editor' is neither") == 1
 
     def test_a_file_with_nothing_of_ours_is_told(self, tmp_path, capsys):
         code = self.check(tmp_path, "[app:main]\nuse = egg:other\n")

@@ -317,7 +317,7 @@ class TestOptions:
         # Given
         options = {
             "timeout": "2.5", "permission": "edit", "max_running": "7", "expressions": "yes",
-            "restricted": "On", "allow": "127.0.0.1:8080",
+            "restricted": "On", "runs": "transaction", "allow": "127.0.0.1:8080",
         }  # fmt: skip
         # When
         registry = Registry({"r": render}, {"r": options}, installed=False)
@@ -325,7 +325,7 @@ class TestOptions:
         # Then
         assert (declaration.timeout, declaration.permission) == (2.5, "edit")
         assert (declaration.max_running, declaration.expressions) == (7, True)
-        assert declaration.restricted
+        assert (declaration.restricted, declaration.runs) == (True, "transaction")
         closed = Registry({"r": render}, {"r": {"expressions": "No"}}, installed=False)
         assert not closed.declaration("r").expressions
         # and what is not the declaration's is for the plugin

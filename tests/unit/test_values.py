@@ -306,6 +306,50 @@ def test_an_object_of_another_connection_is_refused(connection):
         other.close()
 
 
+@pytest.fixture
+def other(connection):
+    """Another connection to ``main``."""
+    manager = transaction.TransactionManager(explicit=True)
+    manager.begin()
+    other = connection.db().open(transaction_manager=manager)
+    yield other
+    manager.abort()
+    other.close()
+
+
+def store_result(value, connection):
+    return Storing(connection, max_bytes=1_000, other_connections=True).stored(value, "result")
+
+
+def test_an_object_of_another_connection_is_a_result_by_its_oid(connection, other):
+    here = connection.root()["here"]
+    calls = connection.get_connection("zasync")
+
+    assert store_result([other.root()["here"]], connection)[0] is here
+    assert store_result(other.root()["here"], calls) == WeakReference(
+        "main", here._p_oid, "persistent.mapping.PersistentMapping"
+    )
+
+
+def test_an_object_of_another_connection_that_is_not_committed_is_no_result(connection, other):
+    other.root()["new"] = new = PersistentMapping()
+    other.add(new)
+
+    with pytest.raises(InvalidArguments, match=r"^result\[1\] .* is not in the database"):
+        store_result([1, new], connection)
+
+
+@pytest.mark.parametrize("name", ["main", "elsewhere"])
+def test_an_object_of_a_database_that_is_not_ours_is_no_result(connection, name):
+    database = ZODB.DB(MappingStorage(), database_name=name)
+    try:
+        foreign = database.open().root()
+        with pytest.raises(InvalidArguments, match="is not in the database"):
+            store_result(foreign, connection)
+    finally:
+        database.close()
+
+
 def test_an_object_that_was_added_by_now_is_accepted(connection):
     thing = PersistentMapping()
     with pytest.raises(InvalidArguments, match="not in the database yet"):

@@ -8,6 +8,7 @@ ours is one line on stderr.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = _parser().parse_args(arguments)
     find_modules()
+    # A ZEO client that is closed while it fetches ahead says so with a traceback. Where nothing
+    # is set up to take logs, as zasync worker does, Python would write that among our output.
+    logging.getLogger("ZEO").addHandler(logging.NullHandler())
     try:
         code: int = _run(given)
         sys.stdout.flush()

@@ -15,12 +15,15 @@ from ..config_file import ConfigFile
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
 from ..lines import counted
-from ..plugins import Registry, unknown
+from ..plugins import Registry, check_place, unknown
 from ..security import DefaultPolicy
 from ..settings import MiddlewareSettings, SharedSettings
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
 from .operating import filter_sections, opened, worker_sections, worker_settings
 from .output import shown
+
+#: The sections that PasteDeploy makes an application of.
+APPLICATIONS = ("app", "application", "composite", "composit", "pipeline", "filter-app")
 
 
 @dataclass
@@ -52,6 +55,7 @@ def check(path: str) -> int:
         for key, value in settings.masked().items():
             print(f"    {key} = {shown(value)}")
         _check_settings(name, settings, findings)
+        _check_app(name, settings, file, findings)
     if sections:
         _check_plugins(next(iter(sections.values())), file, findings)
         _print_exposed()
@@ -59,7 +63,8 @@ def check(path: str) -> int:
         print("[schedule] is understood, and not acted upon: this version has no schedules yet")
     if sections and not findings.wrong:
         _connect(path, findings)
-    for text in findings.wrong + findings.unreachable:
+    # What both sides read alike is wrong twice, and told once.
+    for text in dict.fromkeys(findings.wrong + findings.unreachable):
         print(f"zasync: {shown(text)}", file=sys.stderr)
     if not findings.exit_code:
         print("ok")
@@ -105,6 +110,16 @@ def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> 
         findings.wrong.append(f"[{name}] {error}")
 
 
+def _check_app(name: str, settings: SharedSettings, file: ConfigFile, findings: Findings) -> None:
+    """Whether the application that a worker names is in the file."""
+    app = getattr(settings, "app", None)
+    # Others, as egg:NAME and config:FILE, are PasteDeploy's to find.
+    if type(app) is not str or ":" in app:
+        return
+    if not any(f"{kind}:{app}" in file.keys for kind in APPLICATIONS):
+        findings.wrong.append(f"{file.path} [{name}] app: there is no [app:{app}]")
+
+
 def _check_plugins(settings: SharedSettings, file: ConfigFile, findings: Findings) -> None:
     try:
         registry = Registry(settings.plugins, settings.plugin_options)
@@ -115,6 +130,7 @@ def _check_plugins(settings: SharedSettings, file: ConfigFile, findings: Finding
         try:
             declaration = registry.declaration(name)
             declaration.load()
+            check_place(declaration)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
             continue
@@ -148,4 +164,4 @@ def _connect(path: str, findings: Findings) -> None:
     except TransientError as error:
         findings.unreachable.append(f"the database cannot be reached: {error}")
     except ConfigurationError as error:
-        findings.unreachable.append(str(error))
+        findings.wrong.append(str(error))

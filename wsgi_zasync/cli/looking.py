@@ -61,7 +61,7 @@ def list_calls(given: Namespace) -> int:
 def _note(facts: dict[str, Any]) -> str:
     said = facts["title"] or ""
     why = (facts["failure"] or {}).get("type") or facts["waiting_reason"]
-    note = f"{said} ({why})" if why else said
+    note = f"{said} ({why})".lstrip() if why else said
     return note if len(note) <= NOTE else note[: NOTE - 1] + "…"
 
 

@@ -220,6 +220,8 @@ class Completion:
             writing.store.connection,
             max_bytes=self._deployment.quotas.max_result_bytes,
             error=InvalidResult,
+            # A thread without a transaction is lent one that is closed by now.
+            other_connections=True,
         )
         try:
             record.succeed(storing.stored(value, "result"), now)

@@ -13,8 +13,7 @@ from typing import Any
 
 from ..call import Failure
 from ..deployment import Deployment
-from ..errors import ConfigurationError
-from ..plugins import Registry
+from ..plugins import Registry, check_place
 from ..settings import WorkerSettings
 from . import log
 from .acceptor import Acceptor
@@ -49,11 +48,7 @@ def check_places(registry: Registry) -> None:
         ConfigurationError: One is declared with ``runs="process"``.
     """
     for name in registry.names():
-        if registry.declaration(name).runs == "process":
-            raise ConfigurationError(
-                f'plugin {name!r} is declared with runs="process", which this version does not '
-                'offer: declare it with runs="thread", or start the process in it yourself'
-            )
+        check_place(registry.declaration(name))
 
 
 class Dispatcher:
