@@ -75,6 +75,15 @@ class Call:
         """Of the record, for waiting until it is written; None before the put's transaction."""
         return self._oid
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same call, however it was come by."""
+        if not isinstance(other, Call):
+            return NotImplemented
+        return (self._seed, self._place) == (other._seed, other._place)
+
+    def __hash__(self) -> int:
+        return hash((self._seed, self._place))
+
     def __repr__(self) -> str:
         try:
             return f"<Call {self.id} {self.plugin!r} {self.state}>"

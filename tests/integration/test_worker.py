@@ -404,6 +404,17 @@ def test_an_object_of_the_database_is_a_result_by_reference(site, runs):
         assert [id(each) for each in calls.get(call).result] == [id(shelf["book"]), id(shelf)]
 
 
+def test_calls_are_equal_if_they_are_the_same_call(site):
+    site.add("add", lambda attempt: 1)
+    with site.calls() as calls:
+        one, other = calls.put("add"), calls.put("add")
+    with site.calls() as calls:
+        found = calls.get(one.id)
+        assert found in calls.mine()
+        assert (found == one, found == other, found == one.id) == (True, False, False)
+        assert {found, one, other} == {one, other}
+
+
 def test_an_object_that_is_in_no_database_is_no_result(site):
     site.add("new", lambda attempt, shelf: PersistentMapping())
 

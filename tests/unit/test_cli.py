@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -514,6 +515,13 @@ class TestUsage:
             command
         ) in "demo worker list show status plugins check cancel retry forget prune".split():
             assert f"    {command} " in out
+
+    def test_it_says_which_version_it_is(self, capsys):
+        with pytest.raises(SystemExit) as found:
+            main(["--version"])
+
+        assert found.value.code == 0
+        assert capsys.readouterr().out == f"wsgi-zasync {version('wsgi-zasync')}\n"
 
     def test_looking_at_calls_loads_no_reactor_and_no_server(self, site, put):
         put("ann")

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import TypeAlias
 
 from transaction.interfaces import TransientError
@@ -96,11 +97,20 @@ def _parser() -> argparse.ArgumentParser:
         description="Asynchronous calls of WSGI applications: run them, look at them, end them.",
         epilog="Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage or configuration.",
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say which version this is")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_running(commands)
     _add_looking(commands)
     _add_changing(commands)
     return parser
+
+
+class _Version(argparse.Action):
+    """Looked up when it is asked for: no other command needs what pip has noted."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print("wsgi-zasync", version("wsgi-zasync"))
+        parser.exit()
 
 
 _Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
