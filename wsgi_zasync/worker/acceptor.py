@@ -239,6 +239,8 @@ class Acceptor:
                 self._look_ahead(writing, work, done)
                 ended = set() if run is None else self._end_at_once(writing, run, done)
                 accepted.keep(writing.area, ended)
+                # After that: what failed at once may wait for its retry.
+                done.next_due = writing.area.next_due()
             self._write_area(writing.area, work)
             if self.desk.has_changes():
                 self.commit(transaction, [entry.report.held.oid for entry in done.entries])
@@ -272,7 +274,6 @@ class Acceptor:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
         done.watched = _what_changes_with_news(writing.store.site, self.queues, ours)
-        done.next_due = writing.area.next_due()
 
     def _read_ahead(self, store: Store, lanes: Iterable[int], count: int) -> None:
         """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
