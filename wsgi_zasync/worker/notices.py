@@ -15,6 +15,9 @@ from .rounds import RunningOnBoard
 #: Seconds that a call runs before it is on the board.
 SHOWN_AFTER_SECONDS = 0.5
 
+#: Seconds within which a free thread begins what was handed to it.
+BEGINS_WITHIN_SECONDS = 0.05
+
 
 def on_board(orders: Iterable[Order], now: float) -> RunningOnBoard:
     """What is to be shown of these attempts."""
@@ -27,5 +30,6 @@ def on_board(orders: Iterable[Order], now: float) -> RunningOnBoard:
 
 def first_shown_at(orders: Iterable[Order]) -> float | None:
     """When the first of them is to be on the board, on the monotonic clock."""
-    begun = [order.begun for order in orders if order.begun is not None]
+    # The thread that one was handed to just now may not have begun it yet.
+    begun = [o.handed_out + BEGINS_WITHIN_SECONDS if o.begun is None else o.begun for o in orders]
     return min(begun) + SHOWN_AFTER_SECONDS if begun else None
