@@ -445,6 +445,16 @@ def test_a_call_waits_until_it_is_due(site):
     assert site.of(call, "state") == CallState.SUCCEEDED
 
 
+@pytest.mark.parametrize("nothing", [0, 0.0, timedelta()])
+def test_a_call_that_has_nothing_to_wait_for_is_due_at_once(site, nothing):
+    site.add("add", lambda attempt: 1)
+
+    call = site.put("add", options={"begin_after": nothing})
+    site.run()
+
+    assert site.of(call, "state", "due") == (CallState.SUCCEEDED, None)
+
+
 def test_a_call_that_is_not_begun_in_time_expires(site):
     site.add("add", lambda attempt: 1)
 
