@@ -17,6 +17,9 @@ from .security import Principal
 #: What a put with a ``unique`` key does when such a call is open.
 OnDuplicate = Literal["return", "raise", "replace"]
 
+#: What a length of time is given as.
+_DURATIONS = (int, float, timedelta)
+
 #: Longest unique key, queue name and title, in characters.
 MAX_KEY = 200
 
@@ -27,7 +30,7 @@ class PutOptions:
 
     #: Seconds for an attempt; None: the plugin's.
     timeout: float | None = None
-    #: A duration from now, or a moment.
+    #: A duration from now, or a moment; 0 is at once, as None.
     begin_after: float | datetime | None = None
     #: A duration from now, or a moment, before which the call must have begun.
     expires: float | datetime | None = None
@@ -44,6 +47,9 @@ class PutOptions:
     def __post_init__(self) -> None:
         for name in ("timeout", "keep"):
             self._set(name, _duration(name, getattr(self, name)))
+        if type(self.begin_after) in _DURATIONS and not self.begin_after:
+            # Such as what is left of a delay that is over.
+            self._set("begin_after", None)
         for name in ("begin_after", "expires"):
             self._set(name, _moment(name, getattr(self, name)))
         _one_of("priority", self.priority, PRIORITIES)
@@ -120,15 +126,12 @@ def _text(name: str, given: Any, *, optional: bool) -> None:
 def _duration(name: str, given: Any) -> float | None:
     if given is None:
         return None
-    if type(given) not in (int, float, timedelta):
+    if type(given) not in _DURATIONS:
         raise _wrong(name, "seconds or a timedelta", given)
     try:
         value = seconds(given)
     except OverflowError:
         value = float("inf")
-    if name == "begin_after" and value == 0:
-        # What is reckoned from a moment that has come: at once, as after a moment that is over.
-        return value
     if not 0 < value < float("inf"):
         raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
     return value

@@ -222,6 +222,18 @@ def test_a_result_is_a_download_and_never_a_page(site):
     assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
+def test_a_result_that_the_client_has_is_not_sent_again(site):
+    identifier = site.put("x")
+    site.run()
+    etag = site.get(identifier, "/result").headers["ETag"]
+
+    response = site.get(identifier, "/result", headers={"If-None-Match": etag})
+
+    assert response.status_int == 304
+    assert response.body == b""
+    assert response.headers["Content-Security-Policy"] == "sandbox; default-src 'none'"
+
+
 def test_data_that_looks_like_a_reference_comes_out_escaped(site):
     identifier = site.put({"$ref": "0x01"})
     site.run()

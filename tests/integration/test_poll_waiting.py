@@ -249,6 +249,25 @@ def test_a_poll_with_the_etag_is_told_of_a_worker_that_comes_later(site, db):
     assert made.answers[0].json["progress"] == {"fraction": 0.25, "message": "begun"}
 
 
+def test_a_poll_with_the_etag_is_told_by_a_worker_of_its_own_process(site, db):
+    # Given somebody who waits for a call to begin
+    made = site(wait_limit=50)
+    identifier = made.put()
+    etag = made.get(identifier).headers["ETag"]
+    made.wait(identifier, "?wait=50", headers={"If-None-Match": etag})
+
+    # When a worker beside the web runs it for a while
+    ended = threading.Event()
+    worker = Worker(db, plugins={"echo": lambda attempt: ended.wait(30)})
+    worker.start()
+    made.join()
+
+    # Then that is told, long before the time is over
+    assert made.answers[0].json["state"] == "running"
+    ended.set()
+    worker.stop()
+
+
 def test_above_the_limit_the_answer_is_immediate(site):
     made = site()
     waiting, other = made.put("ann"), made.put("bob")

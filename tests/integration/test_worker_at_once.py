@@ -106,6 +106,28 @@ def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
     assert watched.was_accepted[-1]
 
 
+def test_a_call_that_fails_before_its_accept_is_written_runs_again_when_it_is_due(db):
+    # Given a plugin that is known to be short, and raises
+    def raises(attempt: Any) -> None:
+        raise ValueError(attempt.number)
+
+    deployment = deployment_of({"raises": raises})
+    worker = Worker(db, plugins={"raises": raises})
+    worker.start()
+    worker._service.dispatcher._took["raises"] = (100, 0.0)
+
+    # When it is to be run again soon, several times
+    retry = RetryPolicy(attempts=6, delay_seconds=0.01, backoff=1.0)
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.options(retry=retry).put("raises")
+
+    # Then no attempt waits for the next look everywhere, which is half a minute away
+    _wait_for_its_end(db, deployment, call.id)
+    with calls_of(db, "ann", deployment) as calls:
+        assert calls.get(call.id).attempts == 6
+    worker.stop()
+
+
 def test_who_was_told_of_an_outcome_reads_it_before_its_accept_is_written(db, monkeypatch):
     # Given a short plugin with a transaction of its own, and much time for readers
     pausing, inner = threading.Event(), Bell.wait_for_news

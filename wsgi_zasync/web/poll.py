@@ -157,7 +157,7 @@ class _Poll:
                 "DELETE": lambda: self._change(call_id, _cancel),
             }
         if what == "result":
-            return lambda seen: {"GET": lambda: _result(seen)}
+            return lambda seen: {"GET": lambda: self._result(seen)}
         if what in _CHANGES:
             return lambda seen: {"POST": lambda: self._change(call_id, _CHANGES[what])}
         return None
@@ -198,6 +198,17 @@ class _Poll:
 
     def _shown(self, seen: Seen) -> Response:
         return self._conditional(seen.body, seen.etag, _come_again(seen))
+
+    def _result(self, seen: Seen) -> Response:
+        """The result as a download, or why there is none."""
+        if seen.state is CallState.SUCCEEDED:
+            body = encoded({"result": seen.shown["result"]})
+            return self._conditional(body, self._visitor.etag(body), DOWNLOAD_HEADERS)
+        if seen.is_final:
+            detail = f"The call ended {seen.state}, and has no result."
+        else:
+            detail = "The call has not ended, so that it has no result yet."
+        return problem(409, "No result", detail, _come_again(seen), state=str(seen.state))
 
     def _conditional(self, body: bytes, etag: str, headers: dict[str, str]) -> Response:
         headers = {**headers, "ETag": f'"{etag}"'}
@@ -285,17 +296,6 @@ class _Poll:
             return None
         body = self._request.environ["wsgi.input"].read(length).decode("ascii", "replace")
         return _field(body, TOKEN_FIELD)
-
-
-def _result(seen: Seen) -> Response:
-    """The result as a download, or why there is none."""
-    if seen.state is CallState.SUCCEEDED:
-        return answer(encoded({"result": seen.shown["result"]}), headers=DOWNLOAD_HEADERS)
-    if seen.is_final:
-        detail = f"The call ended {seen.state}, and has no result."
-    else:
-        detail = "The call has not ended, so that it has no result yet."
-    return problem(409, "No result", detail, _come_again(seen), state=str(seen.state))
 
 
 def _come_again(seen: Seen) -> dict[str, str]:

@@ -171,7 +171,9 @@ class Acceptor:
             area.board.pid = os.getpid()
             store.connection.add(area)
             oid: bytes = area._p_oid
-            self.commit(transaction)
+            # Who waits for a call watches the boards that there are: tell of a new one.
+            workers = store.site.workers._p_oid
+            self.commit(transaction, [] if workers is None else [workers])
         self.area_oid = oid
 
     def claim_lane(self) -> int:
@@ -239,9 +241,12 @@ class Acceptor:
                 self._look_ahead(writing, work, done)
                 ended = set() if run is None else self._end_at_once(writing, run, done)
                 accepted.keep(writing.area, ended)
-            self._write_area(writing.area, work)
+                # After that: what failed at once may wait for its retry.
+                done.next_due = writing.area.next_due()
+            written = self._write_area(writing.area, work)
             if self.desk.has_changes():
-                self.commit(transaction, [entry.report.held.oid for entry in done.entries])
+                written += [entry.report.held.oid for entry in done.entries]
+                self.commit(transaction, written)
         if accepted is not None:
             _log_aside(accepted)
         return done
@@ -272,7 +277,6 @@ class Acceptor:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
         done.watched = what_changes_with_news(writing.store.site, self.queues, ours)
-        done.next_due = writing.area.next_due()
 
     def _read_ahead(self, store: Store, lanes: Iterable[int], count: int) -> None:
         """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
@@ -321,7 +325,8 @@ class Acceptor:
         return found if isinstance(found, Order) else Report(held, found)
 
     @staticmethod
-    def _write_area(area: WorkerArea, work: Work) -> None:
+    def _write_area(area: WorkerArea, work: Work) -> list[bytes]:
+        """Write what changes in our area; the oids of what those who wait for a call watch."""
         if work.drop:
             area.drop(work.drop)
         if work.mark is not None:
@@ -331,6 +336,8 @@ class Acceptor:
             board.beat += 1
             board.running = work.board or {}
             board.released = work.released
+            return [board._p_oid]
+        return []
 
     # -- between commits --------------------------------------------------------------------
 
