@@ -640,6 +640,26 @@ def test_a_form_that_is_too_long_is_not_read(site):
     assert response.status_int == 403
 
 
+@pytest.mark.parametrize("length", ["-1", "-65536"])
+def test_a_form_of_negative_length_is_not_read(site, length):
+    # Given a server that passes on what the client says, and a client that sends without end
+    class Endless(io.RawIOBase):
+        def read(self, size=-1):
+            pytest.fail(f"read({size}) takes all that comes")
+
+    identifier = site.put()
+
+    response = site.get(
+        identifier,
+        "/cancel",
+        method="POST",
+        headers={"Origin": "http://localhost", **FORM},
+        environ={"CONTENT_LENGTH": length, "wsgi.input": Endless()},
+    )
+
+    assert response.status_int == 403
+
+
 # -- other methods and addresses ----------------------------------------------------------------
 
 
