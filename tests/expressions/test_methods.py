@@ -430,6 +430,9 @@ TOO_MUCH = """
     Decimal('1e999999')
     Decimal('1e9999999') + 1
     Decimal('9' * 1200)
+    str([Decimal('9' * 1000)] * 15000)
+    '%s' % [[Decimal('9' * 1000)] * 15000]
+    str({'a': chr(0x10fffe) * 150000})
     round(Decimal('1e2000'))
     int(Decimal('1e2000'))
     'a' * 10 ** 7

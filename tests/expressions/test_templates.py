@@ -98,7 +98,8 @@ REFUSED_AT_START = [
     '<p tal:define="x y:z"/>', "<p>${python: lambda: 1}</p>", "<p tal:foo='x'/>", "<p></b></p>",
     '<x:p xmlns:x="http://xml.zope.org/namespaces/tal" x:content="structure user/name"/>',
     '<p tal:define="__zasync_run user"/>', '<p tal:define="econtext user"/>', "<p>${user/name</p>" "${",
-    '<p tal:repeat="x"/>', "<p>${user/name} and ${</p>",
+    '<p tal:repeat="x"/>', "<p>${user/name} and ${</p>", "<p><![CDATA[${user/name}]]></p>",
+    "<script><![CDATA[ ${user/name} ]]></script>",
 ]  # fmt: skip
 
 

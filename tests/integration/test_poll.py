@@ -18,6 +18,7 @@ from ZODB.MappingStorage import MappingStorage
 from wsgi_zasync import Principal, Unauthorized, get_manager
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.testing import calls_of, deployment_of, run_calls
+from wsgi_zasync.web import visitor
 from wsgi_zasync.web.csrf import make_token
 from wsgi_zasync.worker import Worker
 
@@ -295,6 +296,25 @@ def test_a_long_list_comes_in_parts(site):
         path = part["next"]
 
     assert shown == identifiers[::-1]
+
+
+def test_a_list_of_large_results_comes_in_smaller_parts(site, monkeypatch):
+    # Given more than a list may have, which is all written into the memory of the web process
+    monkeypatch.setattr(visitor, "MOST_LISTED_BYTES", 20_000)
+    identifiers = [site.put("\x01" * size) for size in (9_000, 1, 1_000, 2_000, 1_000, 4_000, 1)]
+    site.run()
+
+    # When all are asked for
+    shown, path = [], "/_zasync/calls?limit=200"
+    while path is not None:
+        response = site.ask(path)
+        shown.append([call["id"] for call in response.json["calls"]])
+        assert len(response.body) < 21_000 or len(shown[-1]) == 1
+        path = response.json["next"]
+
+    # Then each part is of bounded size, unless one call alone is larger, and none is left out
+    assert sum(shown, []) == identifiers[::-1]
+    assert [len(part) for part in shown] == [1, 1, 2, 2, 1]
 
 
 def test_a_list_of_one_state(site):
@@ -627,6 +647,26 @@ def test_a_form_that_is_too_long_is_not_read(site):
         method="POST",
         headers={"Origin": "http://localhost", **FORM},
         body=body,
+    )
+
+    assert response.status_int == 403
+
+
+@pytest.mark.parametrize("length", ["-1", "-65536"])
+def test_a_form_of_negative_length_is_not_read(site, length):
+    # Given a server that passes on what the client says, and a client that sends without end
+    class Endless(io.RawIOBase):
+        def read(self, size=-1):
+            pytest.fail(f"read({size}) takes all that comes")
+
+    identifier = site.put()
+
+    response = site.get(
+        identifier,
+        "/cancel",
+        method="POST",
+        headers={"Origin": "http://localhost", **FORM},
+        environ={"CONTENT_LENGTH": length, "wsgi.input": Endless()},
     )
 
     assert response.status_int == 403

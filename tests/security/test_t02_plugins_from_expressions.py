@@ -42,6 +42,30 @@ def test_nor_is_what_is_not_declared_open(site, name):
         assert calls.count() == 1
 
 
+@pytest.mark.parametrize(
+    ("declared", "is_put"),
+    [
+        ({"expressions": True, "permission": "ask"}, True),
+        ({"expressions": True}, False),
+        ({"permission": "ask"}, False),
+        ({"expressions": True, "permission": "admin"}, False),
+    ],
+)
+def test_it_takes_the_configuration_and_the_permission(site, declared, is_put):
+    # Given a plugin with all that it takes, or all but one thing
+    site.plugins["touch"] = plugin("touch", **declared)(lambda attempt: None)
+    call = site.put("echo", 7, on_success="python: put('touch').id")
+
+    site.run()
+
+    # Then only the former is put
+    with site.calls() as calls:
+        [callback] = calls.get(call).callbacks
+        assert callback.state == ("done" if is_put else "failed")
+        assert is_put or callback.error.startswith("Unauthorized")
+        assert calls.count() == 1 + is_put
+
+
 def test_the_permission_is_required_at_put_on_every_object_wherever_it_stands(site):
     ran = []
     touch = plugin("touch", permission="edit", runs="transaction")(lambda *args: ran.append(1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from wsgi_zasync import CallNotFound, CallState, Principal
+from wsgi_zasync import CallNotFound, CallState, Principal, Unauthorized
 
 
 def test_roles_that_were_noted_at_put_grant_nothing(site):
@@ -19,6 +19,16 @@ def test_roles_that_were_noted_at_put_grant_nothing(site):
     with site.calls(dan) as calls:
         assert calls.get(call).callbacks[0].error.startswith("Unauthorized")
         assert calls.count() == 1
+
+
+@pytest.mark.parametrize("table", [{}, {"ann": ["editor"]}])
+def test_roles_that_an_identity_source_says_grant_nothing(site, table):
+    site.policy._roles = table
+
+    with site.calls(Principal("dan", roles=("editor",))) as calls:
+        with pytest.raises(Unauthorized):
+            calls.put("open")
+        assert calls.count() == 0
 
 
 def test_whose_owner_is_gone_is_not_run_and_evaluates_nothing(site):

@@ -193,6 +193,8 @@ def test_every_request_for_a_call_of_somebody_else_has_the_one_answer(ask, ids, 
 
 def test_an_id_that_was_aborted_is_never_found(db, deployment, ask):
     told = []
+    with calls_of(db, "ann", deployment) as calls:
+        calls.put("echo")
     with pytest.raises(ZeroDivisionError), calls_of(db, "ann", deployment) as calls:
         told.append(calls.put("echo").id)
         raise ZeroDivisionError
@@ -207,6 +209,8 @@ def test_an_id_that_was_aborted_is_never_found(db, deployment, ask):
             told.append(calls.put("echo").id)
     assert looked() == (False, 404)
     assert len(set(told)) == 4
+    # Its place is used again, and only what is random tells the two apart.
+    assert told[0].partition("-")[0] in [identifier.partition("-")[0] for identifier in told[1:]]
 
 
 def test_nothing_shows_the_key_that_other_servers_are_told(db, deployment, ask, caplog):

@@ -26,6 +26,8 @@ class Host(DefaultPolicy):
         self.current = None
         #: (current user, who was asked about), each time that a permission was needed.
         self.asked = []
+        #: (transaction, who was asked about) each time.
+        self.asked_in = []
 
     def principal_now(self, principal, root):
         self.current = principal.id
@@ -33,6 +35,7 @@ class Host(DefaultPolicy):
 
     def allows(self, principal, permission, object):
         self.asked.append((self.current, principal.id))
+        self.asked_in.append((object._p_jar.transaction_manager.get(), principal.id))
         return super().allows(principal, permission, object)
 
 
@@ -97,6 +100,10 @@ def test_owners_interleaved_are_each_evaluated_as_themselves(site, seed):
     # Then whoever was asked about was the current user, and nothing of a failed one is left
     assert site.policy.asked
     assert all(current == asked for current, asked in site.policy.asked)
+    # … and a transaction's callbacks were all of one owner: the policy keeps a current user
+    assert len({(id(txn), asked) for txn, asked in site.policy.asked_in}) == len(
+        {id(txn) for txn, _ in site.policy.asked_in}
+    )
     added = []
     for user, number, call in calls:
         with site.calls(user) as found:

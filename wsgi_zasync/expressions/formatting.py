@@ -58,30 +58,36 @@ def text_of(run: Guard, value: Any) -> str:
         run.integer(value)
         return str(value)
     if kind not in SIMPLE or kind is Decimal or kind is bytes:
-        # A quoted character may become ten; numbers and dates are short.
-        run.build_text(16 * _text_size(run, value))
+        # A quoted character may become four; numbers and dates are short.
+        run.build_text(16 * _text_size(run, value) + _longer_parts(run, value))
     return str(value)
 
 
 def _text_size(run: Guard, value: Any) -> int:
-    if type(value) in CONTAINERS:
-        _check_numbers(run, value)
-    elif type(value) is Decimal:
+    return run.plain_size(value) * (16 if type(value) is bytes else 4)
+
+
+def _longer_parts(run: Guard, value: Any) -> int:
+    """How much longer the text may be than `_text_size` knows, since not all parts are short.
+
+    Raises:
+        ResourceLimit: there is an integer or an exponent, however deep, whose text is too long.
+    """
+    kind = type(value)
+    if kind is int:
+        run.integer(value)
+        return int(value.bit_length()) // 3
+    if kind is Decimal:
         check_decimal(value)
-    return run.plain_size(value) * (16 if type(value) in (str, bytes) else 4)
-
-
-def _check_numbers(run: Guard, value: Any) -> None:
-    """Refuse integers and exponents, however deep, whose text is too long."""
+        return len(value.as_tuple().digits)
+    if kind is str:
+        # An unprintable character may even become ten.
+        return 0 if value.isascii() else 6 * len(value)
+    if kind not in CONTAINERS:
+        return 0
     run.plain_size(value)
-    found = list(value.values()) + list(value) if type(value) is dict else value
-    for item in found:
-        if type(item) is int:
-            run.integer(item)
-        elif type(item) is Decimal:
-            check_decimal(item)
-        elif type(item) in CONTAINERS:
-            _check_numbers(run, item)
+    found = list(value.values()) + list(value) if kind is dict else value
+    return sum(_longer_parts(run, item) for item in found)
 
 
 def check_decimal(value: Decimal) -> None:

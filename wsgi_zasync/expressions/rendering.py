@@ -20,7 +20,7 @@ from chameleon import exc as chameleon_errors
 from chameleon.astutil import Symbol
 from chameleon.codegen import template as generate
 from chameleon.loader import MemoryLoader
-from chameleon.nodes import CodeBlock, Content, OnError, UseExternalMacro
+from chameleon.nodes import CodeBlock, Content, OnError, Substitution, UseExternalMacro
 from chameleon.tales import DEFAULT_MARKER
 from chameleon.utils import Scope
 from chameleon.zpt.template import PageTemplate
@@ -277,6 +277,9 @@ def _check_node(node: Any, structure: bool) -> None:
     escaped = structure or getattr(node, "char_escape", True)
     if isinstance(node, Content) and not escaped:
         raise ConfigurationError("structure is not offered")
+    if isinstance(node, Substitution) and not escaped:
+        # Browsers know no CDATA in HTML: what a value holds there would be markup.
+        raise ConfigurationError("an expression within <![CDATA[ ]]> is not offered")
     for field in getattr(node, "_fields", ()):
         _check_node(getattr(node, field, None), structure)
 

@@ -38,8 +38,8 @@ DOWNLOAD_HEADERS = {
 }
 
 
-def encoded(data: Mapping[str, Any]) -> bytes:
-    """An object as JSON, in ASCII."""
+def encoded(data: Mapping[str, Any] | str | None) -> bytes:
+    """An object, or a value inside of one, as JSON, in ASCII."""
     return json.dumps(data, separators=(",", ":")).encode("ascii") + b"\n"
 
 

@@ -289,7 +289,8 @@ class _Poll:
 
     def _form_token(self) -> str | None:
         length = self._request.content_length
-        if self._request.method != "POST" or length is None or length > MAX_FORM_BYTES:
+        # A negative one would read all that the client sends.
+        if self._request.method != "POST" or length not in range(1, MAX_FORM_BYTES + 1):
             return None
         kind = self._request.content_type
         if kind != "application/x-www-form-urlencoded":

@@ -27,6 +27,9 @@ from .connection import Surroundings
 from .owners import CALLS_DATABASE
 from .transactions import catch_up, in_transaction, reading
 
+#: Bytes of calls in a list, after the first of them: the results are in it, and may be large.
+MOST_LISTED_BYTES = 4_000_000
+
 #: Seconds after which a client that polls a call that waits for later is told to come again.
 LONGEST_RETRY_AFTER = 60
 
@@ -88,7 +91,7 @@ class Visitor:
         return found
 
     def listed(self, state: str | None, limit: int, after: str | None) -> bytes:
-        """The newest calls as JSON, and the address of those that follow.
+        """The newest calls as JSON, ``limit`` at most, and the address of those that follow.
 
         Raises:
             CallNotFound: There is no call ``after``.
@@ -97,13 +100,20 @@ class Visitor:
 
         def look(connection: Any) -> bytes:
             calls = self._manager(connection).mine(state=state, limit=limit + 1, after=after)
-            shown = [call.to_dict() for call in calls[:limit]]
+            shown, size = [], 0
+            for call in calls[:limit]:
+                shown.append(encoded(call.to_dict()).rstrip())
+                size += len(shown[-1])
+                if size > MOST_LISTED_BYTES and len(shown) > 1:
+                    shown.pop()
+                    break
             following = None
-            if len(calls) > limit:
-                following = f"{self._base_path}/calls?limit={limit}&after={shown[-1]['id']}"
+            if len(calls) > len(shown):
+                last = calls[len(shown) - 1].id
+                following = f"{self._base_path}/calls?limit={limit}&after={last}"
                 if state is not None:
                     following += f"&state={quote(state)}"
-            return encoded({"calls": shown, "next": following})
+            return b'{"calls":[%s],"next":%s}\n' % (b",".join(shown), encoded(following).rstrip())
 
         return reading(self._database(), look)
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -60,6 +61,34 @@ def test_an_exception_without_a_readable_text_is_still_a_failure():
 
     assert failure.type == "Broken"
     assert "RuntimeError" in failure.message
+
+
+@pytest.mark.parametrize("part", ["a-", "password", "token ", "://a", "secret=' ", "x"])
+def test_a_long_text_of_somebody_else_takes_little_time(part):
+    # Given a plugin that raises what somebody else wrote, as float() and others do
+    error = ValueError(part * (1_000_000 // len(part)))
+
+    # When it becomes a failure
+    began = time.process_time()
+    failure = failure_from(error, attempt=1, when=NOW)
+
+    # Then its length is paid for once, not squared: that took hours
+    assert time.process_time() - began < 2
+    assert len(failure.message) <= MAX_MESSAGE
+
+
+@pytest.mark.parametrize("size", [3_000, 9_000, 30_000])
+def test_a_long_secret_is_not_shown_either(size):
+    # Given a secret that is longer than a message may be
+    secret = "".join(f"k{number:05}" for number in range(size // 6))
+    error = ValueError(f"no key: {secret}")
+
+    # When it is in what an exception says
+    failure = failure_from(error, attempt=1, when=NOW, secrets=[secret])
+
+    # Then it is not cut in two, of which one is not known any more
+    assert failure.message == "no key: ***"
+    assert "k00001" not in failure.traceback_text
 
 
 def test_a_traceback_has_no_values_of_variables():

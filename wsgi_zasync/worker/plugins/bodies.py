@@ -10,6 +10,8 @@ from __future__ import annotations
 import codecs
 import zlib
 from email.message import Message
+from encodings import normalize_encoding
+from encodings.aliases import aliases
 from typing import Protocol
 
 from .failures import ProtocolFailed, TooLarge
@@ -38,6 +40,14 @@ _CHARSETS = frozenset(
         *(f"iso8859_{n}" for n in range(1, 17) if n != 12),
     )
 )  # fmt: skip
+
+#: Their names by that of Python's module, and by every other name. What a server makes up is
+#: not looked up with Python, which remembers for ever what it does not find.
+_MODULES = {name.replace("-", "_"): name for name in _CHARSETS} | {"latin_1": "iso8859-1"}
+_NAMES = _MODULES | {alias: _MODULES[name] for alias, name in aliases.items() if name in _MODULES}
+
+#: A longer header has no charset: to take one apart takes quadratic time.
+_MAX_CONTENT_TYPE = 1_000
 
 
 class _Decompressor(Protocol):
@@ -145,6 +155,8 @@ def content_type(header: str | None) -> tuple[str | None, str | None]:
     """Media type and declared charset of a ``Content-Type`` header, in lower case."""
     if not header or not header.strip():
         return None, None
+    if len(header) > _MAX_CONTENT_TYPE:
+        header = header.partition(";")[0][:_MAX_CONTENT_TYPE]
     message = Message()
     message["Content-Type"] = header
     charset = message.get_param("charset")
@@ -185,8 +197,6 @@ def _is_text(media_type: str) -> bool:
 
 def _known_charset(charset: str | None) -> str:
     """Python's name of a charset, or ``utf-8`` for none and for unknown ones."""
-    try:
-        name = codecs.lookup(charset).name if charset else "utf-8"
-    except (LookupError, ValueError):
+    if charset is None or len(charset) > _MAX_CONTENT_TYPE:
         return "utf-8"
-    return name if name in _CHARSETS else "utf-8"
+    return _NAMES.get(normalize_encoding(charset).lower(), "utf-8")

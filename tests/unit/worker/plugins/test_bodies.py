@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import encodings
 import gzip
+import time
 import tracemalloc
 import zlib
 
@@ -126,6 +128,29 @@ def test_a_content_type_is_taken_apart(
     assert content_type(header) == expected
 
 
+@pytest.mark.parametrize("part", [";", '\\";', '";"', "a*0=x;"])
+def test_a_long_content_type_takes_no_time(part: str) -> None:
+    # Given a server that makes the most of what a head may have
+    header = 'text/html; a="' + part * (60_000 // len(part))
+
+    # When its type is read, in the reactor's thread
+    began = time.process_time()
+    found = content_type(header)
+
+    # Then nobody else waits for it
+    assert found == ("text/html", None)
+    assert time.process_time() - began < 0.2
+
+
+def test_charsets_that_servers_make_up_are_not_remembered() -> None:
+    remembered = len(encodings._cache)  # type: ignore[attr-defined]
+
+    for number in range(20):
+        as_text(b"x", "text/plain", f"made-up-{number}")
+
+    assert len(encodings._cache) == remembered  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("body", "media_type", "charset", "expected"),
     [
@@ -135,6 +160,8 @@ def test_a_content_type_is_taken_apart(
         ("grün".encode("latin-1"), "text/plain", "ISO-8859-1", ("grün", "iso8859-1")),
         ("grün".encode("utf-16"), "text/plain", "utf-16", ("grün", "utf-16")),
         ("грн".encode("koi8-r"), "text/plain", "koi8-r", ("грн", "koi8-r")),
+        ("grün".encode("latin-1"), "text/plain", "Latin-1", ("grün", "iso8859-1")),
+        ("grün".encode("latin-1"), "text/plain", "windows-1252", ("grün", "cp1252")),
         (b"\xef\xbb\xbfx", "text/plain", None, ("x", "utf-8")),
         (b"\xff\xfe", "text/plain", None, ("\ufffd\ufffd", "utf-8")),
         (b"x", "text/plain", "no-such-charset", ("x", "utf-8")),
