@@ -512,6 +512,20 @@ def test_a_call_that_has_nothing_to_wait_for_is_due_at_once(site, nothing):
     assert site.of(call, "state", "due") == (CallState.SUCCEEDED, None)
 
 
+def test_a_call_that_has_begun_in_time_is_tried_again_later(site):
+    @site.add("fetch", retry=RetryPolicy(attempts=2, delay_seconds=60, jitter=0))
+    def fetch(attempt):
+        raise OSError(f"no answer {attempt.number}")
+
+    call = site.put("fetch", options={"expires": 30})
+    site.run()
+    site.clock.advance(61)
+    site.run()
+
+    assert site.of(call, "state") == CallState.FAILED
+    assert site.of(call, "failure").message == "no answer 2"
+
+
 def test_a_call_that_is_not_begun_in_time_expires(site):
     site.add("add", lambda attempt: 1)
 

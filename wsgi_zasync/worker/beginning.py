@@ -47,7 +47,7 @@ class Beginning:
         now = self.deployment.clock.micros()
         if writing.store.mail(record).cancel_requested:
             return Outcome(cancelled=True)
-        if record.expires is not None and record.expires <= now:
+        if record.expires is not None and record.expires <= now and not record.attempts:
             return Outcome(expired=True)
         try:
             owner = authority_now(self.deployment.policy, owner_of(record), writing.root)
