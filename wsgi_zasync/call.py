@@ -185,6 +185,8 @@ class CallRecord(Persistent):
     #: How many calls led to this one, and the id of the first of them.
     depth = 0
     ancestor = ""
+    #: (source, id) of the user whose text put it, who needs the permission too when it runs.
+    author: tuple[str, str] | None = None
     created = 0
     due: int | None = None
     expires: int | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from .call import PRIORITIES, CallRecord, from_micros
 from .context import CallContext, PutState
@@ -25,11 +25,19 @@ from .security import SESSION_SOURCE, Principal
 from .seeds import new_seed
 from .values import Storing, masked, persistent_objects, restored
 
-#: How deep a call is, and the id of the first call that led to it.
-Lineage = tuple[int, str]
+
+class Lineage(NamedTuple):
+    """Where a call that another one's callback puts comes from."""
+
+    #: How many calls led to it, and the id of the first of them.
+    depth: int
+    ancestor: str
+    #: The user who wrote the text that puts it, if it was one.
+    author: tuple[str, str] | None = None
+
 
 #: Of what no call has put.
-NO_LINEAGE: Lineage = (0, "")
+NO_LINEAGE = Lineage(0, "")
 
 
 def put_call(
@@ -231,7 +239,7 @@ def _check_quota(context: CallContext, record: CallRecord, replaced: int = 0) ->
 
 
 def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> None:
-    depth, ancestor = lineage
+    depth, ancestor, author = lineage
     quotas = context.deployment.quotas
     if depth > quotas.max_depth:
         raise QuotaExceeded(f"calls put by calls go at most {quotas.max_depth} deep", "max_depth")
@@ -240,6 +248,8 @@ def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> 
             f"call {ancestor} has {quotas.max_descendants:,} descendants already", "max_descendants"
         )
     record.depth, record.ancestor = depth, ancestor
+    if author is not None:
+        record.author = author
 
 
 def shown_arguments(record: CallRecord, connection: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

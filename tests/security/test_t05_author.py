@@ -34,12 +34,15 @@ def restart():
 class Policy(DefaultPolicy):
     """The administrator has the whole tree as root, everybody else a part; users can be gone."""
 
-    gone = frozenset()
+    gone = demoted = frozenset()
 
     def principal_now(self, principal, root):
         if principal.owner in self.gone:
             raise Unauthorized("gone")
         return super().principal_now(principal, root)
+
+    def allows(self, principal, permission, obj):
+        return principal.owner not in self.demoted and super().allows(principal, permission, obj)
 
     def root_for(self, principal, root):
         return root["document" if principal.id == "admin" else "public"]
@@ -61,6 +64,9 @@ class Site(stepping.Site):
         super().__init__(policy=self.policy, exposed={"restart": restart})
         self.add("echo", lambda attempt, value=None: value)
         self.add("open", lambda attempt: None, expressions=True, permission="ask")
+        self.add(
+            "look", lambda attempt, it: None, expressions=True, permission="view", runs="thread"
+        )
         self.keep(document=Document(), public=Document())
 
     def calls(self):
@@ -153,3 +159,28 @@ def test_a_text_whose_author_is_gone_is_not_evaluated(site, text):
     assert callback.error.startswith("Unauthorized")
     with site.calls() as calls:
         assert calls.get(call.id).events == []
+
+
+@pytest.mark.parametrize(
+    ("change", "state"), [("nothing", "succeeded"), ("demoted", "failed"), ("gone", "failed")]
+)
+def test_what_the_text_has_put_is_run_as_long_as_its_author_may(site, change, state):
+    # Given a call that mallory's text has put, and that has not run yet
+    with site.calls() as calls:
+        call = calls.options(author=MALLORY).put("echo", 1)
+        call.on_success("python: put('look', document).id", document=calls.root["document"])
+    service = site.service("worker")
+    while site.state(call.id) != "succeeded":
+        service.turn()
+    with site.calls() as calls:
+        (put,) = (each.id for each in calls.mine() if each.plugin == "look")
+        assert calls.get(put).state == "waiting"
+    # When mallory may not any more, though the administrator may
+    if change != "nothing":
+        setattr(site.policy, change, frozenset([MALLORY.owner]))
+    site.work(service)
+    # Then
+    assert site.state(put) == state
+    with site.calls() as calls:
+        failure = calls.get(put).failure
+        assert (failure and failure.type) == (None if state == "succeeded" else "Unauthorized")

@@ -20,7 +20,7 @@ from ..errors import ConfigurationError, QuotaExceeded, Unauthorized, ZasyncErro
 from ..exposure import expose, exposed
 from ..expressions import CannotDecide
 from ..manager import CallManager
-from ..putting import check_permission
+from ..putting import Lineage, check_permission
 from ..security import Principal
 from ..states import CallState
 from ..store import Store
@@ -120,7 +120,8 @@ def names_to_act(
     names: dict[str, Any] = {"call": ReadableCall(record, context)}
     if record.state == CallState.FAILED and record.failure is not None:
         names["failure"] = Failure.from_plain(record.failure)
-    lineage = (record.depth + 1, record.ancestor or record.id)
+    written_by = None if author is None else author.owner
+    lineage = Lineage(record.depth + 1, record.ancestor or record.id, written_by)
     manager = CallManager(access, deployment, lineage=lineage)
     quotas = deployment.quotas
     made_here: list[ReadableCall] = []

@@ -67,6 +67,9 @@ class Beginning:
             args, kwargs = self.arguments(record, writing.store.connection, secrets)
             _check_references(declaration, (args, kwargs))
             self._check_permission(declaration, owner, (args, kwargs), writing.root)
+            if record.author is not None:
+                author = self._author_now(record.author, writing.root)
+                self._check_permission(declaration, author, (args, kwargs), writing.root)
         except TransientError:
             raise
         except Unauthorized as exc:
@@ -117,6 +120,11 @@ class Beginning:
 
         args, kwargs = restored((record.args, record.kwargs), connection, opened)
         return args, kwargs
+
+    def _author_now(self, author: tuple[str, str], root: Any) -> Principal:
+        """Who wrote the text that put the call, with the authority of now."""
+        source, identifier = author
+        return authority_now(self.deployment.policy, Principal(identifier, source), root)
 
     def _check_permission(
         self, declaration: PluginDeclaration, owner: Principal, values: Any, root: Any
