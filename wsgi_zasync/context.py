@@ -223,7 +223,9 @@ class PutState:
         is_logged = logger.isEnabledFor(logging.INFO)
         if not committed or self.signal is None or not (is_logged or self.signal.is_heard):
             return
-        self.signal.announce(note.oid for note in told)
+        # What puts changed beside their records tells those who wait for a call more.
+        oids = {changed._p_oid for changed in self.changed_by_puts.values()}
+        self.signal.announce(oids.union(note.oid for note in told))
         for note in told if is_logged else ():
             owner = owner_text(note.owner)
             logger.info(

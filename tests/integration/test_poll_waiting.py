@@ -77,7 +77,7 @@ class Site:
         return self._ask(self.application, "/put", user).text
 
     def get(self, identifier, query="", user="ann", prefix="", **options):
-        path = f"{prefix}/_zasync/calls/{identifier}{query}"
+        path = f"{prefix}/_zasync/calls{'/' if identifier else ''}{identifier}{query}"
         return self._ask(self.application, path, user, **options)
 
     def wait(self, *args, **options):
@@ -218,6 +218,79 @@ def test_a_poll_with_the_etag_is_told_of_progress(site, db):
 
     # Then
     assert made.answers[0].json["progress"] == {"fraction": 0.5, "message": "half"}
+
+
+def test_a_list_that_waits_is_answered_when_one_of_its_calls_has_ended(site):
+    made = site(wait_limit=50)
+    made.put()
+
+    made.wait("", "?wait=50")
+    made.run()
+    made.join()
+
+    assert [call["state"] for call in made.answers[0].json["calls"]] == ["succeeded"]
+
+
+def test_a_list_in_which_nothing_will_change_is_not_waited_for(site):
+    made = site()
+    assert made.get("", "?wait=20").json["calls"] == []
+
+    made.put()
+    made.run()
+
+    response = made.get("", "?wait=20")
+    assert [call["state"] for call in response.json["calls"]] == ["succeeded"]
+    assert "Retry-After" not in response.headers
+    assert not made.waits.acquire(blocking=False)
+
+
+def test_a_list_with_an_open_call_says_when_to_ask_again(site):
+    made = site()
+    made.put()
+
+    assert made.get("", "?wait=0.01").headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize("before", [0, 1, 31, 32])
+def test_a_list_with_the_etag_is_told_of_a_new_call(site, before):
+    """Also of the first one, and of one that does not fit where the others are."""
+    made = site(wait_limit=50)
+    for _ in range(before):
+        made.put()
+    made.put("bob")
+    etag = made.get("").headers["ETag"]
+
+    made.wait("", "?wait=50", headers={"If-None-Match": etag})
+    made.put()
+    made.join()
+
+    assert len(made.answers[0].json["calls"]) == before + 1
+
+
+def test_a_list_with_the_etag_is_not_told_of_other_peoples_calls(site):
+    made = site(wait_limit=50)
+    made.put()
+    etag = made.get("").headers["ETag"]
+
+    made.wait("", "?wait=50", headers={"If-None-Match": etag})
+    made.put("bob")
+    made.put()
+    made.join()
+
+    assert len(made.answers[0].json["calls"]) == 2
+
+
+def test_a_list_whose_last_call_is_forgotten_while_it_waits_says_so(site):
+    made = site()
+    last = made.put()
+    made.put()
+    path = f"?after={last}&wait=20"
+    assert made.get("", path).json == {"calls": [], "next": None}
+
+
+@pytest.mark.parametrize("wait", ["-1", "x"])
+def test_a_list_is_waited_for_no_odd_length_of_time(site, wait):
+    assert site().get("", f"?wait={wait}").status_int == 400
 
 
 def test_a_poll_with_the_etag_is_told_of_a_worker_that_comes_later(site, db):

@@ -467,6 +467,20 @@ def test_the_timeout_of_a_call_goes_before_that_of_its_plugin(site):
     assert "0.05" in site.of(call, "failure").message
 
 
+def test_a_policy_for_timeouts_is_one_for_an_attempt_that_takes_too_long(site):
+    @site.add("hang", runs="reactor", timeout=0.05)
+    def hang(attempt):
+        return attempt.number if attempt.number > 1 else defer.Deferred()
+
+    policy = RetryPolicy(attempts=2, delay_seconds=1, on=(TimeoutError,))
+    call = site.put("hang", options={"retry": policy})
+    site.run()
+    site.clock.advance(2)
+    site.run()
+
+    assert site.of(call, "result") == 2
+
+
 # -- waiting ---------------------------------------------------------------------------------------
 
 

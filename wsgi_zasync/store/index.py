@@ -262,6 +262,13 @@ class OwnerIndex(Persistent):
         call: CallRecord | None = found.calls[position]
         return None if is_empty(call) else call
 
+    def next_written(self) -> Iterator[Persistent]:
+        """What the next put writes, whichever chain it goes to; one that begins a chain aside."""
+        for _, tail in self._tails():
+            count = tail.filled()
+            record = tail.calls[count] if count < len(tail.calls) else None
+            yield self.segments if record is None else record
+
     def put_count(self) -> int:
         """How many calls were ever put here."""
         return sum(_size_of_first(before) + tail.filled() for before, tail in self._tails())

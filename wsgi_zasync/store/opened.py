@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import Any
 
+from persistent import Persistent
+
 from ..call import NEVER_STORED, CallRecord, Place, not_found
 from ..errors import CallNotFound, ConfigurationError
 from . import root as current
@@ -230,6 +232,14 @@ class Store:
     def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
         """The owner's calls, oldest first."""
         return merge(*self._parts(owner, OwnerIndex.oldest), key=_age)
+
+    def next_written(self, owner: tuple[str, str]) -> Iterator[Persistent]:
+        """What is written when the owner gets a call more, as far as it can be foretold."""
+        yield self.site.claims
+        for number in self._used_lanes():
+            yield self.site.lanes[number].owners
+        for index in self._indexes(owner):
+            yield from index.next_written()
 
     def _parts(
         self,

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from transaction.interfaces import TransientError
@@ -35,7 +36,7 @@ from ..view import Call
 from .answers import DOWNLOAD_HEADERS, answer, empty, encoded, not_found, problem
 from .connection import Surroundings
 from .csrf import TOKEN_FIELD, TOKEN_HEADER, is_programs, is_same_origin, is_token
-from .visitor import Seen, Visitor
+from .visitor import Seen, SeenCall, Visitor
 from .waiting import WaitingGate
 
 #: How many calls a list has where the client does not say, and at most.
@@ -50,6 +51,10 @@ MAX_PARAMETERS = 100
 
 #: What tokens of forms that change a call are made for.
 CHANGE = "change"
+
+
+#: A look at one call, or at a list.
+_Seen = TypeVar("_Seen", bound=Seen)
 
 
 class PollApplication:
@@ -149,7 +154,7 @@ class _Poll:
 
     def _methods(
         self, call_id: str, what: str | None
-    ) -> Callable[[Seen], dict[str, Callable[[], Response]]] | None:
+    ) -> Callable[[SeenCall], dict[str, Callable[[], Response]]] | None:
         """What can be done at an address of a call, by method; None: there is no such address."""
         if what is None:
             return lambda seen: {
@@ -178,28 +183,35 @@ class _Poll:
         limit = _limit(self._parameter("limit"))
         if limit is None:
             return _unfit("limit", f"a number from 1 to {MAX_LIMIT}")
+        state, after = self._parameter("state"), self._parameter("after")
+        look = partial(self._visitor.listed, state, limit, after)
         try:
-            body = self._visitor.listed(self._parameter("state"), limit, self._parameter("after"))
+            seen = look()
+            return self._shown(seen, look, partial(self._is_another_list, seen))
         except CallNotFound:
             return _unfit("after", "the id of one of your calls")
         except InvalidArguments:
             return _unfit("state", "one of " + ", ".join(CallState))
-        return self._conditional(body, self._visitor.etag(body), {})
 
-    def _call(self, call_id: str, seen: Seen) -> Response:
-        wanted = self._parameter("wait")
-        if wanted is None:
-            return self._shown(seen)
-        seconds = _seconds(wanted)
-        if seconds is None:
-            return _unfit("wait", "a number of seconds")
-        latest = self._waited(call_id, seen, seconds)
-        return not_found() if latest is None else self._shown(latest)
+    def _call(self, call_id: str, seen: SeenCall) -> Response:
+        return self._shown(seen, partial(self._visitor.look, call_id), self._is_news)
 
-    def _shown(self, seen: Seen) -> Response:
-        return self._conditional(seen.body, seen.etag, _come_again(seen))
+    def _shown(
+        self, seen: _Seen, look: Callable[[], _Seen | None], is_news: Callable[[_Seen], bool]
+    ) -> Response:
+        """What was seen; or, where the client wants to wait, what there is once it is news."""
+        wanted, latest = self._parameter("wait"), seen
+        if wanted is not None:
+            seconds = _seconds(wanted)
+            if seconds is None:
+                return _unfit("wait", "a number of seconds")
+            found = self._waited(seen, seconds, look, is_news)
+            if found is None:
+                return not_found()
+            latest = found
+        return self._conditional(latest.body, latest.etag, _come_again(latest))
 
-    def _result(self, seen: Seen) -> Response:
+    def _result(self, seen: SeenCall) -> Response:
         """The result as a download, or why there is none."""
         if seen.state is CallState.SUCCEEDED:
             body = encoded({"result": seen.shown["result"]})
@@ -216,10 +228,13 @@ class _Poll:
             return empty(304, headers)
         return answer(body, headers=headers)
 
+    def _knows_any(self) -> bool:
+        """Whether the client says what it has already."""
+        return "If-None-Match" in self._request.headers
+
     def _is_known(self, etag: str) -> bool:
-        """Whether the client says that it has this already."""
-        headers = self._request.headers
-        return "If-None-Match" in headers and etag in self._request.if_none_match
+        """Whether it has this."""
+        return self._knows_any() and etag in self._request.if_none_match
 
     def _parameter(self, name: str) -> str | None:
         """A parameter of the query; bytes that are not UTF-8 come out as question marks."""
@@ -227,32 +242,41 @@ class _Poll:
 
     # -- waiting -----------------------------------------------------------------------------
 
-    def _waited(self, call_id: str, seen: Seen, seconds: float) -> Seen | None:
-        """The call when it has ended, has changed from what the client knows, or time is up."""
-        if self._gate is None or self._is_news(seen):
+    def _waited(
+        self,
+        seen: _Seen,
+        seconds: float,
+        look: Callable[[], _Seen | None],
+        is_news: Callable[[_Seen], bool],
+    ) -> _Seen | None:
+        """What was seen; or what a look shows later, when it is news or time is up."""
+        if self._gate is None or is_news(seen):
             return seen
         with self._gate.entered(self._visitor.principal.owner) as is_in:
             if not is_in:
                 return seen
             until = self._clock.monotonic() + min(seconds, self._gate.longest_seconds)
             with signal_for(self._visitor.calls_database()).watch(*seen.oids) as watch:
-                latest = self._visitor.look(call_id)
-                while latest is not None and not self._is_news(latest):
+                latest = look()
+                while latest is not None and not is_news(latest):
                     if watch.widen(latest.oids):
-                        # A worker that has come meanwhile, and may have begun the call since.
-                        latest = self._visitor.look(call_id)
+                        # A worker that has come meanwhile, and may have begun a call since.
+                        latest = look()
                         continue
                     left = until - self._clock.monotonic()
                     is_over = left <= 0 or not watch.wait(left)
-                    latest = self._visitor.look(call_id)
+                    latest = look()
                     if is_over:
                         break
         return latest
 
-    def _is_news(self, seen: Seen) -> bool:
-        if seen.is_final:
-            return True
-        return "If-None-Match" in self._request.headers and not self._is_known(seen.etag)
+    def _is_news(self, seen: SeenCall) -> bool:
+        return seen.is_final or (self._knows_any() and not self._is_known(seen.etag))
+
+    def _is_another_list(self, first: Seen, latest: Seen) -> bool:
+        if self._knows_any():
+            return not self._is_known(latest.etag)
+        return latest.retry_after is None or latest.etag != first.etag
 
     # -- changing ----------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +20,7 @@ from ..manager import CallManager
 from ..sealing import ETAG, Keys
 from ..security import Principal
 from ..states import CallState
+from ..store import Store
 from ..view import Call
 from .access import ConnectionAccess
 from .answers import encoded
@@ -36,20 +37,26 @@ LONGEST_RETRY_AFTER = 60
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one look at a call showed; plain, so that it outlives the connection."""
+    """What one look showed; plain, so that it outlives the connection."""
 
-    #: The objects that it was read from: the call's record, what its owner wrote since, the
-    #: boards of the workers, and what says which workers there are.
+    #: The objects that it was read from, as far as they may still be written.
     oids: frozenset[bytes]
-    state: CallState
-    shown: dict[str, Any]
     body: bytes
     etag: str
+    #: Seconds; None: nothing of it will change any more but callbacks.
     retry_after: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCall(Seen):
+    """One call."""
+
+    state: CallState
+    shown: dict[str, Any]
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing will change any more but callbacks."""
+        """Whether it has ended."""
         return self.state.is_final
 
 
@@ -71,14 +78,14 @@ class Visitor:
         self._deployment = deployment
         self._keys = keys
 
-    def look(self, call_id: str) -> Seen | None:
+    def look(self, call_id: str) -> SeenCall | None:
         """The call as it is now, or None if this user has none of that id.
 
         Raises:
             Unauthorized: The policy says that the user is gone.
         """
 
-        def look(connection: Any) -> Seen | None:
+        def look(connection: Any) -> SeenCall | None:
             try:
                 return self._seen(self._manager(connection).get(call_id))
             except CallNotFound:
@@ -90,16 +97,17 @@ class Visitor:
             found = reading(self._database(), look)
         return found
 
-    def listed(self, state: str | None, limit: int, after: str | None) -> bytes:
-        """The newest calls as JSON, ``limit`` at most, and the address of those that follow.
+    def listed(self, state: str | None, limit: int, after: str | None) -> Seen:
+        """The newest calls, ``limit`` at most, and the address of those that follow.
 
         Raises:
             CallNotFound: There is no call ``after``.
             InvalidArguments: There is no such state.
         """
 
-        def look(connection: Any) -> bytes:
-            calls = self._manager(connection).mine(state=state, limit=limit + 1, after=after)
+        def look(connection: Any) -> Seen:
+            manager = self._manager(connection)
+            calls = manager.mine(state=state, limit=limit + 1, after=after)
             shown, size = [], 0
             for call in calls[:limit]:
                 shown.append(encoded(call.to_dict()).rstrip())
@@ -113,11 +121,25 @@ class Visitor:
                 following = f"{self._base_path}/calls?limit={limit}&after={last}"
                 if state is not None:
                     following += f"&state={quote(state)}"
-            return b'{"calls":[%s],"next":%s}\n' % (b",".join(shown), encoded(following).rstrip())
+            body = b'{"calls":[%s],"next":%s}\n' % (b",".join(shown), encoded(following).rstrip())
+            store = manager._context(self.principal).store
+            open_calls = [call for call in calls[: len(shown)] if not call.is_final]
+            return Seen(
+                oids=_oids(
+                    [
+                        *_of_workers(store),
+                        *store.next_written(self.principal.owner),
+                        *(each for call in open_calls for each in _of_call(call)),
+                    ]
+                ),
+                body=body,
+                etag=self.etag(body),
+                retry_after=min(map(self._retry_after, open_calls), default=None),
+            )
 
         return reading(self._database(), look)
 
-    def change(self, call_id: str, change: Callable[[Call], None]) -> Seen | None:
+    def change(self, call_id: str, change: Callable[[Call], None]) -> SeenCall | None:
         """Change a call; None if it is gone by that.
 
         Raises:
@@ -125,7 +147,7 @@ class Visitor:
             ZasyncError: What the change raises.
         """
 
-        def changed(connection: Any) -> Seen | None:
+        def changed(connection: Any) -> SeenCall | None:
             manager = self._manager(connection)
             call = manager.get(call_id)
             change(call)
@@ -144,11 +166,11 @@ class Visitor:
         digest.update("\0".join(self.principal.owner).encode())
         return digest.hexdigest()
 
-    def _seen(self, call: Call) -> Seen:
+    def _seen(self, call: Call) -> SeenCall:
         shown = call.to_dict()
         body = encoded(shown)
-        return Seen(
-            oids=_read_from(call),
+        return SeenCall(
+            oids=_oids([*_of_workers(call._context.store), *_of_call(call)]),
             state=call.state,
             shown=shown,
             body=body,
@@ -175,8 +197,15 @@ class Visitor:
         return CallManager(access, self._deployment)
 
 
-def _read_from(call: Call) -> frozenset[bytes]:
-    record, store = call._record, call._context.store
-    boards = [area.board for area in store.areas()]
-    objects = [record, store.mailbox(record), store.site.workers, *boards]
-    return frozenset(found._p_oid for found in objects if found is not None)
+def _oids(objects: Iterable[Any]) -> frozenset[bytes]:
+    return frozenset(each._p_oid for each in objects if each is not None) - {None}
+
+
+def _of_workers(store: Store) -> list[Any]:
+    """Their boards, and what says which there are."""
+    return [store.site.workers, *(area.board for area in store.areas())]
+
+
+def _of_call(call: Call) -> list[Any]:
+    """Its record, and what its owner has written since."""
+    return [call._record, call._context.store.mailbox(call._record)]

@@ -56,7 +56,7 @@ def timed_out(order: Order, clock: Clock) -> Outcome:
     return Outcome(failure=failure, error=TimedOut(text))
 
 
-class TimedOut(Exception):
+class TimedOut(TimeoutError):
     """An attempt took longer than it may; retry policies can name it."""
 
 
