@@ -11,6 +11,7 @@ from itertools import count, islice
 import pytest
 
 from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
+from wsgi_zasync.putting import Lineage
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
 
@@ -142,7 +143,7 @@ def test_how_far_ahead(site, option):
 @pytest.mark.parametrize(("depth", "state"), [(7, "done"), (8, "failed")])
 def test_what_callbacks_put_goes_eight_deep(site, depth, state):
     first = site.put("echo")
-    with site.calls(lineage=(depth, first)) as calls:
+    with site.calls(lineage=Lineage(depth, first)) as calls:
         call = calls.put("echo").on_success("python: put('open').id")
 
     site.run()
@@ -180,9 +181,9 @@ def test_descendants(make_site):
     site = make_site(max_descendants=3)
     root = site.put("echo")
     for _ in range(3):
-        with site.calls(lineage=(1, root)) as calls:
+        with site.calls(lineage=Lineage(1, root)) as calls:
             calls.put("open")
-    with site.calls(lineage=(1, root)) as calls, pytest.raises(QuotaExceeded) as found:
+    with site.calls(lineage=Lineage(1, root)) as calls, pytest.raises(QuotaExceeded) as found:
         calls.put("open")
     assert found.value.limit == "max_descendants"
 
