@@ -526,6 +526,25 @@ def test_a_call_that_has_begun_in_time_is_tried_again_later(site):
     assert site.of(call, "failure").message == "no answer 2"
 
 
+def test_a_transaction_that_has_begun_in_time_is_done_again_later(site):
+    tries = []
+
+    @site.add("count", runs="transaction")
+    def count(attempt):
+        tries.append(attempt.number)
+        attempt.root["n"] = len(tries)
+        if len(tries) == 1:
+            site.clock.advance(61)
+            with site.calls() as other:
+                other.root["n"] = 10
+
+    call = site.put("count", options={"expires": 30})
+    site.run()
+
+    assert site.of(call, "state", "attempts") == (CallState.SUCCEEDED, 1)
+    assert tries == [1, 1]
+
+
 def test_a_call_that_is_not_begun_in_time_expires(site):
     site.add("add", lambda attempt: 1)
 
