@@ -555,6 +555,32 @@ def test_a_call_that_is_not_begun_in_time_expires(site):
     assert site.of(call, "state", "attempts") == (CallState.EXPIRED, 0)
 
 
+class Tardy(DefaultPolicy):
+    """A policy that takes a minute to say who somebody is, when it is told to."""
+
+    clock = None
+
+    def principal_now(self, principal, root):
+        if self.clock is not None:
+            self.clock.advance(61)
+        return super().principal_now(principal, root)
+
+
+@pytest.mark.parametrize("site", [{"policy": Tardy()}], indirect=True)
+def test_a_call_that_expires_on_its_way_to_its_thread_has_not_begun(site):
+    ran = []
+    site.add("count", lambda attempt: ran.append(1), runs="transaction")
+    call = site.put("count", options={"expires": 60})
+
+    policy = site.settings["policy"]
+    policy.clock = site.clock
+    site.run()
+    policy.clock = None
+
+    assert site.of(call, "state", "attempts", "started") == (CallState.EXPIRED, 0, None)
+    assert not ran
+
+
 def test_a_cancelled_call_never_runs(site):
     ran = []
     site.add("add", lambda attempt: ran.append(1))
