@@ -540,6 +540,25 @@ def test_a_call_that_has_begun_in_time_is_tried_again_later(site):
     assert site.of(call, "failure").message == "no answer 2"
 
 
+def test_a_transaction_that_has_begun_in_time_is_done_again_later(site):
+    tries = []
+
+    @site.add("count", runs="transaction")
+    def count(attempt):
+        tries.append(attempt.number)
+        attempt.root["n"] = len(tries)
+        if len(tries) == 1:
+            site.clock.advance(61)
+            with site.calls() as other:
+                other.root["n"] = 10
+
+    call = site.put("count", options={"expires": 30})
+    site.run()
+
+    assert site.of(call, "state", "attempts") == (CallState.SUCCEEDED, 1)
+    assert tries == [1, 1]
+
+
 def test_a_call_that_is_not_begun_in_time_expires(site):
     site.add("add", lambda attempt: 1)
 
@@ -548,6 +567,32 @@ def test_a_call_that_is_not_begun_in_time_expires(site):
     site.run()
 
     assert site.of(call, "state", "attempts") == (CallState.EXPIRED, 0)
+
+
+class Tardy(DefaultPolicy):
+    """A policy that takes a minute to say who somebody is, when it is told to."""
+
+    clock = None
+
+    def principal_now(self, principal, root):
+        if self.clock is not None:
+            self.clock.advance(61)
+        return super().principal_now(principal, root)
+
+
+@pytest.mark.parametrize("site", [{"policy": Tardy()}], indirect=True)
+def test_a_call_that_expires_on_its_way_to_its_thread_has_not_begun(site):
+    ran = []
+    site.add("count", lambda attempt: ran.append(1), runs="transaction")
+    call = site.put("count", options={"expires": 60})
+
+    policy = site.settings["policy"]
+    policy.clock = site.clock
+    site.run()
+    policy.clock = None
+
+    assert site.of(call, "state", "attempts", "started") == (CallState.EXPIRED, 0, None)
+    assert not ran
 
 
 def test_a_cancelled_call_never_runs(site):

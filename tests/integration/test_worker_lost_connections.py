@@ -214,7 +214,7 @@ def test_a_driver_that_fails_a_plugin_while_its_server_is_away_is_waited_for(sta
 class Reading:
     """A call of a plugin that runs in a thread and is given the box, to read it."""
 
-    def __init__(self, site, function, retry=None):
+    def __init__(self, site, function, retry=None, **options):
         self.site, self.ran = site, []
 
         def read(attempt, box):
@@ -223,7 +223,7 @@ class Reading:
 
         site.add("read", read, retry=retry)
         with site.calls() as calls:
-            self.call = calls.put("read", calls.root["box"]).id
+            self.call = calls.options(**options).put("read", calls.root["box"]).id
         self.service = site.service("first")
 
     def work(self, times=1):
@@ -292,6 +292,27 @@ def test_a_plugin_in_a_thread_is_not_interrupted_for_ever(staged):
     assert (state, attempts, kind) == (CallState.FAILED, 1, "Interrupted")
     assert message == "its storage was lost: interrupted 3 times while it may have run"
     assert reading.ran == [1, 1, 1]
+
+
+def test_a_plugin_in_a_thread_that_was_interrupted_has_begun_in_time(staged):
+    # Given a call that was interrupted before its expires
+    storage = Flapping()
+    site = staged(ZODB.DB(storage))
+    reading = Reading(
+        site,
+        lambda box: lose(storage) if len(reading.ran) == 1 else box["n"],
+        expires=2 * AGAIN_SECONDS,
+    )
+    reading.work()
+    assert reading.seen == (CallState.WAITING, 0, LOST)
+
+    # When the storage is back only after that
+    storage.is_away = False
+    site.clock.advance(10 * AGAIN_SECONDS)
+    reading.work()
+
+    # Then it runs again
+    assert reading.seen == (CallState.SUCCEEDED, 1, None)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,17 @@ class Beginning:
     #: For attempts whose call and plugin say nothing, in seconds.
     timeout_seconds: float
 
-    def order(self, writing: Writing, held: Held) -> Order | Outcome | None:
-        """The order for the next attempt; or the outcome without one; None if it has ended."""
+    def order(
+        self, writing: Writing, held: Held, *, has_begun: bool = False
+    ) -> Order | Outcome | None:
+        """The order for the next attempt; or the outcome without one; None if it has ended.
+
+        Args:
+            writing: The transaction.
+            held: The call.
+            has_begun: Whether this very attempt has begun before, in a transaction that could not
+                be committed.
+        """
         record = writing.record(held)
         if why_unreadable(record) is not None:
             return Outcome(parked=True)
@@ -47,7 +56,9 @@ class Beginning:
         now = self.deployment.clock.micros()
         if writing.store.mail(record).cancel_requested:
             return Outcome(cancelled=True)
-        if record.expires is not None and record.expires <= now and not record.attempts:
+        # What has begun in time is tried again at any time.
+        has_begun = has_begun or record.attempts > 0 or record.interruptions > 0
+        if record.expires is not None and record.expires <= now and not has_begun:
             return Outcome(expired=True)
         try:
             owner = authority_now(self.deployment.policy, owner_of(record), writing.root)

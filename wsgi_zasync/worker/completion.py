@@ -159,7 +159,7 @@ class Completion:
         if outcome.wait is not None:
             reason, delay = outcome.wait
             return self._waits(writing, record, report, reason, delay, now)
-        if report.order is not None:
+        if report.order is not None and not outcome.expired:
             record.attempted(report.order.started)
         size = 0
         if mail.cancel_requested or outcome.cancelled:

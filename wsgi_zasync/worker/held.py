@@ -81,6 +81,8 @@ class Order:
     secrets: tuple[str, ...] = ()
     #: When its thread began it, on the monotonic clock; None while it is queued.
     begun: float | None = None
+    #: Its plugin was called in a transaction, which may have to be done again.
+    was_called: bool = False
     #: The call's own retry policy, if it has one.
     retry: RetryPolicy | None = None
     #: How often our storage was lost while it ran.

@@ -186,13 +186,13 @@ class TransactionRunner:
         desk = slot.owned
         with desk.transaction() as transaction:
             writing = self._writing(desk, transaction, slot.number)
-            fresh = self._beginning.order(writing, order.held)
+            fresh = self._beginning.order(writing, order.held, has_begun=order.was_called)
             if not isinstance(fresh, Order):
                 return fresh
             if order.attempt.is_cancelled:
                 return Outcome(cancelled=True)
             order.attempt, order.secrets = fresh.attempt, fresh.secrets
-            order.retry = fresh.retry
+            order.retry, order.was_called = fresh.retry, True
             outcome = call_blocking(replace(fresh, held=order.held), self._deployment.clock)
             if isinstance(outcome.error, (TransientError, Fenced)):
                 raise outcome.error
