@@ -195,6 +195,8 @@ class Dispatcher:
 
     def take_overdue(self, holdings: Holdings) -> None:
         """Report what has taken too long in a thread, and give the thread up."""
+        for pool in (self._threads, self._desks):
+            pool.start_missing()
         now = self._clock.monotonic()
         for order in list(holdings.running.values()):
             if order.begun is None or order.given_up or order.declaration.runs == "reactor":
