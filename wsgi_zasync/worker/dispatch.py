@@ -97,6 +97,7 @@ class Dispatcher:
             completion,
             area_oid=lambda: acceptor.area_oid,
             commit=acceptor.commit,
+            commits=lambda: acceptor.commits,
             claim=acceptor.claim_lane,
             committed=self._committed,
             ended=self.ended,
