@@ -228,6 +228,39 @@ def test_a_callback_that_makes_the_commit_of_effects_fail_fails_alone(site):
         assert "KeyError" in callback.error
 
 
+def test_a_call_that_hangs_after_conflicts_does_not_hold_up_others_that_conflict(site):
+    # Given a call that runs alone, because it has conflicted, and then never returns
+    tries, release = [], threading.Event()
+
+    def conflict(attempt, name):
+        tries.append(name)
+        if tries.count(name) < 3:
+            raise ConflictError("somebody was faster")
+        if name == "hangs":
+            release.wait(20)
+
+    site.add("conflict", conflict, runs="transaction", timeout=10)
+    hanging = site.put("conflict", "hangs")
+    service = site.service("first", one_by_one=False)
+    service.turn()
+    for _ in range(500):
+        if tries.count("hangs") == 3:
+            break
+        release.wait(0.01)
+
+    # When it is given up while another one waits for its turn
+    site.clock.advance(9)
+    other = site.put("conflict", "other")
+    service.timetable.is_more_there = True
+    site.work(service, 10)
+    site.clock.advance(1.5)
+    site.work(service, 100)
+
+    # Then only the first one has failed
+    release.set()
+    assert (site.state(hanging), site.state(other)) == (CallState.FAILED, CallState.SUCCEEDED)
+
+
 # -- waiting is no work ----------------------------------------------------------------------------
 
 

@@ -86,6 +86,8 @@ class Acceptor:
         self._signal = signal_for(store_database(db))
         self._desk: Desk | None = None
         self.area_oid: bytes | None = None
+        #: How many commits of this worker have come about; nearly so, with several threads.
+        self.commits = 0
         self._announcing = threading.local()
 
     # -- connection -----------------------------------------------------------------------
@@ -134,6 +136,7 @@ class Acceptor:
         finally:
             if self._watchdog is not None:
                 self._watchdog.leave()
+        self.commits += 1
         written = frozenset(oids)
         if written:
             self._announcing.now = True

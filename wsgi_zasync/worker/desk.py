@@ -7,6 +7,7 @@ thread. Nothing here commits.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 from transaction import TransactionManager
 from transaction.interfaces import NoTransaction, TransientError
-from ZEO.Exceptions import ClientDisconnected
+from ZEO.Exceptions import ClientDisconnected, ServerException
 
 from ..call import CallRecord
 from ..errors import Fenced
@@ -38,8 +39,15 @@ class StorageAway(Exception):
     """The storage cannot be reached, and says so by an error of its own (a driver's, mostly)."""
 
 
+class StorageFull(StorageAway):
+    """Nothing can be written, because a disk is full or broken; what is there can be read."""
+
+
 #: What it means that the storage is away: nothing is lost, and it is tried again.
 AWAY = (ClientDisconnected, StorageAway)
+
+#: What the system says of a disk that takes nothing, whoever writes.
+_TAKES_NOTHING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO})
 
 
 @dataclass(slots=True)
@@ -118,7 +126,7 @@ class Desk:
 
         Raises:
             StorageAway: It cannot be begun, or what was done in it failed because the storage
-                went away.
+                went away, or cannot be written.
         """
         try:
             try:
@@ -129,6 +137,8 @@ class Desk:
         except (TransientError, Fenced, StorageAway):
             raise
         except Exception as exc:
+            if is_full(exc):
+                raise StorageFull(f"it cannot be written ({exc})") from exc
             if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
@@ -170,6 +180,16 @@ class Desk:
     def close(self) -> None:
         """Close the connection; there must be no transaction."""
         self.connection.close()
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that a disk takes nothing: no call is at fault for that."""
+    if isinstance(error, ServerException):
+        # What a ZEO server met at its disk: the name of the class, and its arguments.
+        args = error.args[1] if len(error.args) > 1 else ()
+        code = args[0] if isinstance(args, tuple) and args else None
+        return error.args[:1] == ("builtins.OSError",) and code in _TAKES_NOTHING
+    return isinstance(error, OSError) and error.errno in _TAKES_NOTHING
 
 
 def is_foreign(error: BaseException, connection: Any) -> bool:

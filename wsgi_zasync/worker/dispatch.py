@@ -97,6 +97,7 @@ class Dispatcher:
             completion,
             area_oid=lambda: acceptor.area_oid,
             commit=acceptor.commit,
+            commits=lambda: acceptor.commits,
             claim=acceptor.claim_lane,
             committed=self._committed,
             ended=self.ended,
@@ -195,6 +196,8 @@ class Dispatcher:
 
     def take_overdue(self, holdings: Holdings) -> None:
         """Report what has taken too long in a thread, and give the thread up."""
+        for pool in (self._threads, self._desks):
+            pool.start_missing()
         now = self._clock.monotonic()
         for order in list(holdings.running.values()):
             if order.begun is None or order.given_up or order.declaration.runs == "reactor":

@@ -77,9 +77,13 @@ class Pool(Generic[T]):
         """
         with self._changed:
             self._waiting.append((name, run))
-            if self._idle < len(self._waiting) and len(self._threads) < self.size:
-                self._start_thread()
+            self._start_missing()
             self._changed.notify()
+
+    def start_missing(self) -> None:
+        """Start what threads could not be started before, for what waits for them."""
+        with self._changed:
+            self._start_missing()
 
     def abandon(self, slot: Slot[T], name: object) -> None:
         """Give a slot's thread up if that is what it runs, and let another take its place."""
@@ -106,6 +110,10 @@ class Pool(Generic[T]):
         for thread in threads:
             thread.join(timeout_seconds)
 
+    def _start_missing(self) -> None:
+        if self._idle < len(self._waiting) and len(self._threads) < self.size:
+            self._start_thread()
+
     def _start_thread(self) -> None:
         number = next(n for n in range(self.size) if n not in self._threads)
         self._generation += 1
@@ -117,7 +125,12 @@ class Pool(Generic[T]):
             daemon=True,
         )
         self._threads[number] = thread
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError as exc:
+            # There are too many now. Those that wait for one go on waiting.
+            del self._threads[number]
+            logger.error("a thread of %s cannot be started: %s", self._name, exc)
 
     def _run(self, number: int) -> None:
         slot = self._entered(number)

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -25,7 +26,7 @@ from ..store.accepted import held_area
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
-from .desk import AWAY, Desk, StorageAway, Writing, is_foreign, serialise
+from .desk import AWAY, Desk, StorageAway, StorageFull, Writing, is_foreign, is_full, serialise
 from .held import Order, Outcome, Report
 from .pool import Pool, Slot
 from .redaction import shown, text_of
@@ -47,6 +48,10 @@ UNKNOWN_TRIES = 3
 #: the plugin's like any other.
 LOST_TRIES = 3
 
+#: Tries of what a full disk has no room for, while it has for others: each one waits for twice as
+#: many commits of others, since the last few small ones find room on any disk.
+FULL_TRIES = 8
+
 #: Conflicts after which the callbacks follow in a transaction of their own.
 CALLBACKS_PATIENCE = 4
 
@@ -63,6 +68,7 @@ class TransactionRunner:
         *,
         area_oid: Callable[[], bytes | None],
         commit: Callable[[Any, list[bytes]], None],
+        commits: Callable[[], int],
         claim: Callable[[], int],
         committed: Callable[[Order, Entry], None],
         ended: Callable[[Order, Outcome | None], None],
@@ -78,6 +84,7 @@ class TransactionRunner:
             completion: Writes its end.
             area_oid: Where our area is now; another one after we were taken over.
             commit: Commits a transaction and announces what was written.
+            commits: How many have come about in this worker.
             claim: Claims a lane.
             committed: Told of what was written, after the commit.
             ended: Told of an outcome that the acceptor has to write; None: it has ended.
@@ -88,10 +95,12 @@ class TransactionRunner:
         self._deployment = deployment
         self._beginning, self._completion = beginning, completion
         self._area_oid = area_oid
-        self._commit, self._claim = commit, claim
+        self._commit, self._commits, self._claim = commit, commits, claim
         self._committed, self._ended, self._fenced = committed, ended, fenced
         self._random = random
-        self._alone = threading.Lock()
+        self._turns = threading.Condition()
+        #: The order that runs while no other one does that has conflicted as often.
+        self._alone: Order | None = None
         self._stopping = threading.Event()
 
     def begin(self, order: Order) -> None:
@@ -106,7 +115,7 @@ class TransactionRunner:
     def _run(self, order: Order, slot: Slot[Desk]) -> None:
         order.interrupt = lambda: self._interrupt(order, slot)
         order.begun = self._deployment.clock.monotonic()
-        conflicts = lost = 0
+        conflicts = lost = full = 0
         without_callbacks = False
         outcome: Outcome | None = None
         while not order.given_up:
@@ -115,7 +124,7 @@ class TransactionRunner:
                 if conflicts < PATIENCE:
                     outcome = self._try(order, slot)
                 else:
-                    with self._alone:
+                    with self._turn_alone(order):
                         outcome = self._try(order, slot)
                 break
             except Fenced:
@@ -123,6 +132,13 @@ class TransactionRunner:
                 if not order.given_up:
                     self._fenced()
                 return
+            except StorageFull as exc:
+                full += 1
+                if full >= FULL_TRIES:
+                    outcome = outcome_of(order, exc.__cause__ or exc, self._deployment.clock)
+                    break
+                if self._is_stopped_while_full(order, 2 ** (full - 1)):
+                    return
             except AWAY as exc:
                 # Of a database of the plugin's own, if ours is there. But ours may have been away
                 # for a moment only, so that it takes more than one to say that.
@@ -152,10 +168,42 @@ class TransactionRunner:
         order.begun = self._deployment.clock.monotonic()
         return False
 
+    def _is_stopped_while_full(self, order: Order, count: int) -> bool:
+        """Wait until so many others were written; whether the worker stops meanwhile.
+
+        It is not run again before that: its plugin may do something outside the database.
+        """
+        order.begun = None
+        until = self._commits() + count
+        while self._commits() < until and not (order.given_up or order.attempt.is_cancelled):
+            if self._stopping.wait(AWAY_SECONDS):
+                return True
+        order.begun = self._deployment.clock.monotonic()
+        return False
+
+    @contextmanager
+    def _turn_alone(self, order: Order) -> Iterator[None]:
+        """Wait until no other order has its turn, but for those whose end nobody waits for."""
+        with self._turns:
+            self._turns.wait_for(
+                lambda: order.given_up or self._alone is None or self._alone.given_up
+            )
+            if not order.given_up:
+                self._alone = order
+        try:
+            yield
+        finally:
+            with self._turns:
+                if self._alone is order:
+                    self._alone = None
+                self._turns.notify_all()
+
     def _interrupt(self, order: Order, slot: Slot[Desk]) -> None:
         cancel(order.attempt)
         if order.given_up:
             self._pool.abandon(slot, order)
+            with self._turns:
+                self._turns.notify_all()
 
     def _give_up_after(self, order: Order, conflicts: int, error: Exception) -> Outcome | None:
         """Wait a moment before the next try; or the failure, if there is to be none."""
@@ -212,7 +260,9 @@ class TransactionRunner:
             serialise(writing)
         except TransientError:
             raise
-        except Exception as exc:  # noqa: BLE001 - anything may be wrong with a plugin's objects
+        except Exception as exc:
+            if is_full(exc):
+                raise
             return outcome_of(order, exc, self._deployment.clock)
         entry = self._completion.settle(writing, Report(held, outcome, order))
         if order.given_up or entry.settled is Settled.VOID:

@@ -102,3 +102,25 @@ def test_a_pool_that_is_stopped_waits_for_no_thread_that_never_got_what_it_owns(
     pool.stop(5)
 
     assert not pool._threads
+
+
+def test_what_waits_for_a_thread_that_cannot_be_started_runs_later(monkeypatch):
+    pool, _opened, _ = make(size=1)
+    done = threading.Event()
+    start, failures = threading.Thread.start, [RuntimeError("can't start new thread")]
+    monkeypatch.setattr(
+        threading.Thread,
+        "start",
+        lambda thread: start(thread) if not failures else _raise(failures.pop()),
+    )
+
+    pool.submit(lambda slot: done.set())
+    assert not pool._threads
+    pool.start_missing()
+
+    assert done.wait(5)
+    pool.stop(5)
+
+
+def _raise(error):
+    raise error
