@@ -70,8 +70,9 @@
   }
 
   // Who is somewhere on the page with the keyboard stays there, if that is still there.
-  const nameOf = (element) =>
-    element.getAttribute("aria-label") || element.href || element.textContent;
+  // Two links may have one title: what a button or a link does tells them apart.
+  const nameOf = ({ form, href }) =>
+    form ? `${form.action} ${form.elements.url?.value ?? ""}` : href;
 
   function focusOn(section, name) {
     const all = [...section.querySelectorAll("a, button")];

@@ -113,16 +113,18 @@ def test_the_progress_of_a_report_moves_and_its_end_appears(browser, demo):
 
 def test_who_uses_the_keyboard_stays_in_place_when_something_arrives(browser, demo):
     log_in(browser, demo, "ann")
-    add(browser, demo.sample("heron"))
-    browser.wait_for(shelf_has("The grey heron"))
+    # Two with the same title: not the other one's button.
+    for query in ("?1", "?2"):
+        add(browser, demo.sample("heron") + query)
+        browser.wait_for(shelf_has(f"heron{query}"))
     add(browser, demo.sample("slow"))
 
-    browser.evaluate("document.querySelector('#shelf li form button').focus()")
-    focused = "document.activeElement.getAttribute('aria-label')"
+    browser.evaluate("document.querySelector('#shelf li:last-child form button').focus()")
+    focused = "document.activeElement.form.elements.url.value"
     before = browser.evaluate(focused)
     browser.wait_for(shelf_has("The snail, at its own pace"))
 
-    assert before.startswith("Remove ")
+    assert before.endswith("heron?1")
     assert browser.evaluate(focused) == before
 
 
