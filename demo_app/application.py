@@ -108,6 +108,9 @@ class _Visit:
         match self._request.method, self._request.path_info.strip("/").split("/"):
             case (("GET" | "HEAD"), [""]):
                 return self._page()
+            case (("GET" | "HEAD"), ["login" | "logout" | "links" | "reports"]):
+                # Where a form that was not taken has left the browser.
+                raise self._go()
             case "POST", path:
                 return self._posted(path)
         raise HTTPNotFound("There is no such page.")
@@ -115,7 +118,10 @@ class _Visit:
     def _posted(self, path: list[str]) -> Response:
         token = self._request.POST.get("token", "")
         if not isinstance(token, str) or not self._signer.is_token(self._session, token):
-            raise HTTPForbidden("The form is not from this page, or too old. Go back and reload.")
+            raise HTTPForbidden(
+                "The form is not from this page, or too old, or your browser keeps no cookies. "
+                "Go back and reload."
+            )
         if path == ["login"]:
             return self._log_in()
         if self._session.user is None:
@@ -164,7 +170,7 @@ class _Visit:
     def _add_link(self) -> Response:
         url = str(self._request.POST.get("url", "")).strip()
         if not _is_address(url):
-            return self._page(said="address", status=422)
+            return self._page(said="address", status=422, typed=url)
         # The same address twice, by a double click, say, is one call while it is under way.
         key = hashlib.sha256(url.encode("utf-8", "replace")).hexdigest()
         asking = self._calls.options(
@@ -175,7 +181,7 @@ class _Visit:
         except DuplicateCall:
             raise self._go("twice") from None
         except QuotaExceeded:
-            return self._page(said="many", status=429)
+            return self._page(said="many", status=429, typed=url)
         # Evaluated in the worker, in the transaction that records the outcome, as the user who
         # is logged in here. The names are bound, and never written into the text.
         shelf = self._shelf()
@@ -211,7 +217,7 @@ class _Visit:
         location = f"{self._request.script_name}/"
         return HTTPSeeOther(location=location + (f"?said={said}" if said else ""))
 
-    def _page(self, said: str | None = None, status: int = 200) -> Response:
+    def _page(self, said: str | None = None, status: int = 200, typed: str = "") -> Response:
         request, session = self._request, self._session
         said = said or request.GET.get("said")
         token = self._signer.token(session)
@@ -226,6 +232,7 @@ class _Visit:
                 calls=self._calls.mine(limit=SHOWN_CALLS),
                 samples=self._samples.addresses(),
                 said=said,
+                typed=typed,
             )
         return Response(text, status=status)
 

@@ -20,7 +20,8 @@ _TEMPLATES = PageTemplateLoader(str(Path(__file__).parent / "templates"), ".pt")
 
 #: What the page can say after a form was sent, by the name in its address.
 MESSAGES = {
-    "address": "That is no address: write one that begins with http:// or https://.",
+    "address": "That is no address: write one that begins with http:// or https://, of 2000 "
+    "characters at most.",
     "twice": "That is under way already, so it was not asked for again.",
     "many": "You have asked for too much at a time. Wait a little, or clear your old calls.",
     "open": "It has not ended yet: cancel it first.",
@@ -83,8 +84,9 @@ def shelf(
     calls: Iterable[Call],
     samples: Iterable[tuple[str, str]],
     said: str | None,
+    typed: str = "",
 ) -> str:
-    """The page of a user's shelf."""
+    """The page of a user's shelf; ``typed`` is an address that was not taken, to be corrected."""
     shown, samples, links = [shown_call(call) for call in calls], list(samples), shelf.newest()
     return _render(
         "shelf",
@@ -99,6 +101,7 @@ def shelf(
         # Who plays with these adds several.
         only_samples={link.url for link in links} <= {address for address, _ in samples},
         message=MESSAGES.get(said or ""),
+        typed=typed,
         size=size,
         moment=moment,
     )

@@ -24,7 +24,8 @@ from wsgi_zasync import ConfigurationError, Principal
 #: The people of the demo.
 USERS = {"ann": "Ann", "bob": "Bob"}
 
-COOKIE = "shelf_session"
+#: Browsers keep cookies by host, whatever the port: two demos at a time must not share one.
+COOKIE = "shelf_session_{port}"
 KEY_BYTES = 32
 
 #: The key of the environ for the `Session`.
@@ -113,10 +114,14 @@ class SessionFilter:
 
 def _cookie(environ: Mapping[str, Any]) -> str:
     try:
-        found = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(COOKIE)
+        found = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(_cookie_name(environ))
     except CookieError:
         return ""
     return "" if found is None else found.value
+
+
+def _cookie_name(environ: Mapping[str, Any]) -> str:
+    return COOKIE.format(port=environ["SERVER_PORT"])
 
 
 def _types(headers: list[tuple[str, str]]) -> list[str]:
@@ -127,7 +132,8 @@ def set_cookie(environ: Mapping[str, Any], signer: Signer, session: Session) -> 
     """The header that makes ``session`` the browser's."""
     secure = "; Secure" if environ.get("wsgi.url_scheme") == "https" else ""
     path = environ.get("SCRIPT_NAME") or "/"
-    return f"{COOKIE}={signer.cookie(session)}; Path={path}; HttpOnly; SameSite=Lax{secure}"
+    name = _cookie_name(environ)
+    return f"{name}={signer.cookie(session)}; Path={path}; HttpOnly; SameSite=Lax{secure}"
 
 
 def filter_app_factory(

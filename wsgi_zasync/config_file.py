@@ -108,10 +108,17 @@ class ConfigFile:
             global_conf = dict(parser.defaults())
             local_conf = {key: parser.get(section, key) for key in _own_keys(parser, section)}
         except configparser.Error as error:
-            raise ConfigurationError(f"{self.path} [{section}]: {error}") from error
+            raise not_interpolated(self.path, section, error) from error
         if local_conf.pop("use", "").replace("-", "_") != WORKER_USE:
             raise _wrong(self.path, section, "use", f"write use = {WORKER_USE}")
         return global_conf, local_conf
+
+
+def not_interpolated(path: Path, section: str, error: configparser.Error) -> ConfigurationError:
+    """The error of a section that PasteDeploy cannot read."""
+    is_percent = isinstance(error, configparser.InterpolationSyntaxError)
+    hint = "; write %% for a percent sign" if is_percent else ""
+    return ConfigurationError(f"{path} [{section}]: {error}{hint}")
 
 
 def _parsed(path: Path) -> configparser.ConfigParser:

@@ -202,6 +202,12 @@ def expose(*names: str, **rules: Any) -> _Exposer:
         ConfigurationError: a name that cannot be exposed, a rule that is no
             permission, something that is neither a class nor callable.
     """
+    if names and isinstance(names[0], _MACHINERY):
+        # Else the class would be replaced by this decorator, and nobody told.
+        raise ConfigurationError(
+            'expose is written with what it declares: @expose("title") of a class, @expose() of '
+            "a function"
+        )
     return _Exposer(names, rules)
 
 

@@ -22,6 +22,7 @@ from .putting import NO_LINEAGE, Lineage, put_call
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import Store, open_store
+from .too_late import OfOneTransaction
 from .view import Call
 
 #: Where the middleware puts the manager in the WSGI environ.
@@ -56,7 +57,7 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
     return manager
 
 
-class CallManager:
+class CallManager(OfOneTransaction):
     """Puts, finds and ends the calls of one owner."""
 
     def __init__(

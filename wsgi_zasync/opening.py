@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import zc.lockfile
@@ -85,6 +86,15 @@ def _opened(shown: str, opener: Callable[[], Any]) -> Any:
     except zc.lockfile.LockError as exc:
         raise ConfigurationError(
             f"{shown} is open in another process: stop that one, or let both use it by ZEO"
+        ) from exc
+    except FileNotFoundError as exc:
+        # The storage says so of its lock file, which nobody has heard of.
+        missing = Path(str(exc.filename)).absolute().parent
+        if exc.filename is None or missing.is_dir():
+            raise ConfigurationError(f"the database {shown} cannot be opened: {exc}") from exc
+        raise ConfigurationError(
+            f"the database {shown} cannot be opened: there is no directory {missing}: make it, or "
+            "name another place"
         ) from exc
     except (OSError, KeyError, ValueError, TypeError, ImportError, ZConfigError) as exc:
         reason = str(exc) or type(exc).__name__

@@ -159,7 +159,7 @@ def run_calls(
     """
     from .worker import Worker
 
-    worker = Worker(db=db, plugins=dict(plugins or {}), clock=clock, **settings)
+    worker = Worker(db=db, plugins=plugins or {}, clock=clock, **settings)
     try:
         return worker.run_once()
     finally:

@@ -29,6 +29,7 @@ from .errors import (
 from .putting import cancel_record, shown_arguments
 from .security import Principal
 from .states import CallbackState, CallState
+from .too_late import OfOneTransaction, read_too_late, reading
 from .values import Storing, masked, restored
 
 
@@ -51,7 +52,7 @@ class CallbackView:
     error: str | None
 
 
-class Call:
+class Call(OfOneTransaction):
     """A call that you own."""
 
     def __init__(
@@ -106,10 +107,7 @@ class Call:
         if self._is_over or (
             self._record._p_changed is None and self._context.store.connection.opened is None
         ):
-            raise TransactionOver(
-                f"the request that has looked at call {self.id} has ended, and its connection is "
-                "closed or another one's: keep the id, and get the call anew by calls.get(id)"
-            )
+            raise read_too_late(self.id)
         return self._own
 
     @property
@@ -135,11 +133,13 @@ class Call:
         return self._readable.plugin
 
     @property
+    @reading
     def args(self) -> tuple[Any, ...]:
         """The positional arguments; a copy, secrets shown as ``***``."""
         return shown_arguments(self._readable, self._context.store.connection)[0]
 
     @property
+    @reading
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments; a copy, secrets shown as ``***``."""
         return shown_arguments(self._readable, self._context.store.connection)[1]
@@ -184,6 +184,7 @@ class Call:
     # -- where it stands ------------------------------------------------------------------
 
     @property
+    @reading
     def state(self) -> CallState:
         """Where the call stands."""
         record = self._readable
@@ -208,6 +209,7 @@ class Call:
         return reason
 
     @property
+    @reading
     def started(self) -> datetime | None:
         """When the last attempt began."""
         record = self._readable
@@ -220,6 +222,7 @@ class Call:
         return _moment(self._readable.finished)
 
     @property
+    @reading
     def attempts(self) -> int:
         """How many attempts were begun, as far as is known."""
         record = self._readable
@@ -227,6 +230,7 @@ class Call:
         return record.attempts if running is None else running.attempt
 
     @property
+    @reading
     def progress(self) -> Progress:
         """How far it is, as the plugin told."""
         record = self._readable
@@ -237,6 +241,7 @@ class Call:
         return Progress(1.0 if done else None, "")
 
     @property
+    @reading
     def cancel_requested(self) -> bool:
         """Whether it was asked to stop."""
         record = self._readable
@@ -247,6 +252,7 @@ class Call:
     # -- its outcome ------------------------------------------------------------------------
 
     @property
+    @reading
     def result(self) -> Any:
         """What the plugin returned; a copy.
 
@@ -279,6 +285,7 @@ class Call:
     # -- its callbacks ------------------------------------------------------------------------
 
     @property
+    @reading
     def callbacks(self) -> list[CallbackView]:
         """The callback expressions in the order of their declaration."""
         return [
@@ -298,6 +305,7 @@ class Call:
         return sum(c.state is CallbackState.FAILED for c in self._readable.all_callbacks())
 
     @property
+    @reading
     def events(self) -> list[Event]:
         """What the call told its owner, oldest first."""
         connection = self._context.store.connection
@@ -431,6 +439,7 @@ class Call:
 
     # -- for the page and the JSON API --------------------------------------------------------
 
+    @reading
     def to_dict(self) -> dict[str, Any]:
         """The call as plain JSON data, for its owner."""
         base_path = self._context.access.base_path

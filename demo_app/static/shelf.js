@@ -11,6 +11,8 @@
   const LONG = 15;
   const YOUNG = 5; // looks at a page's calls after which one that waits is likely to go on so
   const etags = new Map();
+  // Not location: a form that was not taken leaves the page at the form's own address.
+  const HOME = document.body.dataset.home;
 
   const pause = (seconds) => new Promise((done) => setTimeout(done, seconds * 1000));
   const openCalls = () => [...document.querySelectorAll("[data-call]")];
@@ -51,12 +53,12 @@
   async function refresh() {
     const times = () => [...document.querySelectorAll("#shelf time")];
     const known = new Set(times().map((time) => time.dateTime));
-    const answer = await fetch(location.pathname, { cache: "no-store" });
+    const answer = await fetch(HOME, { cache: "no-store" });
     if (!answer.ok) throw new Error(`${answer.status}`);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const id of ["calls", "shelf", "reports", "ended"]) {
       const [old, fresh] = [document.getElementById(id), page.getElementById(id)];
-      if (!fresh) return location.reload(); // logged out meanwhile
+      if (!fresh) return location.assign(HOME); // logged out meanwhile
       // Within the old section, which is what screen readers listen to.
       const focused = old.contains(document.activeElement) ? nameOf(document.activeElement) : null;
       old.replaceChildren(...fresh.childNodes);
@@ -68,8 +70,9 @@
   }
 
   // Who is somewhere on the page with the keyboard stays there, if that is still there.
-  const nameOf = (element) =>
-    element.getAttribute("aria-label") || element.href || element.textContent;
+  // Two links may have one title: what a button or a link does tells them apart.
+  const nameOf = ({ form, href }) =>
+    form ? `${form.action} ${form.elements.url?.value ?? ""}` : href;
 
   function focusOn(section, name) {
     const all = [...section.querySelectorAll("a, button")];

@@ -160,7 +160,8 @@ def test_forms_of_other_sites_change_nothing(demo, ann):
 
 
 def test_a_cookie_that_was_changed_is_nobodys(ann):
-    ann.cookies["shelf_session"] = ann.cookies["shelf_session"].replace(".ann.", ".bob.")
+    (name,) = ann.cookies
+    ann.cookies[name] = ann.cookies[name].replace(".ann.", ".bob.")
 
     assert "Who are you?" in ann.get("/").text
 
@@ -171,6 +172,25 @@ def test_what_is_no_address_is_refused(demo, url, bob):
 
     assert answer.status == 422
     assert "That is no address" in answer.text
+    # To be corrected, and not to be typed again.
+    assert f'id="url" name="url" value="{url}"' in answer.text
+
+
+def test_the_address_of_a_form_leads_to_the_shelf(demo, bob):
+    # Where the browser is when the form was not taken: its user reloads, or sends the address.
+    for path in ("/links", "/reports", "/login", "/logout"):
+        answer = bob.get(path)
+        assert (answer.status, answer.headers["Location"]) == (
+            303,
+            f"http://127.0.0.1:{demo.port}/",
+        )
+
+
+def test_a_browser_may_be_at_two_demos_at_a_time(demo, bob):
+    # Cookies are kept by host, and both are 127.0.0.1.
+    (name,) = bob.cookies
+
+    assert name.endswith(f"_{demo.port}")
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,23 @@ def test_several_at_a_time_arrive_and_hostile_titles_stay_text(browser, demo):
     assert browser.evaluate("window.sameDocument")
 
 
+def test_what_is_under_way_arrives_on_a_page_that_refused_an_address_too(browser, demo):
+    log_in(browser, demo, "ann")
+    add(browser, demo.sample("slow"))
+
+    browser.evaluate("document.querySelector('form.add').noValidate = true")
+    add(browser, "heron")
+    assert browser.evaluate("document.querySelector('[role=alert]').textContent")
+    assert browser.evaluate("document.getElementById('url').value") == "heron"
+    browser.wait_for(shelf_has("The snail, at its own pace"))
+
+    assert browser.evaluate("window.sameDocument")
+    # The browser says in its log that it was refused, and nothing else.
+    (refused,) = browser.complaints
+    assert "422" in refused
+    browser.complaints.clear()
+
+
 def test_the_progress_of_a_report_moves_and_its_end_appears(browser, demo):
     log_in(browser, demo, "ann")
     for name in ("heron", "tides", "markup"):
@@ -96,16 +113,18 @@ def test_the_progress_of_a_report_moves_and_its_end_appears(browser, demo):
 
 def test_who_uses_the_keyboard_stays_in_place_when_something_arrives(browser, demo):
     log_in(browser, demo, "ann")
-    add(browser, demo.sample("heron"))
-    browser.wait_for(shelf_has("The grey heron"))
+    # Two with the same title: not the other one's button.
+    for query in ("?1", "?2"):
+        add(browser, demo.sample("heron") + query)
+        browser.wait_for(shelf_has(f"heron{query}"))
     add(browser, demo.sample("slow"))
 
-    browser.evaluate("document.querySelector('#shelf li form button').focus()")
-    focused = "document.activeElement.getAttribute('aria-label')"
+    browser.evaluate("document.querySelector('#shelf li:last-child form button').focus()")
+    focused = "document.activeElement.form.elements.url.value"
     before = browser.evaluate(focused)
     browser.wait_for(shelf_has("The snail, at its own pace"))
 
-    assert before.startswith("Remove ")
+    assert before.endswith("heron?1")
     assert browser.evaluate(focused) == before
 
 

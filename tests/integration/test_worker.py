@@ -378,11 +378,14 @@ def test_a_plugin_that_exits_ends_its_call_and_not_the_worker(site, runs):
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
-def test_a_result_that_cannot_be_stored_is_a_failure(site, runs):
+def test_a_result_that_cannot_be_stored_is_a_failure(site, runs, caplog):
     site.add("odd", lambda attempt: {"x": [1, object()]}, runs=runs)
 
     call = site.put("odd")
     site.run()
+
+    (line,) = [record.message for record in caplog.records if " failed " in record.message]
+    assert line.endswith(" (InvalidResult)")
 
     failure = site.of(call, "failure")
     assert failure.type == "InvalidResult"

@@ -39,12 +39,14 @@ from wsgi_zasync import (
     Unauthorized,
     UnknownPlugin,
     ZasyncError,
+    expose,
     get_manager,
     plugin,
 )
 from wsgi_zasync.call import CallRecord
 from wsgi_zasync.cli import main
-from wsgi_zasync.settings import Quotas
+from wsgi_zasync.opening import open_database
+from wsgi_zasync.settings import Quotas, SharedSettings
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db, run_calls
 from wsgi_zasync.worker import Worker
 
@@ -258,6 +260,19 @@ AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
         lambda calls: calls.put("report.render", {Thing: 1}), InvalidArguments, "args[0] key",
     ),
     "an id of another type": (lambda calls: calls.cancel(7), CallNotFound, "check the id"),
+    "a class that is exposed without a word": (
+        lambda calls: expose(Thing), ConfigurationError, '@expose("title")',
+    ),
+    "a function that is exposed without parentheses": (
+        lambda calls: expose(nested), ConfigurationError, "@expose()",
+    ),
+    "a file in a directory that is not there": (
+        lambda calls: open_database(SharedSettings.from_kwargs(zodb_uri="file:///no/such/x.fs")),
+        ConfigurationError, "there is no directory /no/such: make it",
+    ),
+    "plugins for a test that are no mapping": (
+        lambda calls: run_calls(memory_db(), [render]), ConfigurationError, "a mapping",
+    ),
     "an environ without a manager": (
         lambda calls: get_manager({}), ConfigurationError, "CallManagerMiddleware",
     ),
@@ -309,6 +324,10 @@ OF_A_CALL: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
     ),
     "a bound secret": (
         lambda calls: declare(calls, "string:x", key=Secret("x")), InvalidArguments, "argument",
+    ),
+    "Python without its prefix": (
+        lambda calls: declare(calls, "feeds.update(name, result)"),
+        ExpressionError, "Python begins with python:",
     ),
     "an expression that is no text": (lambda calls: declare(calls, 7), InvalidArguments, "text"),
     "a name that is taken": (
@@ -385,6 +404,59 @@ def kept_from_a_request(db, **environ):
     return call
 
 
+#: What can be read of a call: everything but its ids.
+READ = [
+    name
+    for name in dir(Call)
+    if isinstance(getattr(Call, name), property) and name not in ("id", "oid") and name[0] != "_"
+] + ["to_dict"]
+
+
+def read(call, name):
+    found = getattr(call, name)
+    return found() if callable(found) else found
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_was_not_loaded_of_a_kept_call_is_not_read_by_a_closed_connection(db, name):
+    kept_from_a_request(db)
+    run_calls(db, PLUGINS)
+    # Nothing is in the connection's memory but what the put itself needs; no worker's board.
+    db.cacheMinimize()
+    call = kept_from_a_request(db)
+
+    assert repr(call) == f"<Call {call.id}>"
+    if name == "state":
+        with pytest.raises(TransactionOver, match=rf"{call.id}.*calls\.get\(id\)"):
+            read(call, name)
+    with suppress(CallNotFinal, TransactionOver):
+        read(call, name)
+
+
+@pytest.mark.parametrize("what", ["call", "manager"])
+def test_neither_a_call_nor_a_manager_can_be_stored(db, deployment, what):
+    with calls_of(db, "ann", deployment) as calls:
+        first = calls.put("report.render")
+    before = db.lastTransaction()
+
+    with (
+        pytest.raises(InvalidArguments, match="cannot be stored"),
+        calls_of(db, "ann", deployment) as calls,
+    ):
+        calls.root["kept"] = calls.get(first.id) if what == "call" else calls
+
+    assert db.lastTransaction() == before
+
+
+def test_a_manager_and_its_calls_are_over_with_the_block_of_a_test(db, deployment):
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("report.render")
+
+    for late in (calls.count, call.cancel, lambda: calls.put("report.render")):
+        with pytest.raises(TransactionOver, match="find calls by their ids"):
+            late()
+
+
 def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
     call = kept_from_a_request(db)
     before = db.lastTransaction()
@@ -397,19 +469,6 @@ def test_a_call_that_is_kept_longer_than_its_request_is_not_written_to(db):
             late()
 
     assert db.lastTransaction() == before
-
-
-#: What can be read of a call: everything but its ids.
-READ = [
-    name
-    for name in dir(Call)
-    if isinstance(getattr(Call, name), property) and name not in ("id", "oid") and name[0] != "_"
-] + ["to_dict"]
-
-
-def read(call, name):
-    found = getattr(call, name)
-    return found() if callable(found) else found
 
 
 @pytest.mark.parametrize("name", READ)

@@ -324,6 +324,10 @@ def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, cap
         (SITE + "[permisions]\nedit = role:x\n", "did you mean [permissions]"),
         ("[worker:main]\nuse = egg:other\n", "write use = egg:wsgi_zasync#worker"),
         (SITE.replace("file://%(here)s", "zeo://127.0.0.1:1"), "secret is missing"),
+        ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /100%\n", "[filter:z]: Error in file"),
+        ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /100%\n", "write %% for a percent sign"),
+        ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /%(heer)s\n", "key 'heer'"),
+        (SITE.replace("%(here)s", "100%"), "write %% for a percent sign"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted):

@@ -8,6 +8,7 @@ transaction of its own, tried again after a conflict.
 
 from __future__ import annotations
 
+import configparser
 import getpass
 import hmac
 import os
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 
 from ..beside import beside_site
 from ..call import CallRecord, Place
-from ..config_file import ConfigFile
+from ..config_file import ConfigFile, not_interpolated
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
@@ -56,7 +57,10 @@ def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[st
     for section in file.keys:
         if section.partition(":")[0] not in ("filter", "filter-app"):
             continue
-        values = {key: parser.get(section, key) for key in file.keys[section]}
+        try:
+            values = {key: parser.get(section, key) for key in file.keys[section]}
+        except configparser.Error as error:
+            raise not_interpolated(file.path, section, error) from error
         if _is_ours(values):
             found[section] = (defaults, values)
     return found

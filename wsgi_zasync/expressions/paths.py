@@ -107,6 +107,10 @@ class SubPath:
             raise blame(failure, self._text, self._start, self._ends[-1]) from failure.__cause__
 
 
+#: What no path has: its prefix was forgotten.
+_LIKE_PYTHON = re.compile(r"[.(\[+]")
+
+
 def _step(element: str, place: int, engine: Compilation, first: bool) -> str | Variable:
     if not element:
         raise engine.error("an element of the path is empty", place)
@@ -119,7 +123,10 @@ def _step(element: str, place: int, engine: Compilation, first: bool) -> str | V
             raise engine.error(f"{element[1:41]!r} is no name of a variable", place)
         return Variable(element[1:])
     if first and not _NAME.fullmatch(element):
-        raise engine.error(f"{element[:40]!r} is no name" + engine.similar_prefix(element), place)
+        hint = engine.similar_prefix(element)
+        if not hint and _LIKE_PYTHON.search(element):
+            hint = ": a path is written a/b, and Python begins with python:"
+        raise engine.error(f"{element[:40]!r} is no name{hint}", place)
     if ":" in element and re.match(r"\w+:.", element):
         raise engine.error(f"there is no namespace {element.split(':')[0][:40]!r}", place)
     return element

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, TransactionOver
 from ..security import Principal
 from ..store import Store
 from .transactions import calls_connection, claim_lane
@@ -45,7 +45,16 @@ class ConnectionAccess:
         """Nothing: no environ leads to this manager."""
 
     def transaction(self) -> Any:
-        """The transaction that the connection is in."""
+        """The transaction that the connection is in.
+
+        Raises:
+            TransactionOver: The connection was closed.
+        """
+        if self._connection.opened is None:
+            raise TransactionOver(
+                "the connection of this call manager is closed, and its transaction over: make "
+                "another one, and find calls by their ids"
+            )
         return self._connection.transaction_manager.get()
 
     def application_connection(self) -> Any:

@@ -67,6 +67,8 @@ class Entry:
     delay_seconds: float = 0.0
     #: Whether this report is what made the call final.
     ended: bool = False
+    #: The type of the failure that it ended with.
+    failure_type: str = ""
 
 
 class Completion:
@@ -130,7 +132,10 @@ class Completion:
                 return waits
             ended = True
         _append_late(record, mail)
-        return self._callbacks(writing, record, report, ended, brief)
+        entry = self._callbacks(writing, record, report, ended, brief)
+        if ended and record.failure is not None:
+            entry = replace(entry, failure_type=Failure.from_plain(record.failure).type)
+        return entry
 
     def _may_evaluate(self, writing: Writing, record: CallRecord) -> bool:
         """Whether this owner's callbacks may share the transaction with those before."""

@@ -39,7 +39,9 @@ def settled(entries: Iterable[Entry], now: float) -> None:
             )
         elif entry.ended:
             level = logging.WARNING if entry.state == CallState.FAILED else logging.INFO
-            _line(level, entry.state, held, order, _cause(entry), seconds)
+            # Of a result that could not be stored only the record knows.
+            why = entry.failure_type or _cause(entry)
+            _line(level, entry.state, held, order, why, seconds)
         if entry.callbacks_failed:
             _line(
                 logging.WARNING,
