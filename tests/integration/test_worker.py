@@ -707,6 +707,21 @@ def test_a_call_of_an_unknown_plugin_is_parked_and_runs_when_the_plugin_is_back(
     assert site.of(call, "result") == "back"
 
 
+def test_a_parked_call_that_is_forgotten_leaves_nothing_behind(site):
+    # Given a call whose plugin never comes back
+    site.add("old", lambda attempt: 1)
+    call = site.put("old")
+    site.plugins = {}
+    site.worker().run_once()
+    with site.calls() as calls:
+        calls.cancel(call)
+
+    with site.calls() as calls:
+        calls.forget(call)
+
+    assert not site.root(lambda root: root["wsgi_zasync"].sites["main"].parked)
+
+
 def test_priorities_are_kept(site):
     order = []
     site.add("note", lambda attempt, text: order.append(text))

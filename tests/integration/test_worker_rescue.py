@@ -103,6 +103,32 @@ def test_a_worker_that_comes_back_commits_nothing(site, runs):
     assert site.state(other) == CallState.SUCCEEDED
 
 
+@pytest.mark.parametrize(("calls", "trees"), [(3, 1), (8, 2)])
+def test_a_call_that_waits_for_long_leaves_no_tree_behind_at_each_restart(
+    site, monkeypatch, calls, trees
+):
+    monkeypatch.setattr("wsgi_zasync.store.accepted.FEW_WAITING", 5)
+    site.add("echo", lambda attempt: 1)
+    with site.calls() as manager:
+        ids = [manager.options(begin_after=86_400).put("echo").id for _ in range(calls)]
+
+    # When workers come and go
+    for n in range(6):
+        service = site.service(f"number {n}")
+        site.work(service)
+        site.clock.advance(5.1)
+        service.release()
+
+    # Then all that waits is in few trees, and runs when its time has come
+    with site.db.transaction() as connection:
+        areas = open_store(connection).areas()
+        assert [len(area.waiting) for area in areas] == [trees]
+        assert sum(len(tree) for area in areas for tree in area.waiting) == calls
+    site.clock.advance(86_400)
+    site.work(site.service("last"))
+    assert {site.state(each) for each in ids} == {CallState.SUCCEEDED}
+
+
 def test_what_a_worker_gives_back_is_no_interruption(site):
     ran = []
     site.add("note", lambda attempt, n: ran.append(n))

@@ -12,6 +12,7 @@ nothing is rewritten as calls end, and a chunk is dropped when all of its calls 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from BTrees.IOBTree import IOBTree
@@ -22,6 +23,10 @@ from ZODB.POSException import POSKeyError
 from ..call import CallRecord
 from ..errors import Fenced
 from . import tallies
+
+#: Waiting calls of a dead worker that are moved to the tree of who takes over; more are adopted
+#: with their tree. Else a call that waits for long would leave a tree behind at each restart.
+FEW_WAITING = 100
 
 
 class Fence(Persistent):
@@ -185,7 +190,15 @@ class WorkerArea(Persistent):
             self.chunks[number] = chunk
             numbers.append(number)
             number += 1
-        self.waiting += tuple(tree for tree in dead.waiting if tree)
+        whole = []
+        for tree in dead.waiting:
+            few = list(islice(tree.items(), FEW_WAITING + 1))
+            if len(few) > FEW_WAITING:
+                whole.append(tree)
+            else:
+                self.waiting[0].update(few)
+        if whole:
+            self.waiting += tuple(whole)
         for counts in (dead.tallies, *dead.thread_tallies):
             tallies.merge(self.tallies, counts)
         return numbers

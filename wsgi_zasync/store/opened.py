@@ -25,6 +25,7 @@ from .accepting import Accepted, accept, read_ahead
 from .classes import guard
 from .index import IndexSegment, OwnerIndex, owner_key
 from .mailbox import Mail, Mailbox
+from .parking import forget_parked
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
 from .tallies import Tally
@@ -350,6 +351,7 @@ class Store:
             self.site.descendants.pop(record.id, None)
         if record.unique is not None:
             self._free(record.unique, record)
+        forget_parked(self.site, record)
         record.erase()
         index = self.site.lanes[lane].owners.get(key)
         if index is not None:

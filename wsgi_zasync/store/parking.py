@@ -26,6 +26,13 @@ def put_aside(site: Site, record: CallRecord) -> None:
     site.parked[("", record._p_oid.hex())] = record
 
 
+def forget_parked(site: Site, record: CallRecord) -> None:
+    """Let go of a call that is to be erased: its plugin may never come back."""
+    key = (record.plugin, record.id)
+    if site.parked and key in site.parked:
+        del site.parked[key]
+
+
 def unreadable(site: Site) -> list[CallRecord]:
     """The records that were put aside because they cannot be read."""
     return list(site.parked.values(min=("", ""), max=("", "\x7f")))
