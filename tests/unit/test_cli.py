@@ -387,6 +387,29 @@ class TestCheck:
         assert "topsecret" not in out
         assert out.endswith("connected, nothing was put yet\nok\n")
 
+    @pytest.mark.parametrize(
+        ("more", "wanted"),
+        [
+            ("site = other\n", "[worker:main] site = other: the web side has site = main"),
+            (f"secret = {'b' * 32}\n", "[worker:main] secret: the one of [filter:zasync]"),
+            (f"secret = {'b' * 32} {'a' * 32}\n", None),
+            ("", None),
+        ],
+    )
+    def test_sides_that_do_not_fit_are_told(self, tmp_path, capsys, more, wanted):
+        code = self.check(
+            tmp_path,
+            SITE
+            + f"secret = {'a' * 32}\n[worker:main]\nuse = egg:wsgi_zasync#worker\n"
+            + "zodb_uri = file://%(here)s/x.fs\n"
+            + more,
+        )
+
+        err = capsys.readouterr().err
+        assert code == (2 if wanted else 0)
+        assert (wanted or "") in err
+        assert "aaaa" not in err
+
     def test_everything_that_is_wrong_is_told_at_once(self, tmp_path, capsys):
         code = self.check(
             tmp_path,
