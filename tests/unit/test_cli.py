@@ -342,6 +342,24 @@ def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted
     assert wanted in line
 
 
+@pytest.mark.parametrize("command", ["list", "check"])
+def test_a_file_that_is_no_storage_is_one_line_and_exit_code_2(tmp_path, command):
+    (tmp_path / "site.ini").write_text(SITE)
+    (tmp_path / "Data.fs").write_bytes(b"no storage" * 10)
+
+    # In a process of its own: ZODB leaves the file open.
+    found = subprocess.run(
+        [sys.executable, "-m", "wsgi_zasync", command, str(tmp_path / "site.ini")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert "no FileStorage?" in line
+
+
 def test_a_file_may_name_modules_of_the_current_directory(tmp_path):
     (tmp_path / "site.ini").write_text(SITE + "[plugins]\nown.work = my_plugins:work\n")
     (tmp_path / "my_plugins.py").write_text("def work(attempt):\n    return 1\n")
