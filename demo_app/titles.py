@@ -42,7 +42,9 @@ class _TitleParser(HTMLParser):
 
 
 def title_of(html: str) -> str:
-    """The page's title in one line; empty if it has none."""
+    """The page's title in one line; empty if it has none that can be seen."""
     parser = _TitleParser()
     parser.feed(html[:HEAD])
-    return " ".join("".join(parser.parts).split())[:LONGEST]
+    title = " ".join("".join(parser.parts).split())[:LONGEST]
+    # Nobody finds a link of zero width.
+    return title if any(map(str.isprintable, title.replace(" ", ""))) else ""

@@ -11,6 +11,7 @@ import zc.lockfile
 import ZODB.config
 from transaction.interfaces import TransientError
 from ZConfig import ConfigurationError as ZConfigError
+from ZODB.FileStorage.FileStorage import FileStorageError
 
 from .callbacks import RESERVED
 from .clock import Clock, SystemClock
@@ -86,6 +87,12 @@ def _opened(shown: str, opener: Callable[[], Any]) -> Any:
     except zc.lockfile.LockError as exc:
         raise ConfigurationError(
             f"{shown} is open in another process: stop that one, or let both use it by ZEO"
+        ) from exc
+    except FileStorageError as exc:
+        # It says no more than the file's name.
+        raise ConfigurationError(
+            f"the database {shown} cannot be opened: {type(exc).__name__}: {exc}: is it damaged, "
+            "or no FileStorage?"
         ) from exc
     except FileNotFoundError as exc:
         # The storage says so of its lock file, which nobody has heard of.

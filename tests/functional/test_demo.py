@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from demo_site import ROOT, DemoProcess, Visitor
 
+from demo_app.titles import title_of
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
@@ -86,6 +88,13 @@ def test_a_title_that_looks_like_markup_is_text(demo, ann):
     page = ann.get("/").text
     assert "&lt;script&gt;alert(" in page
     assert "<script>alert" not in page
+
+
+@pytest.mark.parametrize("title", ["\u200b", " \u2060 \n"])
+def test_a_title_that_cannot_be_seen_is_none(title):
+    # The link is named by its address then, and can be found.
+    assert title_of(f"<title>{title}</title>") == ""
+    assert title_of(f"<title>{title}x</title>").endswith("x")
 
 
 def test_what_cannot_be_read_is_on_the_shelf_with_its_reason(demo, bob):

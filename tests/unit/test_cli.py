@@ -342,6 +342,24 @@ def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted
     assert wanted in line
 
 
+@pytest.mark.parametrize("command", ["list", "check"])
+def test_a_file_that_is_no_storage_is_one_line_and_exit_code_2(tmp_path, command):
+    (tmp_path / "site.ini").write_text(SITE)
+    (tmp_path / "Data.fs").write_bytes(b"no storage" * 10)
+
+    # In a process of its own: ZODB leaves the file open.
+    found = subprocess.run(
+        [sys.executable, "-m", "wsgi_zasync", command, str(tmp_path / "site.ini")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert "no FileStorage?" in line
+
+
 def test_a_file_may_name_modules_of_the_current_directory(tmp_path):
     (tmp_path / "site.ini").write_text(SITE + "[plugins]\nown.work = my_plugins:work\n")
     (tmp_path / "my_plugins.py").write_text("def work(attempt):\n    return 1\n")
@@ -386,6 +404,29 @@ class TestCheck:
         assert "secret = ***" in out
         assert "topsecret" not in out
         assert out.endswith("connected, nothing was put yet\nok\n")
+
+    @pytest.mark.parametrize(
+        ("more", "wanted"),
+        [
+            ("site = other\n", "[worker:main] site = other: the web side has site = main"),
+            (f"secret = {'b' * 32}\n", "[worker:main] secret: the one of [filter:zasync]"),
+            (f"secret = {'b' * 32} {'a' * 32}\n", None),
+            ("", None),
+        ],
+    )
+    def test_sides_that_do_not_fit_are_told(self, tmp_path, capsys, more, wanted):
+        code = self.check(
+            tmp_path,
+            SITE
+            + f"secret = {'a' * 32}\n[worker:main]\nuse = egg:wsgi_zasync#worker\n"
+            + "zodb_uri = file://%(here)s/x.fs\n"
+            + more,
+        )
+
+        err = capsys.readouterr().err
+        assert code == (2 if wanted else 0)
+        assert (wanted or "") in err
+        assert "aaaa" not in err
 
     def test_everything_that_is_wrong_is_told_at_once(self, tmp_path, capsys):
         code = self.check(

@@ -56,6 +56,7 @@ def check(path: str) -> int:
             print(f"    {key} = {shown(value)}")
         _check_settings(name, settings, findings)
         _check_app(name, settings, file, findings)
+    _check_that_sides_fit(file, sections, findings)
     if sections:
         _check_plugins(next(iter(sections.values())), file, findings)
         _print_exposed()
@@ -108,6 +109,30 @@ def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> 
             refuse_open_servers(settings.zodb_conf)
     except ConfigurationError as error:
         findings.wrong.append(f"[{name}] {error}")
+
+
+def _check_that_sides_fit(
+    file: ConfigFile, sections: dict[str, SharedSettings], findings: Findings
+) -> None:
+    """Whether the workers can run what the web side puts: else it waits, and nobody is told why."""
+    webs = {n: s for n, s in sections.items() if isinstance(s, MiddlewareSettings)}
+    for name, worker in sections.items():
+        if name in webs or not webs:
+            continue
+        of_site = [n for n, web in webs.items() if web.site == worker.site]
+        if not of_site:
+            sites = ", ".join(sorted({web.site for web in webs.values()}))
+            findings.wrong.append(
+                f"{file.path} [{name}] site = {worker.site}: the web side has site = {sites}, so "
+                "that none of its calls would be run"
+            )
+        for web_name in of_site:
+            web = webs[web_name]
+            if web.secret and worker.secret and web.secret.values[0] not in worker.secret.values:
+                findings.wrong.append(
+                    f"{file.path} [{name}] secret: the one of [{web_name}] is not among them, so "
+                    "that no Secret could be opened: write it into [DEFAULT], for both"
+                )
 
 
 def _check_app(name: str, settings: SharedSettings, file: ConfigFile, findings: Findings) -> None:
