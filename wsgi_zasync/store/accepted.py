@@ -28,6 +28,9 @@ from . import tallies
 #: with their tree. Else a call that waits for long would leave a tree behind at each restart.
 FEW_WAITING = 100
 
+#: So many fences of areas that are no more are kept, the latest ones.
+KEPT_FENCES = 1_000
+
 
 class Fence(Persistent):
     """Written once, by the rescuer who takes its worker's area over."""
@@ -78,6 +81,11 @@ class Chunk(Persistent):
 
 class WorkerArea(Persistent):
     """All that one incarnation of a worker writes."""
+
+    #: Those of the areas that were taken over, by us or by those whose areas were. They are kept
+    #: from being packed away: RelStorage tells nobody that an object was written which is gone,
+    #: and checks nothing of it, so that a worker that comes back would find its fence as it was.
+    old_fences: tuple[Fence, ...] = ()
 
     def __init__(self, key: str, name: str, publication: Publication, threads: int = 0) -> None:
         self.key = key
@@ -182,6 +190,8 @@ class WorkerArea(Persistent):
         """
         dead.fence._p_activate()
         dead.fence.taken_by = self.key
+        fences = (*self.old_fences, *dead.old_fences, dead.fence)
+        self.old_fences = fences[-KEPT_FENCES:]
         number = self.next_number()
         numbers = []
         for chunk in dead.chunks.values():
