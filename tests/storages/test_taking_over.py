@@ -8,7 +8,6 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.states import CallState
-from wsgi_zasync.store.accepted import held_area
 
 ANN = ("", "ann")
 
@@ -45,43 +44,6 @@ def test_a_stopped_worker_whose_calls_were_taken_over_commits_nothing(
         assert [call._p_oid for call in chunk.calls] == [oid]
         assert chunk.interruptions == 1
         assert two.get(oid).state == "waiting"
-
-
-@pytest.mark.parametrize("again", [False, True], ids=["", "and its rescuer was, too"])
-@pytest.mark.parametrize("stops", ["between transactions", "in a transaction"])
-def test_packing_lets_no_worker_in_that_was_taken_over(
-    one, two, put, register, accept, stops, again
-):
-    # Given a worker that has loaded all that it needs, and stops
-    area, rescuer = register(one), register(two, "rescuer")
-    with one.writing() as store:
-        (record,) = put(store)
-        oid = record._p_oid
-    with one.writing():
-        accept(one, area)
-    one.begin()
-    held_area(one.connection, area)
-    one.get(oid)._p_activate()
-    if stops == "between transactions":
-        one.abort()
-    # When another takes over, and what is left of the stopped one is packed away
-    with two.writing() as store:
-        store.take_over(two.get(rescuer), two.get(area))
-    if again:
-        last = register(two, "last")
-        with two.writing() as store:
-            store.take_over(two.get(last), two.get(rescuer))
-    two.db.pack()
-    # Then the stopped one finds that out, or its commit is refused
-    if stops == "between transactions":
-        one.begin()
-        with pytest.raises(Fenced):
-            held_area(one.connection, area)
-    else:
-        one.get(oid).title = "the stopped one's"
-        with pytest.raises(ConflictError):
-            one.commit()
-    one.abort()
 
 
 def test_a_fence_does_not_make_a_living_workers_threads_conflict(one, two, put, register):
