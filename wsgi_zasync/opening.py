@@ -88,24 +88,16 @@ def _opened(shown: str, opener: Callable[[], Any]) -> Any:
         raise ConfigurationError(
             f"{shown} is open in another process: stop that one, or let both use it by ZEO"
         ) from exc
-    except FileStorageError as exc:
-        # It says no more than the file's name.
-        raise ConfigurationError(
-            f"the database {shown} cannot be opened: {type(exc).__name__}: {exc}: is it damaged, "
-            "or no FileStorage?"
-        ) from exc
-    except FileNotFoundError as exc:
-        # The storage says so of its lock file, which nobody has heard of.
-        missing = Path(str(exc.filename)).absolute().parent
-        if exc.filename is None or missing.is_dir():
-            raise ConfigurationError(f"the database {shown} cannot be opened: {exc}") from exc
-        raise ConfigurationError(
-            f"the database {shown} cannot be opened: there is no directory {missing}: make it, or "
-            "name another place"
-        ) from exc
-    except (OSError, KeyError, ValueError, TypeError, ImportError, ZConfigError) as exc:
-        reason = str(exc) or type(exc).__name__
-        raise ConfigurationError(f"the database {shown} cannot be opened: {reason}") from exc
+    except (
+        FileStorageError,
+        OSError,
+        KeyError,
+        ValueError,
+        TypeError,
+        ImportError,
+        ZConfigError,
+    ) as exc:
+        raise ConfigurationError(f"the database {shown} cannot be opened: {_why(exc)}") from exc
 
 
 class SiteKeys(Keys):
@@ -176,3 +168,15 @@ def deployment_for(
         site=settings.site,
         exposed=settings.exposed,
     )
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, FileStorageError):
+        # It says no more than the file's name.
+        return f"{type(error).__name__}: {error}: is it damaged, or no FileStorage?"
+    if isinstance(error, FileNotFoundError) and error.filename is not None:
+        # The storage says so of its lock file, which nobody has heard of.
+        missing = Path(str(error.filename)).absolute().parent
+        if not missing.is_dir():
+            return f"there is no directory {missing}: make it, or name another place"
+    return str(error) or type(error).__name__

@@ -24,7 +24,7 @@ from ..values import persistent_objects, restored
 from .attempt import Attempt
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
 from .desk import Writing
-from .evaluation import AnotherPrincipal, Undecided, authority_now, owner_of
+from .evaluation import AnotherPrincipal, Undecided, author_now, authority_now, owner_of
 from .held import Held, Order, Outcome
 from .redaction import failure_from, shown, text_of
 
@@ -79,7 +79,7 @@ class Beginning:
             _check_references(declaration, (args, kwargs))
             self._check_permission(declaration, owner, (args, kwargs), writing.root)
             if record.author is not None:
-                author = self._author_now(record.author, writing.root)
+                author = author_now(self.deployment.policy, record.author, writing.root)
                 self._check_permission(declaration, author, (args, kwargs), writing.root)
         except TransientError:
             raise
@@ -131,11 +131,6 @@ class Beginning:
 
         args, kwargs = restored((record.args, record.kwargs), connection, opened)
         return args, kwargs
-
-    def _author_now(self, author: tuple[str, str], root: Any) -> Principal:
-        """Who wrote the text that put the call, with the authority of now."""
-        source, identifier = author
-        return authority_now(self.deployment.policy, Principal(identifier, source), root)
 
     def _check_permission(
         self, declaration: PluginDeclaration, owner: Principal, values: Any, root: Any

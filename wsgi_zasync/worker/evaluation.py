@@ -85,6 +85,11 @@ def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
     return found
 
 
+def author_now(policy: SecurityPolicy, author: tuple[str, str], root: Any) -> Principal:
+    """Who wrote a text, with the authority of this transaction; raises as ``authority_now``."""
+    return authority_now(policy, _owner(author, None), root)
+
+
 class Evaluation:
     """Evaluates callbacks for one worker; used by each of its committing threads."""
 
@@ -140,8 +145,7 @@ class Evaluation:
             owner = self._owner_now(writing, record)
             author = None
             if callback.author is not None:
-                source, identifier = callback.author
-                author = authority_now(policy, Principal(identifier, source), writing.root)
+                author = author_now(policy, callback.author, writing.root)
             names = self._names(writing, record, callback, owner, author)
             value = compile_expression(callback.text).evaluate(
                 names,
