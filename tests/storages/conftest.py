@@ -54,32 +54,12 @@ def mapping_storage(directory):
 
 
 @contextmanager
-def zeo_server(directory):
-    """A ZEO server in a process of its own; each client has a connection of its own."""
-    clients = []
-    with Server(directory) as server:
-
-        def client():
-            clients.append(server.open(server_sync=True))
-            return clients[-1]
-
-        try:
-            yield client
-        finally:
-            for db in clients:
-                db.close()
-
-
-@contextmanager
-def relational(make_adapter):
-    from relstorage.options import Options
-    from relstorage.storage import RelStorage
-
+def closed_afterwards(open_database):
+    """Gives what opens databases, each a client of its own."""
     clients = []
 
     def client():
-        options = Options(keep_history=False)
-        clients.append(ZODB.DB(RelStorage(make_adapter(options), options=options)))
+        clients.append(open_database())
         return clients[-1]
 
     try:
@@ -87,6 +67,27 @@ def relational(make_adapter):
     finally:
         for db in clients:
             db.close()
+
+
+@contextmanager
+def zeo_server(directory):
+    """A ZEO server in a process of its own; each client has a connection of its own."""
+    with (
+        Server(directory) as server,
+        closed_afterwards(lambda: server.open(server_sync=True)) as client,
+    ):
+        yield client
+
+
+def relational(make_adapter):
+    from relstorage.options import Options
+    from relstorage.storage import RelStorage
+
+    def open_database():
+        options = Options(keep_history=False)
+        return ZODB.DB(RelStorage(make_adapter(options), options=options))
+
+    return closed_afterwards(open_database)
 
 
 def relstorage_sqlite(directory):
