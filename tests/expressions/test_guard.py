@@ -274,6 +274,11 @@ class TestPermissions:
 METHODS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
+def _type_name(value):
+    """For names of tests that are the same in every run, as an address is not."""
+    return type(value).__name__
+
+
 class TestComingIn:
     @pytest.mark.parametrize(
         "closed",
@@ -286,7 +291,7 @@ class TestComingIn:
             type("Text", (str,), {})("x"), type("Number", (int,), {})(1), type("Data", (dict,), {})(),
             type("List", (list,), {})(), type("Bytes", (bytes,), {})(b"x"),
         ],
-        ids=repr,
+        ids=_type_name,
     )  # fmt: skip
     def test_what_is_neither_plain_nor_exposed_is_refused_when_it_is_met(self, closed):
         for source in ("thing", "python: [thing]", "python: thing == 1", "python: str(thing)",
