@@ -288,6 +288,10 @@ class Registry:
         for key in _OPTIONS:
             if key in options:
                 changes[key] = _read(f"[plugin:{name}] ", key, options.pop(key))
+        if "retry" in changes:
+            # Which errors are tried again, and how soon, only who wrote the plugin can say.
+            policy = declared.retry or RetryPolicy()
+            changes["retry"] = replace(policy, attempts=changes["retry"])
         for key in options:
             # Others are the plugin's own, unless they are all but one of these.
             if near := difflib.get_close_matches(key, _OPTIONS, n=1, cutoff=ALL_BUT):
@@ -356,6 +360,7 @@ ALL_BUT = 0.85
 _OPTIONS: dict[str, Convert] = {
     "runs": choice(*RUNS),
     "timeout": duration(0.001),
+    "retry": whole(1, 1000),
     "permission": text,
     "max_running": whole(1, 100_000),
     "expressions": flag,

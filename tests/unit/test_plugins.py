@@ -7,7 +7,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -343,6 +343,18 @@ class TestOptions:
         assert (declaration.timeout, declaration.expressions) == (300.0, True)
         assert declaration.max_running == 3
 
+    @pytest.mark.parametrize("declared", [None, RetryPolicy(attempts=2, on=("OSError",))])
+    def test_retry_says_how_often_and_leaves_the_rest_as_declared(
+        self, declared: RetryPolicy | None
+    ) -> None:
+        # Given
+        known = {"t.tried": plugin("t.tried", retry=declared)(lambda attempt: None)}
+        options = {"t.tried": {"retry": "5"}}
+        # When
+        policy = Registry(known, options, installed=False).declaration("t.tried").retry
+        # Then
+        assert policy == replace(declared or RetryPolicy(), attempts=5)
+
     def test_without_options_there_are_no_settings(self) -> None:
         assert Registry({"r": render}, installed=False).declaration("r").settings == {}
 
@@ -353,6 +365,8 @@ class TestOptions:
             ("timeout", "0"),
             ("timeout", "nan"),
             ("timeout", "inf"),
+            ("retry", "0"),
+            ("retry", "yes"),
             ("max_running", "0"),
             ("max_running", "-1"),
             ("max_running", "many"),
