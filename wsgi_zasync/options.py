@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from .call import PRIORITIES, to_micros
 from .clock import seconds
+from .convert import words
 from .errors import InvalidArguments
 from .retry import RetryPolicy
 from .security import Principal
@@ -56,6 +57,11 @@ class PutOptions:
         _one_of("on_duplicate", self.on_duplicate, get_args(OnDuplicate))
         for name in ("unique", "queue", "title"):
             _text(name, getattr(self, name), optional=name != "queue")
+        if words(self.queue) != (self.queue,):
+            # Workers list what they serve with blanks or commas between.
+            raise InvalidArguments(
+                f"queue is {self.queue!r}: it must be one word, without commas", path="queue"
+            )
         if self.retry is not None and type(self.retry) is not RetryPolicy:
             raise _wrong("retry", "a RetryPolicy", self.retry)
         if self.author is not None and type(self.author) is not Principal:

@@ -203,9 +203,12 @@ class Call(OfOneTransaction):
         """Why it waits, when that is more than being in line."""
         if self.state is not CallState.WAITING:
             return None
-        reason, due = self._readable.waiting_reason, self._readable.due
+        record = self._readable
+        reason, due = record.waiting_reason, record.due
         if reason is None and due is not None and due > self._context.now():
             return f"not due before {from_micros(due):%Y-%m-%d %H:%M:%S} UTC"
+        if reason is None and not self._context.store.is_served(record.queue):
+            return f"no worker serves the queue {record.queue!r}"
         return reason
 
     @property

@@ -504,6 +504,20 @@ def test_a_call_waits_until_it_is_due(site):
     assert site.of(call, "state", "waiting_reason") == (CallState.SUCCEEDED, None)
 
 
+def test_a_call_in_a_queue_that_no_worker_serves_says_so(site):
+    site.add("add", lambda attempt: 1)
+
+    call = site.put("add", options={"queue": "night"})
+    assert site.of(call, "waiting_reason") is None  # no worker has begun yet
+    worker = site.worker()
+    assert worker.run_once() == 0
+    assert site.of(call, "waiting_reason") == "no worker serves the queue 'night'"
+
+    # And runs with one who does
+    assert site.worker(serves=("night",)).run_once() == 1
+    assert site.of(call, "state", "waiting_reason") == (CallState.SUCCEEDED, None)
+
+
 def test_a_call_whose_time_has_come_when_it_is_put_is_due_at_once(site):
     site.add("add", lambda attempt: 1)
 

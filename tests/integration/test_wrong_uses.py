@@ -165,6 +165,9 @@ AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
         lambda calls: calls.options(begin_after=timedelta(days=400)).put("report.render"),
         InvalidArguments, "365 days",
     ),
+    "a queue of two words": (
+        lambda calls: calls.options(queue="by night"), InvalidArguments, "must be one word",
+    ),
     "a number as a title": (
         lambda calls: calls.options(title=7), InvalidArguments, "title must be text",
     ),

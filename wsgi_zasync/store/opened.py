@@ -370,6 +370,11 @@ class Store:
             plugins |= area.publication.plugins
         return plugins
 
+    def is_served(self, queue: str) -> bool:
+        """Whether a worker says that it works for the queue; True where no worker is known."""
+        areas = self.areas()
+        return not areas or any(queue in area.publication.queues for area in areas)
+
     def register_worker(
         self, name: str, plugins: dict[str, Any], queues: tuple[str, ...], threads: int = 0
     ) -> WorkerArea:
