@@ -3,7 +3,8 @@
 
 The same is shown as a multiple of a plain transaction, one that rewrites a small object, by the
 same process on the same storage and in turn with the calls: so machines can be compared, and a
-machine that slows down meanwhile does not count.
+machine that slows down meanwhile does not count. Embedded, it is also shown as a multiple of a bare
+exchange between two connections.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync.store.wakeup import signal_for
 
+from .exchange import Exchange, exchange
 from .report import Figure, show
 from .servers import zeo
 from .site import ARGUMENT, Site
@@ -32,13 +35,13 @@ from .workers import in_process, workers
 #: later, and each round says what a plain transaction took meanwhile.
 CALLS, ROUNDS = 100, 5
 
-#: Seconds before each call and each plain transaction that is compared to it: long enough for the
-#: worker to be idle again. A process that has just woken is slower than one that goes on.
+#: Seconds before each call and what is compared to it: long enough for the processors to rest. What
+#: has just woken is slower than what goes on, with us and with everything else.
 PAUSE_SECONDS = 0.01
 
-#: Plain transactions after the first, without a pause. The goals come of such ones: on the machine
-#: for which they were set one took 1.62 ms over ZEO and 0.79 ms in a FileStorage, so that they
-#: are 2.8 and 2.5 of them.
+#: How many follow one after the other, without a pause: the worker is idle then too. The goals
+#: come of such ones: on the machine for which they were set a plain transaction took 1.62 ms over
+#: ZEO and 0.79 ms in a FileStorage, so that they are 2.8 and 2.5 of them.
 GOING_ON = 2
 
 
@@ -56,18 +59,33 @@ def run() -> None:
                 db.close()
             with _embedded() as db:
                 key = (plugin, "embedded, FileStorage", "p50 ≤ 2 ms")
-                found.setdefault(key, []).append(_samples(db, plugin))
+                with exchange(db) as bare:
+                    found.setdefault(key, []).append(_samples(db, plugin, bare))
     show("From commit to outcome", [_figure(*key, rounds) for key, rounds in found.items()])
 
 
 @dataclass
-class Samples:
-    """Of one round, all in seconds."""
+class Paced:
+    """Samples of one thing, in seconds."""
 
-    calls: list[float] = field(default_factory=list)
-    #: Plain transactions after another one, and after a pause.
-    going_on: list[float] = field(default_factory=list)
+    #: After a pause, and one after the other.
     woken: list[float] = field(default_factory=list)
+    going_on: list[float] = field(default_factory=list)
+
+    def measure(self, once: Callable[[], float]) -> None:
+        """Once after a pause, and twice more."""
+        time.sleep(PAUSE_SECONDS)
+        self.woken.append(once())
+        self.going_on += [once() for _ in range(GOING_ON)]
+
+
+@dataclass
+class Samples:
+    """Of one round."""
+
+    calls: Paced = field(default_factory=Paced)
+    plain: Paced = field(default_factory=Paced)
+    exchanges: Paced = field(default_factory=Paced)
 
 
 @contextlib.contextmanager
@@ -91,37 +109,37 @@ def _prepare(db: Any) -> None:
     site.close()
 
 
-def _samples(db: Any, plugin: str) -> Samples:
-    site, found = Site(db), Samples()
-    for number in range(CALLS + 20):
-        time.sleep(PAUSE_SECONDS)
-        latency = _latency(site, db, plugin)
-        time.sleep(PAUSE_SECONDS)
-        first, *others = [_plain(site, number) for _ in range(1 + GOING_ON)]
-        if number >= 20:
-            found.calls.append(latency)
-            found.woken.append(first)
-            found.going_on += others
+def _samples(db: Any, plugin: str, bare: Exchange | None = None) -> Samples:
+    site = Site(db)
+    for count in (20, CALLS):
+        found = Samples()  # what is measured while everything is still new does not count
+        for number in range(count):
+            found.calls.measure(lambda: _latency(site, db, plugin))
+            found.plain.measure(partial(_plain, site, number))
+            if bare is not None:
+                found.exchanges.measure(bare.seconds)
     site.close()
     return found
 
 
 def _figure(plugin: str, where: str, goal: str, rounds: list[Samples]) -> Figure:
-    every = sorted(latency for each in rounds for latency in each.calls)
-    p50, p99 = statistics.median(every) * 1e3, every[int(len(every) * 0.99)] * 1e3
-    absolutes = "; ".join(
-        [
-            f"p99 {p99:.1f} ms",
-            f"{_multiple(rounds, lambda each: each.going_on)} one after the other",
-            f"{_multiple(rounds, lambda each: each.woken)} after a pause",
-            "each round, of plain ones of so many ms: "
-            + ", ".join(
-                f"{_p50(each.calls):.1f} of {_p50(each.going_on):.1f}"
-                for each in sorted(rounds, key=lambda each: _p50(each.calls))
-            ),
-        ]
+    woken = sorted(latency for each in rounds for latency in each.calls.woken)
+    going_on = [latency for each in rounds for latency in each.calls.going_on]
+    absolutes = [
+        f"p99 {woken[int(len(woken) * 0.99)] * 1e3:.1f} ms",
+        _multiple(rounds, "plain transactions", lambda each: each.plain),
+    ]
+    if rounds[0].exchanges.woken:
+        absolutes.append(_multiple(rounds, "bare exchanges", lambda each: each.exchanges))
+    absolutes.append(
+        "each round, of plain ones of so many ms: "
+        + ", ".join(
+            f"{_p50(each.calls.woken):.1f} of {_p50(each.plain.going_on):.1f}"
+            for each in sorted(rounds, key=lambda each: _p50(each.calls.woken))
+        )
     )
-    return Figure(f"{plugin} {where}", f"p50 {p50:.1f} ms", goal, absolutes)
+    value = f"p50 {_p50(woken):.1f} ms, {_p50(going_on):.1f} one after the other"
+    return Figure(f"{plugin} {where}", value, goal, "; ".join(absolutes))
 
 
 def _p50(samples: list[float]) -> float:
@@ -129,9 +147,16 @@ def _p50(samples: list[float]) -> float:
     return statistics.median(samples) * 1e3
 
 
-def _multiple(rounds: list[Samples], plain: Callable[[Samples], list[float]]) -> str:
-    each = statistics.median(_p50(found.calls) / _p50(plain(found)) for found in rounds)
-    return f"{each:.1f} plain transactions"
+def _multiple(rounds: list[Samples], name: str, other: Callable[[Samples], Paced]) -> str:
+    """As multiples of something else, in the median of the rounds."""
+
+    def times(samples: Callable[[Paced], list[float]]) -> float:
+        return statistics.median(
+            _p50(samples(each.calls)) / _p50(samples(other(each))) for each in rounds
+        )
+
+    woken, going_on = times(lambda paced: paced.woken), times(lambda paced: paced.going_on)
+    return f"{woken:.1f} and {going_on:.1f} {name}"
 
 
 def _latency(site: Site, db: Any, plugin: str) -> float:
