@@ -106,8 +106,8 @@ class Visitor:
 
     def running(self, link: str) -> None:
         """Return when a worker is at the call."""
-        while self.get(f"{link}?wait=1").json["state"] != "running":
-            pass
+        while (call := self.get(f"{link}?wait=1").json)["state"] != "running":
+            assert not call["finished"], f"the call ended before it was seen to run: {call}"
 
     def clear(self) -> Visitor:
         """End all calls and take everything off the shelf, whoever left it there."""
@@ -146,7 +146,10 @@ class DemoProcess:
         raise AssertionError(f"the demo did not begin: {''.join(self.output)}")
 
     def _read(self) -> None:
-        self.output.extend(self.process.stdout)
+        for line in self.process.stdout:
+            self.output.append(line)
+            # Shown with a test that fails meanwhile.
+            print(line, end="")
 
     @property
     def config(self) -> Path:
