@@ -423,13 +423,23 @@ class TestExposedCode:
             def method(self):
                 raise raised
 
-        expose("value", "method")(Thing)
+            def lazy(self):
+                yield 1
+                raise raised
+
+            def __iter__(self):
+                return self.lazy()
+
+        expose("value", "method", "lazy", "__iter__")(Thing)
         for source in (
             "python: fail()",
             "fail",
             "fail | string:x",
             "python: thing.method()",
             "thing/method",
+            "thing/lazy",
+            "thing/lazy | string:x",
+            "python: [x for x in thing]",
         ):
             with pytest.raises(kind) as refused:
                 evaluate(source, fail=fail, thing=Thing())
