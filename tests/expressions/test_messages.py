@@ -40,6 +40,9 @@ COMPILE_ERRORS = [
     ("result/x | exist:user", "'exist:user' is no name; did you mean 'exists:'?, line 1, column 12\n"
      "  result/x | exist:user\n"
      "             ^"),
+    ("string:a\u2028b $", "$ is doubled or followed by a path, line 1, column 12\n"
+     "  string:a b $\n"
+     "             ^"),
     ("http://x", "'http:' is no name, line 1, column 1\n  http://x\n  ^"),
     ("python: '" + "x" * 80 + "' + y.__z", None),
 ]  # fmt: skip
