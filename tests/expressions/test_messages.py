@@ -59,6 +59,14 @@ def test_a_compile_error_shows_the_place(text, message):
         assert str(refused.value) == message
 
 
+def test_the_place_in_a_field_of_an_f_string_is_that_in_the_whole_text():
+    # Which character of the field, and in which words, differs between Pythons.
+    with pytest.raises(ExpressionError) as refused:
+        compile_expression("python: f'{1}' +\n  f'b {2 *}' + f'{3}'")
+    assert refused.value.line == 2
+    assert 7 <= refused.value.column <= 11
+
+
 EVALUATION_ERRORS = [
     ("python: result['rows'][0].nam", UndefinedName, "result['rows'][0].nam: no such name; did you mean 'name'?", 9),
     ("python: result.count + 1", UndefinedName, "result.count: no such name; there is ['count']", 9),
