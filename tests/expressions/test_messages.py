@@ -84,6 +84,7 @@ EVALUATION_ERRORS = [
     ("python: result[1]", UndefinedName, "result[1]: no such item", 9),
     ("python: result['" + "x" * 100 + "']", UndefinedName, None, 9),
     ("python: [x for x in result['nope']]", UndefinedName, "result['nope']: no such item; did you mean 'note'?", 21),
+    ("result/x | template: nowhere ", UndefinedName, "template: nowhere: no such template", 12),
     ("python: {[]}", ExpressionError, "{[]}: a list cannot be a key", 9),
     ("python: [nope for x in [1]]", UndefinedName, "nope: no such name; did you mean 'note'?", 10),
 ]  # fmt: skip
