@@ -100,6 +100,7 @@ REFUSED_AT_START = [
     '<p tal:define="__zasync_run user"/>', '<p tal:define="econtext user"/>', "<p>${user/name</p>" "${",
     '<p tal:repeat="x"/>', "<p>${user/name} and ${</p>", "<p><![CDATA[${user/name}]]></p>",
     "<script><![CDATA[ ${user/name} ]]></script>",
+    "<${user/name}>x</${user/name}>", '<p xmlns:tal="x">{{<?xml</p>', '<p a="${user/name}" tal:switch="user" tal:case="user"/>',
 ]  # fmt: skip
 
 

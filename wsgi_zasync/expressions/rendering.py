@@ -312,4 +312,9 @@ def register_template(name: str, source: str, mode: str = "html") -> None:
         ) from None
     except LookupError as failure:
         raise ConfigurationError(f"template {name}: {failure.args[0]}") from None
+    except Exception as failure:
+        # Chameleon trips over some texts that are no markup.
+        raise ConfigurationError(
+            f"template {name}: cannot be read ({type(failure).__name__})"
+        ) from failure
     TEMPLATES.add(name, compiled.render_in)
