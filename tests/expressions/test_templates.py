@@ -58,6 +58,8 @@ RENDERED = [
     ("<p>${user/greet}</p>", "<p>Hello, Ann!</p>"),
     ("<p>&amp; <!-- ${user/card} --></p>", "<p>&amp; <!-- ${user/card} --></p>"),
     ("<p>${template:nowhere}</p>", UndefinedName),
+    ("<input checked=${user/name} class=a disabled=x tal:attributes='disabled nothing'/><p title=x i18n:attributes='title'/>",
+     "<input checked=checked class=a/><p title=x/>"),
     ('<p tal:define="f nocall:book/lend">${f}</p>', "<p>lent</p>"),
     ('<p i18n:translate="">Hello <b i18n:name="who">${user/name}</b></p>', "<p>Hello <b>Ann</b></p>"),
 ]  # fmt: skip
@@ -100,6 +102,8 @@ REFUSED_AT_START = [
     '<p tal:define="__zasync_run user"/>', '<p tal:define="econtext user"/>', "<p>${user/name</p>" "${",
     '<p tal:repeat="x"/>', "<p>${user/name} and ${</p>", "<p><![CDATA[${user/name}]]></p>",
     "<script><![CDATA[ ${user/name} ]]></script>",
+    "<p title=${user/name}>x</p>", '<p title=x tal:attributes="title user/name"/>', '<p title tal:attributes="title user/name"/>',
+    '<option selected tal:attributes="selected user/name"/>', '<p title=${user/name} i18n:attributes="title"/>',
     "<${user/name}>x</${user/name}>", '<p xmlns:tal="x">{{<?xml</p>', '<p a="${user/name}" tal:switch="user" tal:case="user"/>',
 ]  # fmt: skip
 

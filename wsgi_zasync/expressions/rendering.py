@@ -20,7 +20,15 @@ from chameleon import exc as chameleon_errors
 from chameleon.astutil import Symbol
 from chameleon.codegen import template as generate
 from chameleon.loader import MemoryLoader
-from chameleon.nodes import CodeBlock, Content, OnError, Substitution, UseExternalMacro
+from chameleon.nodes import (
+    Boolean,
+    CodeBlock,
+    Content,
+    OnError,
+    Replace,
+    Substitution,
+    UseExternalMacro,
+)
 from chameleon.tales import DEFAULT_MARKER
 from chameleon.utils import Scope
 from chameleon.zpt.template import PageTemplate
@@ -280,8 +288,20 @@ def _check_node(node: Any, structure: bool) -> None:
     if isinstance(node, Substitution) and not escaped:
         # Browsers know no CDATA in HTML: what a value holds there would be markup.
         raise ConfigurationError("an expression within <![CDATA[ ]]> is not offered")
+    if getattr(node, "quote", None) == "" and not _stands_bare(node):
+        # Chameleon would write what no browser reads.
+        raise ConfigurationError(f"{node.name} is computed, and has no quotes in the template")
     for field in getattr(node, "_fields", ()):
         _check_node(getattr(node, field, None), structure)
+
+
+def _stands_bare(attribute: Any) -> bool:
+    """Whether an attribute is right without quotes: one text always, or its own name or nothing."""
+    # What is translated is around its text.
+    value = getattr(attribute.expression, "node", attribute.expression)
+    return isinstance(value, ast.Constant) or (
+        bool(attribute.eq) and isinstance(value, (Boolean, Replace))
+    )
 
 
 def register_template(name: str, source: str, mode: str = "html") -> None:
