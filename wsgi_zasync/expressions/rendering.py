@@ -41,6 +41,7 @@ from wsgi_zasync.errors import (
     ZasyncError,
 )
 from wsgi_zasync.expressions.cache import TextCache
+from wsgi_zasync.expressions.comparing import equal
 from wsgi_zasync.expressions.engine import TYPES, compile_text
 from wsgi_zasync.expressions.formatting import text_of
 from wsgi_zasync.expressions.limits import DEFAULT_LIMITS
@@ -82,6 +83,12 @@ class Held:
 
     def __str__(self) -> str:
         return text_of(self._run, self._value)
+
+    def __eq__(self, other: object) -> bool:
+        return equal(self._run, self._value, Held.release(other))
+
+    # No key of anything: its hash would be somebody's.
+    __hash__ = None  # type: ignore[assignment]
 
     @staticmethod
     def release(value: Any) -> Any:
