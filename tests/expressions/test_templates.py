@@ -20,6 +20,7 @@ from wsgi_zasync.errors import (
 from wsgi_zasync.exposure import expose
 from wsgi_zasync.expressions import Limits, compile_expression
 from wsgi_zasync.expressions.rendering import register_template
+from wsgi_zasync.expressions.repeats import Repeats
 
 
 def render(source, names=None, mode="html", **options):
@@ -40,6 +41,9 @@ RENDERED = [
     ('<i tal:repeat="x nothing">${x}</i>', ""),
     ('<i tal:repeat="x result/rows"><b tal:condition="repeat/x/end">${x/id}</b></i>',
      "<i></i> <i></i> <i><b>3</b></i>"),
+    ('<i tal:repeat="x python: range(3)">${repeat/x/letter}${repeat/x/Letter}${repeat/x/roman}${repeat/x/Roman}</i>',
+     "<i>aAiI</i> <i>bBiiII</i> <i>cCiiiIII</i>"),
+    ('<i tal:repeat="x python: range(3)" tal:omit-tag=""><b tal:condition="repeat/x/odd">${python: repeat["x"]["index"]}</b></i>', "<b>1</b>"),
     ('<p tal:define="b book; t b/title">${t} ${b/pages}</p>', "<p>Emma 474</p>"),
     ('<p tal:define="tags options/tags">${python: tags[1]} ${tags}</p>', "<p>y [&#39;x&#39;, &#39;y&#39;]</p>"),
     ('<p tal:condition="exists:result/nope">a</p><p tal:condition="not:result/nope | nothing">b</p>', "<p>b</p>"),
@@ -68,6 +72,26 @@ RENDERED = [
     ('<p tal:define="f nocall:book/lend">${f}</p>', "<p>lent</p>"),
     ('<p i18n:translate="">Hello <b i18n:name="who">${user/name}</b></p>', "<p>Hello <b>Ann</b></p>"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "letter", "roman"),
+    [
+        (1, "a", "i"),
+        (4, "d", "iv"),
+        (26, "z", "xxvi"),
+        (27, "ba", "xxvii"),
+        (49, "bw", "xlix"),
+        (1994, "cyr", "mcmxciv"),
+        (4888, "hfz", "mmmmdccclxxxviii"),
+    ],
+)
+def test_places_are_also_counted_by_letters_and_roman_numerals(number, letter, roman):
+    repeats = Repeats()
+    items, length = repeats("x", range(number))
+    assert len(list(items)) == length == number
+    place = repeats.positions()["x"]
+    assert (place["letter"], place["roman"], place["number"]) == (letter, roman, number)
 
 
 @pytest.mark.parametrize(("source", "expected"), RENDERED)

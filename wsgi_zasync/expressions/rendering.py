@@ -46,6 +46,7 @@ from wsgi_zasync.expressions.engine import TYPES, compile_text
 from wsgi_zasync.expressions.formatting import text_of
 from wsgi_zasync.expressions.limits import DEFAULT_LIMITS
 from wsgi_zasync.expressions.operations import Operations
+from wsgi_zasync.expressions.repeats import Repeats
 from wsgi_zasync.expressions.templates import TEMPLATES
 from wsgi_zasync.expressions.values import DEFAULT, NoneType
 
@@ -112,7 +113,7 @@ class TemplateNames:
     def get(self, name: str, missing: Any) -> Any:
         """The value of a name."""
         if name == "repeat":
-            return self._scope["repeat"].positions
+            return self._scope["repeat"].positions()
         value = self._scope.get(name, DEFAULT_MARKER)
         if value is DEFAULT_MARKER or name == "target_language":
             return self._outer.get(name, missing)
@@ -121,27 +122,6 @@ class TemplateNames:
     def __iter__(self) -> Iterator[str]:
         yield from (name for name in self._scope if not name.startswith("__"))
         yield from self._outer
-
-
-class Repeats:
-    """``repeat``: where each ``tal:repeat`` is, as data that expressions can read."""
-
-    def __init__(self) -> None:
-        self.positions: dict[str, dict[str, Any]] = {}
-
-    def __call__(self, names: Any, values: Any) -> tuple[Iterator[Any], int]:
-        """Go over the values and keep count; the generated code calls this."""
-        items = list(values) if values is not None else []
-        return self._counted(names if type(names) is str else "/".join(names), items), len(items)
-
-    def _counted(self, name: str, items: list[Any]) -> Iterator[Any]:
-        length = len(items)
-        for index, item in enumerate(items):
-            self.positions[name] = {
-                "index": index, "number": index + 1, "length": length, "start": index == 0,
-                "end": index == length - 1, "even": index % 2 == 0, "odd": index % 2 == 1,
-            }  # fmt: skip
-            yield item
 
 
 def evaluate_part(scope: Any, text: str) -> Any:
