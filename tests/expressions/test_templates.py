@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -225,6 +226,28 @@ def test_what_is_written_is_bounded():
         render(numbers, {})
     with pytest.raises(ResourceLimit, match="100 characters"):
         render("<p>" + "x" * 200 + "</p>", {}, limits=Limits(text=100))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '<p title="' + "${text}" * 100 + '"/>',
+        '<p i18n:translate="">' + "${text}" * 100 + "</p>",
+        '<p i18n:translate=""><b i18n:name="n" tal:repeat="x python: range(100)">${text}</b></p>',
+    ],
+)
+def test_what_is_put_together_before_it_is_written_is_bounded_as_well(source):
+    names = {"text": "&" * 100_000}
+    limits = Limits(size=1_000_000)
+    register_template("tested", source)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResourceLimit, match="too big"):
+            evaluate("template:tested", names, limits=limits)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_templates_can_use_templates_but_not_for_ever():

@@ -59,6 +59,9 @@ MOST_NESTED = 8
 #: What Chameleon may hold itself.
 _BARE = frozenset({str, int, float, bool, NoneType})
 
+#: What is escaped, and by how much longer it becomes.
+_ESCAPED = (("&", 4), ("<", 3), (">", 3), ('"', 5), ("'", 4))
+
 _PARTS: TextCache[Callable[[Operations], Any]] = TextCache(262_144)
 
 
@@ -132,9 +135,14 @@ def evaluate_part(scope: Any, text: str) -> Any:
     outer = run.names
     run.names = TemplateNames(scope, getattr(outer, "_outer", outer))  # type: ignore[assignment]
     try:
-        return _hold(run, compiled(run))
+        value = _hold(run, compiled(run))
     finally:
         run.names = outer
+    if type(value) is str:
+        # Chameleon escapes it, and puts an attribute or what is translated together before
+        # that comes to the output.
+        run.build(len(value) + sum(more * value.count(mark) for mark, more in _ESCAPED))
+    return value
 
 
 class _Part:
