@@ -59,6 +59,9 @@ MOST_NESTED = 8
 #: What Chameleon may hold itself.
 _BARE = frozenset({str, int, float, bool, NoneType})
 
+#: What ``i18n:name`` leaves in a text for its part.
+_NAMED = re.compile(r"\$\{(\w+)\}")
+
 #: What is escaped, and by how much longer it becomes.
 _ESCAPED = (("&", 4), ("<", 3), (">", 3), ('"', 5), ("'", 4))
 
@@ -221,7 +224,7 @@ class GuardedTemplate(PageTemplate):
         """The text, rendered with the names and within the budget of an evaluation."""
         names = {
             _RUN: run,
-            "__translate": _untranslated,
+            "__translate": partial(_untranslated, run),
             "__decode": bytes.decode,
             "__on_error_handler": None,
             "repeat": Repeats(),
@@ -257,12 +260,19 @@ class GuardedTemplate(PageTemplate):
 
 
 def _untranslated(
-    msgid: Any, default: Any = None, mapping: dict[str, str] | None = None, **_: Any
+    run: Operations,
+    msgid: Any,
+    default: Any = None,
+    mapping: dict[str, str] | None = None,
+    **_: Any,
 ) -> str:
     """The text itself: templates of callbacks are in one language."""
     text = str(msgid if default is None else default)
     known = mapping or {}
-    return re.sub(r"\$\{(\w+)\}", lambda found: known.get(found[1], found[0]), text)
+    # A value may name the others, too, as often as it is long.
+    named = (known.get(found[1], "") for found in _NAMED.finditer(text))
+    run.build_text(len(text) + sum(map(len, named)))
+    return _NAMED.sub(lambda found: known.get(found[1], found[0]), text)
 
 
 def _check_node(node: Any, structure: bool) -> None:
