@@ -50,15 +50,20 @@ OPEN = Rule()
 class ExposedCallable:
     """A callable that expressions may call, made for one use.
 
-    The result of `exposed`.  Trusted code may call it like the original.
+    The result of `exposed`, and of ``expose()`` of what is no bare function.
+    Trusted code may call it like the original.
     """
 
-    __slots__ = ("call", "name", "rule")
+    __slots__ = ("call", "is_ours", "name", "rule")
 
-    def __init__(self, call: Callable[..., Any], rule: Rule, name: str) -> None:
+    def __init__(
+        self, call: Callable[..., Any], rule: Rule, name: str, is_ours: bool = False
+    ) -> None:
         self.call = call
         self.rule = rule
         self.name = name
+        #: Whether what it raises of this package's errors was written for who calls it.
+        self.is_ours = is_ours
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the original, unguarded."""
@@ -219,12 +224,15 @@ def exposed(
 ) -> ExposedCallable:
     """The function as a value that expressions may call, registered nowhere.
 
-    For callables that are made for one evaluation, such as closures.
+    For callables that are made for one evaluation, such as closures.  The
+    errors of this package that they raise are shown to who calls them.
 
     Raises:
         ConfigurationError: the permission or the timeout is none.
     """
-    return ExposedCallable(function, _function_rule(call, timeout), name or _name_of(function))
+    return ExposedCallable(
+        function, _function_rule(call, timeout), name or _name_of(function), is_ours=True
+    )
 
 
 def function_rule(function: Any) -> Rule | None:

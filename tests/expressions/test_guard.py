@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import itertools
 import threading
 import types
@@ -428,13 +429,23 @@ class TestExposedCode:
             def method(self):
                 raise raised
 
-        expose("value", "method")(Thing)
+            def lazy(self):
+                yield 1
+                raise raised
+
+            def __iter__(self):
+                return self.lazy()
+
+        expose("value", "method", "lazy", "__iter__")(Thing)
         for source in (
             "python: fail()",
             "fail",
             "fail | string:x",
             "python: thing.method()",
             "thing/method",
+            "thing/lazy",
+            "thing/lazy | string:x",
+            "python: [x for x in thing]",
         ):
             with pytest.raises(kind) as refused:
                 evaluate(source, fail=fail, thing=Thing())
@@ -505,6 +516,15 @@ class TestExposedCode:
             ExpressionError, match=r"put\(\): exposed code raised QuotaExceeded: over 1000 calls"
         ):
             evaluate("python: put()", put=exposed(put))
+
+    def test_those_from_callables_of_others_do_not(self):
+        class Thing:
+            def put(self):
+                raise QuotaExceeded("secret")
+
+        for put in (Thing().put, functools.partial(Thing.put, Thing())):
+            with pytest.raises(ExpressionError, match=r"exposed code raised QuotaExceeded$"):
+                evaluate("python: put()", put=expose()(put))
 
     def test_what_has_no_value_is_undefined(self):
         with pytest.raises(UndefinedName, match="^base/attribute: has no value$"):

@@ -40,6 +40,9 @@ COMPILE_ERRORS = [
     ("result/x | exist:user", "'exist:user' is no name; did you mean 'exists:'?, line 1, column 12\n"
      "  result/x | exist:user\n"
      "             ^"),
+    ("string:a\u2028b $", "$ is doubled or followed by a path, line 1, column 12\n"
+     "  string:a b $\n"
+     "             ^"),
     ("http://x", "'http:' is no name, line 1, column 1\n  http://x\n  ^"),
     ("python: '" + "x" * 80 + "' + y.__z", None),
 ]  # fmt: skip
@@ -54,6 +57,14 @@ def test_a_compile_error_shows_the_place(text, message):
         assert len(caret) <= 64
     else:
         assert str(refused.value) == message
+
+
+def test_the_place_in_a_field_of_an_f_string_is_that_in_the_whole_text():
+    # Which character of the field, and in which words, differs between Pythons.
+    with pytest.raises(ExpressionError) as refused:
+        compile_expression("python: f'{1}' +\n  f'b {2 *}' + f'{3}'")
+    assert refused.value.line == 2
+    assert 7 <= refused.value.column <= 11
 
 
 EVALUATION_ERRORS = [
@@ -73,6 +84,7 @@ EVALUATION_ERRORS = [
     ("python: result[1]", UndefinedName, "result[1]: no such item", 9),
     ("python: result['" + "x" * 100 + "']", UndefinedName, None, 9),
     ("python: [x for x in result['nope']]", UndefinedName, "result['nope']: no such item; did you mean 'note'?", 21),
+    ("result/x | template: nowhere ", UndefinedName, "template: nowhere: no such template", 12),
     ("python: {[]}", ExpressionError, "{[]}: a list cannot be a key", 9),
     ("python: [nope for x in [1]]", UndefinedName, "nope: no such name; did you mean 'note'?", 10),
 ]  # fmt: skip

@@ -98,6 +98,7 @@ def test_a_text_outside_of_the_grammar_does_not_compile(text):
 MISSING = [
     "result/missing", "result/?nowhere", "result/rows/3", "root/nowhere", "nowhere", "CONTEXTS",
     "result/rows/0/nam", "options/tags/first", "root/novels/data", "result/?key/x",
+    "result/rows/--1", "result/rows/-",
 ]  # fmt: skip
 
 

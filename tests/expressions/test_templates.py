@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import pytest
 
@@ -20,6 +21,7 @@ from wsgi_zasync.errors import (
 from wsgi_zasync.exposure import expose
 from wsgi_zasync.expressions import Limits, compile_expression
 from wsgi_zasync.expressions.rendering import register_template
+from wsgi_zasync.expressions.repeats import Repeats
 
 
 def render(source, names=None, mode="html", **options):
@@ -40,6 +42,9 @@ RENDERED = [
     ('<i tal:repeat="x nothing">${x}</i>', ""),
     ('<i tal:repeat="x result/rows"><b tal:condition="repeat/x/end">${x/id}</b></i>',
      "<i></i> <i></i> <i><b>3</b></i>"),
+    ('<i tal:repeat="x python: range(3)">${repeat/x/letter}${repeat/x/Letter}${repeat/x/roman}${repeat/x/Roman}</i>',
+     "<i>aAiI</i> <i>bBiiII</i> <i>cCiiiIII</i>"),
+    ('<i tal:repeat="x python: range(3)" tal:omit-tag=""><b tal:condition="repeat/x/odd">${python: repeat["x"]["index"]}</b></i>', "<b>1</b>"),
     ('<p tal:define="b book; t b/title">${t} ${b/pages}</p>', "<p>Emma 474</p>"),
     ('<p tal:define="tags options/tags">${python: tags[1]} ${tags}</p>', "<p>y [&#39;x&#39;, &#39;y&#39;]</p>"),
     ('<p tal:condition="exists:result/nope">a</p><p tal:condition="not:result/nope | nothing">b</p>', "<p>b</p>"),
@@ -50,6 +55,11 @@ RENDERED = [
     ("<p>${markup}</p>", '<p>&lt;b&gt;"</p>'),
     ('<p tal:content="result/nope | default">dflt</p>', "<p>dflt</p>"),
     ('<p tal:switch="result/status"><b tal:case="string:ok">fine</b><b tal:case="default">no</b></p>', "<p><b>fine</b></p>"),
+    ('<p tal:switch="day"><b tal:case="moment">a</b><b tal:case="string:x">b</b><b tal:case="day">c</b></p>', "<p><b>c</b></p>"),
+    ('<p tal:switch="price"><b tal:case="nothing">a</b><b tal:case="python: 12.5">b</b></p>', "<p><b>b</b></p>"),
+    ('<p tal:switch="python: 12.5"><b tal:case="python: [1]">a</b><b tal:case="price">b</b></p>', "<p><b>b</b></p>"),
+    ('<p tal:switch="pair"><b tal:case="python: [1, 2]">a</b><b tal:case="python: (1, 2)">b</b></p>', "<p><b>b</b></p>"),
+    ('<p tal:switch="book"><b tal:case="root">a</b><b tal:case="book">b</b></p>', "<p><b>b</b></p>"),
     ("<p>${moment} ${price} ${python: 1.5} ${python: True} ${nothing}</p>",
      "<p>2026-11-24 09:30:05.000007+00:00 12.50 1.5 True </p>"),
     ("<p>${python: {'a': 1}['a']} $${x}</p>", "<p>1 ${x}</p>"),
@@ -58,9 +68,31 @@ RENDERED = [
     ("<p>${user/greet}</p>", "<p>Hello, Ann!</p>"),
     ("<p>&amp; <!-- ${user/card} --></p>", "<p>&amp; <!-- ${user/card} --></p>"),
     ("<p>${template:nowhere}</p>", UndefinedName),
+    ("<input checked=${user/name} class=a disabled=x tal:attributes='disabled nothing'/><p title=x i18n:attributes='title'/>",
+     "<input checked=checked class=a/><p title=x/>"),
     ('<p tal:define="f nocall:book/lend">${f}</p>', "<p>lent</p>"),
     ('<p i18n:translate="">Hello <b i18n:name="who">${user/name}</b></p>', "<p>Hello <b>Ann</b></p>"),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "letter", "roman"),
+    [
+        (1, "a", "i"),
+        (4, "d", "iv"),
+        (26, "z", "xxvi"),
+        (27, "ba", "xxvii"),
+        (49, "bw", "xlix"),
+        (1994, "cyr", "mcmxciv"),
+        (4888, "hfz", "mmmmdccclxxxviii"),
+    ],
+)
+def test_places_are_also_counted_by_letters_and_roman_numerals(number, letter, roman):
+    repeats = Repeats()
+    items, length = repeats("x", range(number))
+    assert len(list(items)) == length == number
+    place = repeats.positions()["x"]
+    assert (place["letter"], place["roman"], place["number"]) == (letter, roman, number)
 
 
 @pytest.mark.parametrize(("source", "expected"), RENDERED)
@@ -100,6 +132,9 @@ REFUSED_AT_START = [
     '<p tal:define="__zasync_run user"/>', '<p tal:define="econtext user"/>', "<p>${user/name</p>" "${",
     '<p tal:repeat="x"/>', "<p>${user/name} and ${</p>", "<p><![CDATA[${user/name}]]></p>",
     "<script><![CDATA[ ${user/name} ]]></script>",
+    "<p title=${user/name}>x</p>", '<p title=x tal:attributes="title user/name"/>', '<p title tal:attributes="title user/name"/>',
+    '<option selected tal:attributes="selected user/name"/>', '<p title=${user/name} i18n:attributes="title"/>',
+    "<${user/name}>x</${user/name}>", '<p xmlns:tal="x">{{<?xml</p>', '<p a="${user/name}" tal:switch="user" tal:case="user"/>',
 ]  # fmt: skip
 
 
@@ -191,6 +226,28 @@ def test_what_is_written_is_bounded():
         render(numbers, {})
     with pytest.raises(ResourceLimit, match="100 characters"):
         render("<p>" + "x" * 200 + "</p>", {}, limits=Limits(text=100))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '<p title="' + "${text}" * 20 + '"/>',
+        '<p i18n:translate="">' + "${text}" * 20 + "</p>",
+        '<p i18n:translate=""><b i18n:name="n" tal:repeat="x python: range(100)">${text}</b></p>',
+        '<p i18n:translate="">${naming}<b i18n:name="n">${part}</b></p>',
+    ],
+)
+def test_what_is_put_together_before_it_is_written_is_bounded_as_well(source):
+    names = {"text": "&" * 100_000, "naming": "${n}" * 1_000, "part": "x" * 10_000}
+    register_template("tested", source)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ResourceLimit):
+            evaluate("template:tested", names, limits=Limits(size=1_000_000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 5_000_000
 
 
 def test_templates_can_use_templates_but_not_for_ever():

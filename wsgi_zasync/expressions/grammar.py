@@ -70,10 +70,20 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
     except SyntaxError as failure:
         # At the end of the text Python says 0.
         column = (failure.offset or len(source) + 1) - 1
-        raise engine.error(failure.msg, offset + column) from None
+        place = _start_of_field(failure, source) + column
+        raise engine.error(failure.msg, offset + place) from None
     except (MemoryError, RecursionError, ValueError):
         raise too_deep(engine, offset) from None
     return tree.body
+
+
+def _start_of_field(failure: SyntaxError, source: str) -> int:
+    """Where that part of the source begins in which Python tells the place of an error.
+
+    Python 3.11 tells it in a field of an f-string alone, as ``(field)``.
+    """
+    told = (failure.text or "").removesuffix("\n")
+    return 0 if told == source else max(0, source.find("{" + told[1:-1]))
 
 
 def _check_source(source: str, offset: int, engine: Compilation) -> None:

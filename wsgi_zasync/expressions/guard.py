@@ -53,6 +53,9 @@ from wsgi_zasync.expressions.values import (
     kind_name,
 )
 
+#: What comes after the last item.
+_END = object()
+
 
 class CannotDecide(ExpressionError):
     """The policy, or the database under exposed code, could not answer now.
@@ -130,18 +133,24 @@ class Guard(Budget):
         limit = self.limits.items
         began = self.pause()
         try:
-            for value in values:
+            source = self._step(iter, values)
+            while (value := self._step(next, source, _END)) is not _END:
                 if len(found) >= limit:
                     raise ResourceLimit(f"more than {limit} items")
                 self.build(8)
                 found.append(self.admit(value))
-        except (ExpressionError, Unauthorized, KeyboardInterrupt):
-            raise
-        except BaseException as failure:
-            raise self.refused(failure, False) from failure
         finally:
             self.resume(began)
         return found
+
+    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+        """One step of what exposed code iterates, which may raise errors of our kinds, too."""
+        try:
+            return step(*args)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as failure:
+            raise self.refused(failure, False) from failure
 
     # -- permissions -------------------------------------------------------
 

@@ -7,7 +7,7 @@ import ast
 from typing import Any
 
 from wsgi_zasync.errors import ExpressionError
-from wsgi_zasync.expressions.formatting import check_spec, formatted
+from wsgi_zasync.expressions.formatting import check_spec, formatted, text_of
 from wsgi_zasync.expressions.messages import blame
 from wsgi_zasync.expressions.nodes import FAILURES, Closure, NodeCompiler
 from wsgi_zasync.expressions.operations import Operations
@@ -43,7 +43,9 @@ class Interpolation(NodeCompiler):
         if isinstance(node, ast.FormattedValue):
             if node.conversion not in (-1, ord("s")):
                 raise self.refuse(node, "!r and !a are not part of the language")
-            return (self.expression(node.value), self._spec(node))
+            value = self.expression(node.value)
+            as_text = node.conversion == ord("s")
+            return (_as_text(value) if as_text else value, self._spec(node))
         literal: Any = self.expression(node)
         text: str = literal(None)
         return text
@@ -60,3 +62,8 @@ class Interpolation(NodeCompiler):
         except ExpressionError as failure:
             raise self.refuse(node, failure.args[0], type(failure)) from None
         return spec
+
+
+def _as_text(value: Closure) -> Closure:
+    """``!s``: its format is one for texts, whatever the value is."""
+    return lambda run: text_of(run, value(run))

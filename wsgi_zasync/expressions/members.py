@@ -223,7 +223,7 @@ class Members(Guard):
                 return found if type(found) in PLAIN else self.admit(found)
             return self.attribute(value, name)
         if kind in SEQUENCES or kind is range:
-            if name.lstrip("-").isdecimal() and len(name) <= 10:
+            if name.removeprefix("-").isdecimal() and len(name) <= 10:
                 return self.item(value, int(name))
             return self.attribute(value, name)
         if kind in DATA_METHODS:

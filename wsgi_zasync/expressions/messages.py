@@ -59,7 +59,7 @@ def compile_error(reason: str, text: str, offset: int, kind: Any = ExpressionErr
     """The error for a text that does not compile, with the line and a caret."""
     offset = max(0, min(offset, len(text)))
     line, column = position(text, offset)
-    shown = text.splitlines()[line - 1] if text.splitlines()[line - 1 :] else ""
+    shown = text.split("\n")[line - 1]
     start = max(0, column - PART_LENGTH)
     excerpt = "".join(one if one.isprintable() else " " for one in shown[start : start + 100])
     caret = " " * (column - 1 - start) + "^"

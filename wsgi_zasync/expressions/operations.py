@@ -88,8 +88,9 @@ class Operations(Members):
                 self.check(rule, function)
                 return self.invoke(function, args, kwargs, rule.timeout)
         elif kind is ExposedCallable:
-            self.check(function.rule, function.call)
-            return self.invoke(function.call, args, kwargs, function.rule.timeout, ours=True)
+            rule = function.rule
+            self.check(rule, function.call)
+            return self.invoke(function.call, args, kwargs, rule.timeout, ours=function.is_ours)
         elif kind in SCALARS or kind in CONTAINERS:
             raise ExpressionError(f"{kind_name(function)} cannot be called")
         raise Unauthorized(f"{kind_name(function)} is not open to calls")

@@ -20,7 +20,15 @@ from chameleon import exc as chameleon_errors
 from chameleon.astutil import Symbol
 from chameleon.codegen import template as generate
 from chameleon.loader import MemoryLoader
-from chameleon.nodes import CodeBlock, Content, OnError, Substitution, UseExternalMacro
+from chameleon.nodes import (
+    Boolean,
+    CodeBlock,
+    Content,
+    OnError,
+    Replace,
+    Substitution,
+    UseExternalMacro,
+)
 from chameleon.tales import DEFAULT_MARKER
 from chameleon.utils import Scope
 from chameleon.zpt.template import PageTemplate
@@ -33,10 +41,12 @@ from wsgi_zasync.errors import (
     ZasyncError,
 )
 from wsgi_zasync.expressions.cache import TextCache
+from wsgi_zasync.expressions.comparing import equal
 from wsgi_zasync.expressions.engine import TYPES, compile_text
 from wsgi_zasync.expressions.formatting import text_of
 from wsgi_zasync.expressions.limits import DEFAULT_LIMITS
 from wsgi_zasync.expressions.operations import Operations
+from wsgi_zasync.expressions.repeats import Repeats
 from wsgi_zasync.expressions.templates import TEMPLATES
 from wsgi_zasync.expressions.values import DEFAULT, NoneType
 
@@ -48,6 +58,12 @@ MOST_NESTED = 8
 
 #: What Chameleon may hold itself.
 _BARE = frozenset({str, int, float, bool, NoneType})
+
+#: What ``i18n:name`` leaves in a text for its part.
+_NAMED = re.compile(r"\$\{(\w+)\}")
+
+#: What is escaped, and by how much longer it becomes.
+_ESCAPED = (("&", 4), ("<", 3), (">", 3), ('"', 5), ("'", 4))
 
 _PARTS: TextCache[Callable[[Operations], Any]] = TextCache(262_144)
 
@@ -75,6 +91,12 @@ class Held:
     def __str__(self) -> str:
         return text_of(self._run, self._value)
 
+    def __eq__(self, other: object) -> bool:
+        return equal(self._run, self._value, Held.release(other))
+
+    # No key of anything: its hash would be somebody's.
+    __hash__ = None  # type: ignore[assignment]
+
     @staticmethod
     def release(value: Any) -> Any:
         """The value as expressions know it."""
@@ -97,7 +119,7 @@ class TemplateNames:
     def get(self, name: str, missing: Any) -> Any:
         """The value of a name."""
         if name == "repeat":
-            return self._scope["repeat"].positions
+            return self._scope["repeat"].positions()
         value = self._scope.get(name, DEFAULT_MARKER)
         if value is DEFAULT_MARKER or name == "target_language":
             return self._outer.get(name, missing)
@@ -108,27 +130,6 @@ class TemplateNames:
         yield from self._outer
 
 
-class Repeats:
-    """``repeat``: where each ``tal:repeat`` is, as data that expressions can read."""
-
-    def __init__(self) -> None:
-        self.positions: dict[str, dict[str, Any]] = {}
-
-    def __call__(self, names: Any, values: Any) -> tuple[Iterator[Any], int]:
-        """Go over the values and keep count; the generated code calls this."""
-        items = list(values) if values is not None else []
-        return self._counted(names if type(names) is str else "/".join(names), items), len(items)
-
-    def _counted(self, name: str, items: list[Any]) -> Iterator[Any]:
-        length = len(items)
-        for index, item in enumerate(items):
-            self.positions[name] = {
-                "index": index, "number": index + 1, "length": length, "start": index == 0,
-                "end": index == length - 1, "even": index % 2 == 0, "odd": index % 2 == 1,
-            }  # fmt: skip
-            yield item
-
-
 def evaluate_part(scope: Any, text: str) -> Any:
     """Evaluate one expression of a template; the generated code calls this."""
     run: Operations = scope[_RUN]
@@ -137,9 +138,14 @@ def evaluate_part(scope: Any, text: str) -> Any:
     outer = run.names
     run.names = TemplateNames(scope, getattr(outer, "_outer", outer))  # type: ignore[assignment]
     try:
-        return _hold(run, compiled(run))
+        value = _hold(run, compiled(run))
     finally:
         run.names = outer
+    if type(value) is str:
+        # Chameleon escapes it, and puts an attribute or what is translated together before
+        # that comes to the output.
+        run.build(len(value) + sum(more * value.count(mark) for mark, more in _ESCAPED))
+    return value
 
 
 class _Part:
@@ -218,7 +224,7 @@ class GuardedTemplate(PageTemplate):
         """The text, rendered with the names and within the budget of an evaluation."""
         names = {
             _RUN: run,
-            "__translate": _untranslated,
+            "__translate": partial(_untranslated, run),
             "__decode": bytes.decode,
             "__on_error_handler": None,
             "repeat": Repeats(),
@@ -254,12 +260,19 @@ class GuardedTemplate(PageTemplate):
 
 
 def _untranslated(
-    msgid: Any, default: Any = None, mapping: dict[str, str] | None = None, **_: Any
+    run: Operations,
+    msgid: Any,
+    default: Any = None,
+    mapping: dict[str, str] | None = None,
+    **_: Any,
 ) -> str:
     """The text itself: templates of callbacks are in one language."""
     text = str(msgid if default is None else default)
     known = mapping or {}
-    return re.sub(r"\$\{(\w+)\}", lambda found: known.get(found[1], found[0]), text)
+    # A value may name the others, too, as often as it is long.
+    named = (known.get(found[1], "") for found in _NAMED.finditer(text))
+    run.build_text(len(text) + sum(map(len, named)))
+    return _NAMED.sub(lambda found: known.get(found[1], found[0]), text)
 
 
 def _check_node(node: Any, structure: bool) -> None:
@@ -280,8 +293,20 @@ def _check_node(node: Any, structure: bool) -> None:
     if isinstance(node, Substitution) and not escaped:
         # Browsers know no CDATA in HTML: what a value holds there would be markup.
         raise ConfigurationError("an expression within <![CDATA[ ]]> is not offered")
+    if getattr(node, "quote", None) == "" and not _stands_bare(node):
+        # Chameleon would write what no browser reads.
+        raise ConfigurationError(f"{node.name} is computed, and has no quotes in the template")
     for field in getattr(node, "_fields", ()):
         _check_node(getattr(node, field, None), structure)
+
+
+def _stands_bare(attribute: Any) -> bool:
+    """Whether an attribute is right without quotes: one text always, or its own name or nothing."""
+    # What is translated is around its text.
+    value = getattr(attribute.expression, "node", attribute.expression)
+    return isinstance(value, ast.Constant) or (
+        bool(attribute.eq) and isinstance(value, (Boolean, Replace))
+    )
 
 
 def register_template(name: str, source: str, mode: str = "html") -> None:
@@ -312,4 +337,9 @@ def register_template(name: str, source: str, mode: str = "html") -> None:
         ) from None
     except LookupError as failure:
         raise ConfigurationError(f"template {name}: {failure.args[0]}") from None
+    except Exception as failure:
+        # Chameleon trips over some texts that are no markup.
+        raise ConfigurationError(
+            f"template {name}: cannot be read ({type(failure).__name__})"
+        ) from failure
     TEMPLATES.add(name, compiled.render_in)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from wsgi_zasync.errors import ConfigurationError, UndefinedName
-from wsgi_zasync.expressions.messages import complete, suggest
+from wsgi_zasync.expressions.messages import blame, complete, suggest
 from wsgi_zasync.expressions.operations import Operations
 
 if TYPE_CHECKING:
@@ -72,20 +72,22 @@ TEMPLATES = Templates()
 class Template:
     """``template:NAME`` as an expression type of the engine."""
 
-    __slots__ = ("_name",)
+    __slots__ = ("_name", "_span", "_text")
 
     def __init__(self, name: str, expr: str, engine: Compilation) -> None:
         self._name = expr.strip()
+        self._text = engine.text
+        start = engine.offset_of(expr)
+        self._span = (start - len("template:"), start + len(expr))
         if not _NAME.fullmatch(self._name):
-            raise engine.error("no name of a template", engine.offset_of(expr))
+            raise engine.error("no name of a template", start)
         if engine.asks_for_templates and (missing := TEMPLATES.missing(self._name)):
             raise engine.error(missing, engine.offset_of(expr.lstrip()), UndefinedName)
 
     def __call__(self, run: Operations) -> str:
         """The rendered text."""
         try:
-            return TEMPLATES.get(self._name)(run)
+            render = TEMPLATES.get(self._name)
         except UndefinedName as failure:
-            if getattr(failure, "line", None) is None:
-                failure.args = (f"template:{self._name}: {failure.args[0]}",)
-            raise
+            raise blame(failure, self._text, *self._span) from None
+        return render(run)
