@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import ZODB
+from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, get_manager
@@ -23,6 +24,7 @@ from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
+from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.worker import Worker
 
@@ -205,6 +207,39 @@ def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put,
     out, err = capsys.readouterr()
     assert out == f"{call}: cancelled\n"
     assert err == "zasync: there is no call 'no-such-call' in site 'main' of this store\n"
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_call(site, put, capsys, caplog):
+    calls = [put("ann") for _ in range(3)]
+    # Given that the middle one is damaged
+    storage = FileStorage(str(site.parent / "Data.fs"))
+    db = ZODB.DB(storage)
+    with db.transaction() as connection:
+        oid = open_store(connection).find(("", "ann"), calls[1])._p_oid
+    transaction = TransactionMetaData()
+    storage.tpc_begin(transaction)
+    storage.store(oid, storage.load(oid)[1], b"damaged", "", transaction)
+    storage.tpc_vote(transaction)
+    storage.tpc_finish(transaction)
+    db.close()
+
+    # When the others are looked for
+    codes = [main(["list", str(site)]), main(["cancel", str(site), *calls])]
+
+    # Then they are there
+    out, err = capsys.readouterr()
+    assert codes == [0, 1]
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["ID", calls[2], calls[0]]
+    assert out.splitlines()[3:] == [f"{calls[0]}: cancelled", f"{calls[2]}: cancelled"]
+    assert err == f"zasync: there is no call {calls[1]!r} in site 'main' of this store\n"
+
+
+def test_an_id_of_bytes_that_are_no_text_is_told_in_one_line(site, put, capsys):
+    place = put("ann").partition("-")[0]
+
+    assert main(["show", str(site), f"{place}-\udcff"]) == 1
+
+    assert capsys.readouterr().err.startswith("zasync: there is no call ")
 
 
 def test_only_ended_calls_are_forgotten(site, put, run_calls, capsys):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import configparser
 import getpass
-import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -31,6 +30,7 @@ from ..own_file import file_of
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
+from ..store.reading import why_unreadable
 from ..store.root import ROOT_KEY
 from ..view import Call
 from ..web.access import ConnectionAccess
@@ -136,11 +136,7 @@ class Operation:
         """All calls of all owners, newest first."""
         lanes = [self.store.site.lanes[number] for number in self.store.claimed_lanes()]
         indexes = (index for lane in lanes for index in lane.owners.values())
-        parts = (
-            (record for record in part if not record.forgotten)
-            for index in indexes
-            for part in index.newest()
-        )
+        parts = (filter(_is_there, part) for index in indexes for part in index.newest())
         return merge(*parts, key=lambda record: -record.created)
 
     def record(self, call_id: str) -> CallRecord:
@@ -155,9 +151,7 @@ class Operation:
             raise self._missing(call_id) from None
         for index in self.store.site.lanes[place.lane].owners.values():
             found: CallRecord | None = index.at(place.segment, place.position)
-            if found is None or found.forgotten:
-                continue
-            if hmac.compare_digest(found.id.encode(), call_id.encode()):
+            if found is not None and _is_there(found) and found.id == call_id:
                 return found
         raise self._missing(call_id)
 
@@ -176,6 +170,11 @@ class Operation:
     def call(self, record: CallRecord) -> Call:
         """The call as a view."""
         return Call(record, self.context(record))
+
+
+def _is_there(record: CallRecord) -> bool:
+    """Whether it is of a call that can be shown: one that is damaged must not hide the others."""
+    return why_unreadable(record) is None and not record.forgotten
 
 
 class Site:
