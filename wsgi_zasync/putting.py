@@ -177,6 +177,13 @@ def _set_options(context: CallContext, record: CallRecord, options: PutOptions) 
         record.priority = PRIORITIES.index(options.priority)
     if options.unique is not None:
         record.unique = _digest(context, record, options.unique)
+    elif options.on_duplicate != "return":
+        # Not when it is said: the key may come with the options of a single put.
+        raise InvalidArguments(
+            f"on_duplicate = {options.on_duplicate} does nothing without unique: say by what a "
+            "call is known again",
+            path="on_duplicate",
+        )
 
 
 def _digest(context: CallContext, record: CallRecord, key: str) -> bytes:
