@@ -30,11 +30,12 @@ from ..own_file import file_of
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
+from ..store.databases import calls_connection
 from ..store.reading import why_unreadable
 from ..store.root import ROOT_KEY
 from ..view import Call
 from ..web.access import ConnectionAccess
-from ..web.transactions import calls_connection, in_transaction, reading
+from ..web.transactions import in_transaction, reading
 from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")

@@ -24,12 +24,13 @@ from ..errors import Fenced
 from ..store import Accepted, Store
 from ..store.accepted import WorkerArea, held_area
 from ..store.claims import claim
+from ..store.databases import calls_database
 from ..store.migrate import upgrade
 from ..store.wakeup import signal_for
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
 from .completion import Completion, Settled
-from .desk import AWAY, Desk, Writing, store_database
+from .desk import AWAY, Desk, Writing
 from .held import Held, Order, Report
 from .lanes import LaneShare
 from .news import what_changes_with_news
@@ -83,7 +84,7 @@ class Acceptor:
         self._plugins = plugins
         self._threads = threads
         self._watchdog = watchdog
-        self._signal = signal_for(store_database(db))
+        self._signal = signal_for(calls_database(db))
         self._desk: Desk | None = None
         self.area_oid: bytes | None = None
         #: How many commits of this worker have come about; nearly so, with several threads.

@@ -21,18 +21,11 @@ from ..call import CallRecord
 from ..errors import Fenced
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea
+from ..store.databases import calls_connection, calls_database
 from .held import Held
 
 #: The root of every database.
 ROOT_OID = b"\0" * 8
-
-#: The database of a multi-database that holds the calls, where there is one.
-STORE_DATABASE = "zasync"
-
-
-def store_database(db: Any) -> Any:
-    """The database that the calls are in."""
-    return db.databases.get(STORE_DATABASE, db)
 
 
 class StorageAway(Exception):
@@ -114,7 +107,7 @@ class Desk:
     @property
     def store_connection(self) -> Any:
         """The connection that the calls are reached by."""
-        return store_connection(self.connection)
+        return calls_connection(self.connection)
 
     def open_store(self) -> Store:
         """The store, in the current transaction."""
@@ -210,18 +203,10 @@ def is_foreign(error: BaseException, connection: Any) -> bool:
 def are_connected(connection: Any) -> bool:
     """Whether the storages say so that a worker cannot do without."""
     db = connection.db()
-    return _is_connected(db.storage) and _is_connected(store_database(db).storage)
+    return _is_connected(db.storage) and _is_connected(calls_database(db).storage)
 
 
 def _is_connected(storage: Any) -> bool:
     # Those that are in this process have nothing to lose.
     ask = getattr(storage, "is_connected", None)
     return ask is None or bool(ask())
-
-
-def store_connection(connection: Any) -> Any:
-    """The connection of the same multi-database that holds the calls."""
-    databases = connection.db().databases
-    if STORE_DATABASE in databases and connection.db() is not databases[STORE_DATABASE]:
-        return connection.get_connection(STORE_DATABASE)
-    return connection

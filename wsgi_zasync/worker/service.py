@@ -13,13 +13,13 @@ from typing import Any
 from ..deployment import Deployment
 from ..expressions import Limits
 from ..settings import WorkerSettings
+from ..store.databases import calls_database
 from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
 from .bell import Bell
 from .completion import Completion, Entry, Settled
-from .desk import store_database
 from .dispatch import Dispatcher
 from .early import Early
 from .evaluation import Evaluation
@@ -105,7 +105,7 @@ class Service:
             name=name,
             one_by_one=one_by_one,
         )
-        self._signal = signal_for(store_database(db))
+        self._signal = signal_for(calls_database(db))
         self._unsubscribe: Any = None
         #: Ended calls whose mail is to be looked at once more.
         self._check: list[Entry] = []
