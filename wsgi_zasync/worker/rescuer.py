@@ -15,7 +15,7 @@ import logging
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transaction.interfaces import TransientError
 
@@ -23,7 +23,7 @@ from ..call import NORMAL, CallRecord, Failure
 from ..clock import Clock
 from ..lines import counted, escape_controls
 from ..plugins import Registry
-from ..retry import WITHOUT_RETRY, RetryDecision, RetryEvent
+from ..retry import RetryDecision, RetryEvent, policy_in_force
 from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
 from ..store.reading import send_together, why_unreadable
@@ -286,9 +286,8 @@ class Rescuer:
         return Outcome(failure=failure)
 
     def _decide(self, chunk: Chunk, record: CallRecord, count: int | None = None) -> RetryDecision:
-        declared: Any = self._registry.declaration(record.plugin).retry
-        policy = own_policy(record) or declared or WITHOUT_RETRY
-        return policy.decide(
+        declared = self._registry.declaration(record.plugin).retry
+        return policy_in_force(own_policy(record), declared).decide(
             RetryEvent.INTERRUPTED,
             count=chunk.interruptions if count is None else count,
             random=self._random,

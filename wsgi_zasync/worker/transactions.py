@@ -20,7 +20,7 @@ from transaction.interfaces import TransientError
 
 from ..deployment import Deployment
 from ..errors import Fenced
-from ..retry import WITHOUT_RETRY, RetryEvent
+from ..retry import RetryEvent
 from ..states import CallState
 from ..store.accepted import held_area
 from .attempt import cancel
@@ -207,8 +207,7 @@ class TransactionRunner:
 
     def _give_up_after(self, order: Order, conflicts: int, error: Exception) -> Outcome | None:
         """Wait a moment before the next try; or the failure, if there is to be none."""
-        policy = order.retry or order.declaration.retry or WITHOUT_RETRY
-        decision = policy.decide(RetryEvent.CONFLICT, count=conflicts, random=self._random)
+        decision = order.policy.decide(RetryEvent.CONFLICT, count=conflicts, random=self._random)
         known = isinstance(error, TransientError)
         if not known:
             logger.warning(
