@@ -329,6 +329,12 @@ class Store:
             self.connection.readCurrent(record)
         mailbox.write(record.place[2], mail)
 
+    def owes(self, record: CallRecord) -> bool:
+        """Whether a final call has callbacks that nobody has evaluated, or even seen, yet."""
+        if record.pending_callbacks():
+            return True
+        return len(self.mail(record).callbacks) > record.late_callbacks
+
     # -- ends and forgetting --------------------------------------------------------------
 
     def count_end(self, tree: Any, record: CallRecord, size: int = 0) -> None:

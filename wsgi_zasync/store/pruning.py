@@ -52,9 +52,7 @@ def over(store: Store, record: CallRecord, now: int, keep_seconds: float) -> boo
     if record.forgotten or not record.is_final or record.finished is None:
         return False
     keep = keep_seconds if record.keep is None else record.keep
-    if record.finished + keep * 1_000_000 > now or record.pending_callbacks():
-        return False
-    return len(store.mail(record).callbacks) <= record.late_callbacks
+    return record.finished + keep * 1_000_000 <= now and not store.owes(record)
 
 
 def prunable(store: Store, now: int, keep_seconds: float) -> Iterator[CallRecord]:

@@ -312,11 +312,6 @@ def _leave_chunk(writing: Writing, held: Held) -> None:
         writing.area.replace_chunk(held.chunk, rest)
 
 
-def owes(record: CallRecord, mail: Mail) -> bool:
-    """Whether a final call still has callbacks that nobody has looked at."""
-    return bool(record.pending_callbacks()) or len(mail.callbacks) > record.late_callbacks
-
-
 def _counts(record: CallRecord, report: Report) -> bool:
     return report.order is None or report.order.attempt.number == record.attempts + 1
 
@@ -343,7 +338,6 @@ __all__ = [
     "Entry",
     "Held",
     "Settled",
-    "owes",
     "own_policy",
     "unauthorized",
 ]

@@ -28,7 +28,7 @@ from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
 from ..store.reading import send_together, why_unreadable
 from .acceptor import Acceptor, hold
-from .completion import owes, own_policy
+from .completion import own_policy
 from .held import Held, Outcome, Report
 
 logger = logging.getLogger(__name__)
@@ -254,7 +254,7 @@ class Rescuer:
             if held.oid in known or record.forgotten:
                 continue
             if record.is_final:
-                if owes(record, store.mail(record)):
+                if store.owes(record):
                     adopted.reports.append(Report(held))
                     open_calls.add(held.oid)
                 continue

@@ -4,7 +4,7 @@
 Whatever happens, each order is reported exactly once: by its end, by its time being over, or
 not at all if it was given up.
 
-Threads: ``begin``, ``interrupt`` and ``overdue`` are called from the acceptor's thread.
+Threads: ``begin`` and what it leaves as an order's ``interrupt`` are called from the acceptor's.
 """
 
 from __future__ import annotations
