@@ -21,7 +21,7 @@ from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
-from .store import Store, open_store
+from .store import open_store
 from .too_late import OfOneTransaction
 from .view import Call
 
@@ -309,6 +309,3 @@ def _ordered(context: CallContext, newest_first: bool, after: str | None) -> Ite
     if newest_first:
         return (r for r in store.newest(owner, last.created) if (r.created, r.id) < mark)
     return (r for r in store.oldest(owner) if (r.created, r.id) > mark)
-
-
-__all__ = ["Call", "CallManager", "Store", "get_manager"]

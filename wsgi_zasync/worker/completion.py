@@ -331,13 +331,3 @@ def _give_callbacks_up(record: CallRecord, error: str) -> int:
         callbacks[index] = callbacks[index].failed(error)
     record.set_callbacks(callbacks)
     return len(pending)
-
-
-__all__ = [
-    "Completion",
-    "Entry",
-    "Held",
-    "Settled",
-    "own_policy",
-    "unauthorized",
-]

@@ -237,14 +237,3 @@ class _ReactorRun:
         if not self._over:
             self._over = True
             self._ended(self.order, outcome)
-
-
-__all__ = [
-    "Ended",
-    "ReactorRunner",
-    "ThreadRunner",
-    "TimedOut",
-    "call_blocking",
-    "outcome_of",
-    "timed_out",
-]

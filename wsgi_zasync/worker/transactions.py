@@ -55,6 +55,9 @@ FULL_TRIES = 8
 #: Conflicts after which the callbacks follow in a transaction of their own.
 CALLBACKS_PATIENCE = 4
 
+#: Says that everything is written already.
+_WRITTEN = Outcome(value="written")
+
 
 class TransactionRunner:
     """Runs orders in threads that have a connection."""
@@ -281,9 +284,3 @@ class TransactionRunner:
         area = held_area(store.connection, oid)
         tallies = area.thread_tallies[number]
         return Writing(transaction, desk.connection, store, area, tallies, self._claim)
-
-
-#: Says that everything is written already.
-_WRITTEN = Outcome(value="written")
-
-__all__ = ["TransactionRunner"]
