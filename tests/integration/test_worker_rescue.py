@@ -315,7 +315,6 @@ def test_a_commit_of_which_nobody_knows_whether_it_came_about_strands_nothing(si
             raise ClientDisconnected("gone before it could say so")
 
     service.acceptor.commit = commit
-    service.dispatcher._transaction._commit = commit
     calls = [site.put("note", n) for n in range(3)]
 
     # When the worker goes on
