@@ -240,8 +240,9 @@ class CallManager(OfOneTransaction):
         if state is not None and not _state(state).is_final:
             # What runs is on the workers' boards only, so these few are looked at.
             wanted = _state(state)
-            records = context.store.newest(context.owner.owner)
-            return sum(1 for r in records if not r.is_final and Call(r, context).state is wanted)
+            store = context.store
+            records = store.newest(context.owner.owner)
+            return sum(1 for r in records if not r.is_final and store.state_of(r) is wanted)
         tally = context.store.tally(context.owner.owner)
         return tally.stored if state is None else tally.by_state[_state(state)]
 

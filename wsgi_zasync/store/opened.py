@@ -18,6 +18,7 @@ from persistent import Persistent
 
 from ..call import NEVER_STORED, CallRecord, Place, not_found
 from ..errors import CallNotFound, ConfigurationError
+from ..states import CallState
 from . import root as current
 from . import tallies
 from .accepted import Publication, WorkerArea
@@ -302,6 +303,13 @@ class Store:
             if entry is not None and entry[0] > record.attempts:
                 return Running(area.name, *entry)
         return None
+
+    def state_of(self, record: CallRecord) -> CallState:
+        """Where a call stands: ``running`` is not stored with it, but on a board."""
+        stored = CallState(record.state)
+        if stored is CallState.WAITING and self.running(record) is not None:
+            return CallState.RUNNING
+        return stored
 
     # -- mail ---------------------------------------------------------------------------
 
