@@ -42,7 +42,7 @@ class Quotas:
     max_result_bytes: int = key(convert.size(1), "the result of a call", 1024**2)
     max_callbacks: int = key(_count, "callback expressions of a call", 16)
     max_expression_length: int = key(_count, "characters of a callback expression", 4096)
-    max_owner_retries: int = key(_count, "times an owner may retry a call or callback", 10)
+    max_owner_retries: int = key(_count, "times an owner may retry callbacks of a call", 10)
     max_ahead: float = key(
         convert.duration(1.0), "how far begin_after, expires and keep may reach", 365 * DAY
     )
@@ -188,7 +188,7 @@ class MiddlewareSettings(SharedSettings):
     anonymous: str = key(
         convert.choice("no", "session"), "session: a cookie owns the calls of strangers", "no"
     )
-    prefix: str = key(convert.url_prefix, "where our own pages are", "/_zasync")
+    prefix: str = key(convert.url_prefix, "where our own addresses begin", "/_zasync")
     connection: Any = key(
         convert.text_or_callable, "environ key of the host's ZODB connection, or callable(environ)"
     )
