@@ -476,6 +476,22 @@ class TestCheck:
         assert "waiters: write a whole number" in err
         assert "did you mean grace" in err
 
+    def test_a_key_that_pastedeploy_passes_by_is_told_and_one_that_it_sets_is_not(
+        self, tmp_path, capsys
+    ):
+        path = tmp_path / "site.ini"
+        path.write_text(
+            "[DEFAULT]\nzodb_uri = file://%(here)s/a.fs\nsite = a\n[filter:zasync]\n"
+            "use = egg:wsgi_zasync\nset zodb_uri = file://%(here)s/b.fs\nsite = b\n"
+        )
+
+        assert main(["check", str(path)]) == 2
+
+        out, err = capsys.readouterr()
+        assert f"zodb_uri = file://{tmp_path}/b.fs" in out
+        (line,) = err.splitlines()
+        assert "[filter:zasync] site: PasteDeploy passes by it" in line
+
     @pytest.mark.parametrize(
         "text",
         [

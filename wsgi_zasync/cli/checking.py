@@ -75,6 +75,12 @@ def check(path: str) -> int:
 def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSettings]:
     found: dict[str, SharedSettings] = {}
     for name, (global_conf, local_conf) in filter_sections(file).items():
+        findings.wrong += [
+            f"{file.path} [{name}] {key}: PasteDeploy passes by it and takes that of [DEFAULT]: "
+            f"write set {key} = …"
+            for key in file.keys[name]
+            if key in global_conf and key not in local_conf
+        ]
         try:
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
         except ConfigurationError as error:

@@ -8,7 +8,6 @@ transaction of its own, tried again after a conflict.
 
 from __future__ import annotations
 
-import configparser
 import getpass
 import os
 import secrets
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 from ..beside import beside_site
 from ..call import CallRecord, Place
-from ..config_file import ConfigFile, not_interpolated
+from ..config_file import ConfigFile, paste_values
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
@@ -50,20 +49,13 @@ CONNECT_SECONDS = 5
 
 def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
     """The sections that wrap an application with our middleware: global and local values."""
-    from paste.deploy.loadwsgi import ConfigLoader
-
-    parser = ConfigLoader(str(file.path)).parser
-    defaults = dict(parser.defaults())
     found = {}
     for section in file.keys:
         if section.partition(":")[0] not in ("filter", "filter-app"):
             continue
-        try:
-            values = {key: parser.get(section, key) for key in file.keys[section]}
-        except configparser.Error as error:
-            raise not_interpolated(file.path, section, error) from error
-        if _is_ours(values):
-            found[section] = (defaults, values)
+        global_conf, local_conf = paste_values(file.path, section)
+        if _is_ours(local_conf):
+            found[section] = (global_conf, local_conf)
     return found
 
 
@@ -72,7 +64,9 @@ def _is_ours(values: dict[str, str]) -> bool:
     factories = [
         values.pop(f"paste.{kind}", "") for kind in ("filter_app_factory", "filter_factory")
     ]
-    values.pop("next", None)
+    for key in ("next", "filter-with", "require"):
+        # PasteDeploy's own.
+        values.pop(key, None)
     return use in FILTER_USES or any(factory in FILTER_FACTORIES for factory in factories)
 
 
