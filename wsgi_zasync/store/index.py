@@ -33,6 +33,12 @@ def owner_key(owner: tuple[str, str]) -> str:
     return f"{source}\0{identifier}"
 
 
+def owner_of(key: str) -> tuple[str, str]:
+    """The owner whose key this is."""
+    source, _, identifier = key.partition("\0")
+    return (source, identifier)
+
+
 #: Bits of a segment's number that count within its chain.
 _CHAIN_BITS = 31
 
