@@ -601,6 +601,11 @@ class TestUsage:
         assert found.value.code == 2
         assert "zasync" in capsys.readouterr().err
 
+    def test_a_section_of_a_file_that_has_none_is_told(self, capsys):
+        assert main(["worker", "-C", "worker.conf", "--section", "mail"]) == 2
+
+        assert capsys.readouterr().err.startswith("zasync: --section names a [worker:…]")
+
     def test_help_says_what_every_command_is_for(self, capsys):
         with pytest.raises(SystemExit) as found:
             main(["--help"])
