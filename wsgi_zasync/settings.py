@@ -67,7 +67,10 @@ class SharedSettings:
     secret: SiteSecrets | None = key(
         read_secrets, "env:NAME or file:PATH; older ones after it", here=True, secret=True
     )
-    policy: Any = key(convert.named_object, "a SecurityPolicy, or a class of one")
+    policy: Any = key(
+        convert.named_object,
+        "a SecurityPolicy, or a class of one, in place of [roles], [permissions] and root",
+    )
     site: str = key(convert.text, "the part of the store that is ours", "main")
     plugins: Mapping[str, Any] = key(convert.table, "[plugins]: name to callable", {}, section=True)
     plugin_options: Mapping[str, Mapping[str, str]] = key(

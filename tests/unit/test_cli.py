@@ -511,6 +511,17 @@ class TestCheck:
         assert code == 2
         assert "can be reached from elsewhere" in capsys.readouterr().err
 
+    def test_tables_that_the_policy_does_not_read_are_told(self, tmp_path, capsys):
+        path = tmp_path / "site.ini"
+        path.write_text(
+            "[filter:zasync]\nuse = egg:wsgi_zasync\nzodb_uri = file://%(here)s/Data.fs\n"
+            "policy = wsgi_zasync.security:DefaultPolicy\n[roles]\nann = editor\n"
+        )
+
+        assert main(["check", str(path)]) == 0
+
+        assert "(policy decides here, and reads none of [roles])" in capsys.readouterr().out
+
     def test_a_grant_that_is_none_is_wrong_configuration(self, tmp_path, capsys):
         code = self.check(tmp_path, SITE + "[permissions]\nedit = editor\n")
 

@@ -54,6 +54,7 @@ def check(path: str) -> int:
         print(f"[{shown(name)}]")
         for key, value in settings.masked().items():
             print(f"    {key} = {shown(value)}")
+        _print_unused(settings)
         _check_settings(name, settings, findings)
         _check_app(name, settings, file, findings)
     _check_that_sides_fit(file, sections, findings)
@@ -99,6 +100,18 @@ def _worker_sections(file: ConfigFile, findings: Findings) -> list[str]:
     except ConfigurationError as error:
         findings.wrong.append(str(error))
         return []
+
+
+def _print_unused(settings: SharedSettings) -> None:
+    """Tell of what is read by the default policy only, where another one is configured."""
+    tables = {
+        "[roles]": settings.roles,
+        "[permissions]": settings.permissions,
+        "root": settings.root,
+    }
+    unused = [name for name, value in tables.items() if value]
+    if settings.policy is not None and unused:
+        print(f"    (policy decides here, and reads none of {', '.join(unused)})")
 
 
 def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:
