@@ -225,7 +225,7 @@ class MiddlewareSettings(SharedSettings):
 class WorkerSettings(SharedSettings):
     """The keys of ``Worker`` and of ``[worker:…]``."""
 
-    name: str | None = key(convert.text, "of this worker; without it one that is unique")
+    name: str | None = key(convert.text, "of this worker and no other; without it a unique one")
     app: Any = key(convert.anything, "[app:…] that calls back into the application go through")
     log_format: str = key(convert.choice("text", "json"), "how log lines are written", "text")
 

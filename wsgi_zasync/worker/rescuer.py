@@ -206,11 +206,17 @@ class Rescuer:
 
     def _adopted_from(self, taken: _Taken) -> Adopted:
         adopted = self._adopted(taken.numbers)
+        if taken.released:
+            why = "has stopped"
+        elif taken.name == self._acceptor.name:
+            why = "had the name of this one"
+        else:
+            why = "gives no sign of life"
         logger.log(
             logging.INFO if taken.released else logging.WARNING,
             "took over from worker %s, which %s: %s",
             escape_controls(taken.name),
-            "has stopped" if taken.released else "gives no sign of life",
+            why,
             adopted.shown,
         )
         return adopted
