@@ -209,19 +209,51 @@ def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put,
     assert err == "zasync: there is no call 'no-such-call' in site 'main' of this store\n"
 
 
-def test_a_record_that_cannot_be_read_hides_no_other_call(site, put, capsys, caplog):
-    calls = [put("ann") for _ in range(3)]
-    # Given that the middle one is damaged
+def damage(site, find):
+    """Overwrite an object of the store, found by the given function, with what is no record."""
     storage = FileStorage(str(site.parent / "Data.fs"))
     db = ZODB.DB(storage)
     with db.transaction() as connection:
-        oid = open_store(connection).find(("", "ann"), calls[1])._p_oid
+        oid = find(open_store(connection))._p_oid
     transaction = TransactionMetaData()
     storage.tpc_begin(transaction)
     storage.store(oid, storage.load(oid)[1], b"damaged", "", transaction)
     storage.tpc_vote(transaction)
     storage.tpc_finish(transaction)
     db.close()
+
+
+def test_a_part_of_an_index_that_cannot_be_read_hides_no_other_call(
+    site, put, run_calls, capsys, caplog
+):
+    lost, kept, others = put("ann"), put("ann", keep=0.001), put("bob", keep=0.001)
+    # Given that what lists the first of ann's calls is damaged
+    run_calls()
+
+    def first_of_anns(store):
+        lane, number, _ = store.find(("", "ann"), lost).place
+        return store.site.lanes[lane].owners["\0ann"].segments[number]
+
+    damage(site, first_of_anns)
+
+    # When the operator looks, and prunes
+    assert main(["list", str(site)]) == 0
+    assert main(["status", str(site)]) == 0
+    assert main(["show", str(site), lost]) == 1
+    assert main(["prune", str(site)]) == 0
+
+    # Then all others are there
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["ID", others, kept]
+    assert "of 2 owners" in out
+    assert "2 calls forgotten" in out
+    assert err == f"zasync: there is no call {lost!r} in site 'main' of this store\n"
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_call(site, put, capsys, caplog):
+    calls = [put("ann") for _ in range(3)]
+    # Given that the middle one is damaged
+    damage(site, lambda store: store.find(("", "ann"), calls[1]))
 
     # When the others are looked for
     codes = [main(["list", str(site)]), main(["cancel", str(site), *calls])]

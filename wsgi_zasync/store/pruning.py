@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..call import CallRecord
-from .index import IndexSegment, OwnerIndex
+from .index import IndexSegment, OwnerIndex, is_readable
 from .opened import Store
 from .reading import why_unreadable
 
@@ -108,7 +108,7 @@ def _segments(store: Store, begin: Position) -> Iterator[tuple[OwnerIndex, Posit
         for owner, index in owners.items(min=begin.owner if lane == begin.lane else None):
             for number, segment in index.segments.items():
                 position = Position(lane, owner, number)
-                if segment is not None and position >= begin:
+                if position >= begin and is_readable(segment):
                     yield index, position
 
 
