@@ -34,9 +34,6 @@ PUBLIC = """
 MAY_COMMIT = {
     "wsgi_zasync/web/transactions.py",
     "wsgi_zasync/worker/acceptor.py",
-    "wsgi_zasync/worker/completion.py",
-    "wsgi_zasync/worker/rescuer.py",
-    "wsgi_zasync/worker/transactions.py",
 }
 
 #: What reads the time or waits for it.
@@ -125,8 +122,7 @@ def test_only_who_owns_a_transaction_commits_it(name):
         and not node.args
     ]
 
-    allowed = name in MAY_COMMIT or name.startswith("wsgi_zasync/cli")
-    assert allowed or not commits, f"lines {commits}"
+    assert name in MAY_COMMIT or not commits, f"lines {commits}"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -19,6 +19,9 @@ from typing import Any
 from .convert import words
 from .errors import ConfigurationError
 
+#: What ends a key in the sections that are read here.
+DELIMITERS = ("=",)
+
 #: The sections that are read here, beside ``[plugin:NAME]``.
 SHARED_SECTIONS = ("plugins", "roles", "permissions", "schedule")
 
@@ -66,22 +69,25 @@ class ConfigFile:
         path = Path(path).absolute()
         parser = _parsed(path)
         _refuse_misspelt(path, parser)
-        options = {
-            name.removeprefix(_PLUGIN): _section(path, parser, name)
-            for name in parser.sections()
-            if name.startswith(_PLUGIN)
-        }
+        keys = _written_keys(path, DELIMITERS)
+
+        def section(name: str) -> dict[str, str]:
+            return {key: _value(path, parser, name, key) for key in keys.get(name, ())}
+
         return cls(
             path=path,
-            plugins=_section(path, parser, "plugins"),
-            plugin_options=options,
-            roles=_words(_section(path, parser, "roles")),
-            permissions=_words(_section(path, parser, "permissions")),
+            plugins=section("plugins"),
+            plugin_options={
+                name.removeprefix(_PLUGIN): section(name)
+                for name in keys
+                if name.startswith(_PLUGIN)
+            },
+            roles=_words(section("roles")),
+            permissions=_words(section("permissions")),
             schedule=tuple(
-                _schedule_entry(path, name, text)
-                for name, text in _section(path, parser, "schedule").items()
+                _schedule_entry(path, name, text) for name, text in section("schedule").items()
             ),
-            keys={name: tuple(_own_keys(parser, name)) for name in parser.sections()},
+            keys=keys,
         )
 
     def sections_with(self, key: str, *kinds: str) -> list[str]:
@@ -93,7 +99,9 @@ class ConfigFile:
         ]
 
     def worker(self, name: str = "main") -> tuple[dict[str, str], dict[str, str]]:
-        """``[worker:NAME]`` as PasteDeploy reads it: the global and the local values.
+        """``[worker:NAME]``: the global and the local values.
+
+        PasteDeploy never reads it, so that what it says itself simply comes before ``[DEFAULT]``.
 
         Raises:
             ConfigurationError: There is no such section, or it is not one of our workers.
@@ -101,30 +109,57 @@ class ConfigFile:
         section = f"worker:{name}"
         if section not in self.keys:
             raise ConfigurationError(f"{self.path} has no section [{section}]")
-        from paste.deploy.loadwsgi import ConfigLoader
-
-        try:
-            parser = ConfigLoader(str(self.path)).parser
-            global_conf = dict(parser.defaults())
-            local_conf = {key: parser.get(section, key) for key in _own_keys(parser, section)}
-        except configparser.Error as error:
-            raise not_interpolated(self.path, section, error) from error
+        global_conf, local_conf = paste_values(self.path, section, own_first=True)
         if local_conf.pop("use", "").replace("-", "_") != WORKER_USE:
             raise _wrong(self.path, section, "use", f"write use = {WORKER_USE}")
         return global_conf, local_conf
 
 
-def not_interpolated(path: Path, section: str, error: configparser.Error) -> ConfigurationError:
-    """The error of a section that PasteDeploy cannot read."""
-    is_percent = isinstance(error, configparser.InterpolationSyntaxError)
-    hint = "; write %% for a percent sign" if is_percent else ""
-    return ConfigurationError(f"{path} [{section}]: {error}{hint}")
+def paste_values(
+    path: Path, section: str, *, own_first: bool = False
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The global and the local values of a section, as PasteDeploy gives them to a factory.
+
+    Args:
+        path: Of the file.
+        section: Its whole name.
+        own_first: Whether a key that ``[DEFAULT]`` has as well may be the section's own. To
+            PasteDeploy it is not: it wants ``set KEY = value``, and passes by ``KEY = value``.
+
+    Raises:
+        ConfigurationError: A value cannot be read.
+    """
+    from paste.deploy.loadwsgi import ConfigLoader
+
+    try:
+        parser = ConfigLoader(str(path)).parser
+        defaults = dict(parser.defaults())
+        keys = _written_keys(path, ("=", ":"))[section]
+        written = {key: parser.get(section, key) for key in keys}
+    except configparser.Error as error:
+        is_percent = isinstance(error, configparser.InterpolationSyntaxError)
+        hint = "; write %% for a percent sign" if is_percent else ""
+        raise ConfigurationError(f"{path} [{section}]: {error}{hint}") from error
+    global_conf, local_conf = dict(defaults), {}
+    for key, value in written.items():
+        if key.startswith("set "):
+            global_conf[key[4:].strip()] = value
+        elif key.startswith("get "):
+            continue
+        elif own_first or key not in defaults:
+            local_conf[key] = value
+    for key, value in written.items():
+        if key.startswith("get "):
+            if value not in global_conf:
+                raise _wrong(path, section, key, f"[DEFAULT] has no {value}")
+            local_conf[key[4:].strip()] = global_conf[value]
+    return global_conf, local_conf
 
 
 def _parsed(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(
         defaults={"here": str(path.parent), "__file__": str(path)},
-        delimiters=("=",),
+        delimiters=DELIMITERS,
         # Other people's sections may have "key: value".
         allow_no_value=True,
     )
@@ -139,24 +174,27 @@ def _parsed(path: Path) -> configparser.ConfigParser:
     return parser
 
 
-def _own_keys(parser: configparser.ConfigParser, section: str) -> list[str]:
-    defaults = parser.defaults()
-    return [key for key in parser.options(section) if key not in defaults]
+def _written_keys(path: Path, delimiters: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """The keys that are written in each section itself, whether ``[DEFAULT]`` has them or not.
+
+    A parser mixes the two, but for one that takes ``[DEFAULT]`` for a section like any other.
+    """
+    parser = configparser.RawConfigParser(
+        default_section="", delimiters=delimiters, allow_no_value=True
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(path, encoding="utf-8")
+    return {name: tuple(parser.options(name)) for name in parser.sections() if name != "DEFAULT"}
 
 
-def _section(path: Path, parser: configparser.ConfigParser, section: str) -> dict[str, str]:
-    if not parser.has_section(section):
-        return {}
-    values: dict[str, str] = {}
-    for key in _own_keys(parser, section):
-        try:
-            value: str | None = parser.get(section, key)
-        except configparser.InterpolationError as error:
-            raise _wrong(path, section, key, f"{error}; write %% for a percent sign") from error
-        if value is None:
-            raise _wrong(path, section, key, "write key = value")
-        values[key] = value.strip()
-    return values
+def _value(path: Path, parser: configparser.ConfigParser, section: str, key: str) -> str:
+    try:
+        value: str | None = parser.get(section, key)
+    except configparser.InterpolationError as error:
+        raise _wrong(path, section, key, f"{error}; write %% for a percent sign") from error
+    if value is None:
+        raise _wrong(path, section, key, "write key = value")
+    return value.strip()
 
 
 def _wrong(path: Path, section: str, key: str, why: str) -> ConfigurationError:

@@ -75,11 +75,12 @@ class Deployment:
     site: str = "main"
     #: Names that every callback expression sees, beside those of its call.
     exposed: Mapping[str, Any] = field(default_factory=dict)
+    #: Which lanes this process puts into.
     lanes: LanePools = field(default_factory=LanePools)
-
+    #: Warns of callback texts that look built from data.
     texts: BuiltTexts = field(default_factory=BuiltTexts, repr=False)
+    #: How many puts need no look at what their owner has.
+    headroom: Headroom = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headroom", Headroom(self.clock))
-
-    headroom: Headroom = field(init=False, repr=False)

@@ -21,7 +21,7 @@ from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
-from .store import Store, open_store
+from .store import open_store
 from .too_late import OfOneTransaction
 from .view import Call
 
@@ -240,8 +240,9 @@ class CallManager(OfOneTransaction):
         if state is not None and not _state(state).is_final:
             # What runs is on the workers' boards only, so these few are looked at.
             wanted = _state(state)
-            records = context.store.newest(context.owner.owner)
-            return sum(1 for r in records if not r.is_final and Call(r, context).state is wanted)
+            store = context.store
+            records = store.newest(context.owner.owner)
+            return sum(1 for r in records if not r.is_final and store.state_of(r) is wanted)
         tally = context.store.tally(context.owner.owner)
         return tally.stored if state is None else tally.by_state[_state(state)]
 
@@ -309,6 +310,3 @@ def _ordered(context: CallContext, newest_first: bool, after: str | None) -> Ite
     if newest_first:
         return (r for r in store.newest(owner, last.created) if (r.created, r.id) < mark)
     return (r for r in store.oldest(owner) if (r.created, r.id) > mark)
-
-
-__all__ = ["Call", "CallManager", "Store", "get_manager"]

@@ -7,10 +7,10 @@ Everything that can be wrong is found before anything is written.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 from .call import PRIORITIES, CallRecord, from_micros
+from .changing import cancel
 from .context import CallContext, PutState
 from .errors import (
     ConfigurationError,
@@ -23,7 +23,7 @@ from .options import NO_OPTIONS, PutOptions
 from .plugins import PluginDeclaration, check_arguments, unknown
 from .security import SESSION_SOURCE, Principal
 from .seeds import new_seed
-from .values import Storing, masked, persistent_objects, restored
+from .values import Storing, persistent_objects
 
 
 class Lineage(NamedTuple):
@@ -90,7 +90,7 @@ def put_call(
     if lineage != NO_LINEAGE:
         _set_lineage(context, record, lineage)
     if existing is not None:
-        cancel_record(context, state, existing)
+        cancel(context, state, existing)
     lane = context.lane(state)
     with state.putting(store.connection):
         record = store.add(record, lane)
@@ -177,6 +177,13 @@ def _set_options(context: CallContext, record: CallRecord, options: PutOptions) 
         record.priority = PRIORITIES.index(options.priority)
     if options.unique is not None:
         record.unique = _digest(context, record, options.unique)
+    elif options.on_duplicate != "return":
+        # Not when it is said: the key may come with the options of a single put.
+        raise InvalidArguments(
+            f"on_duplicate = {options.on_duplicate} does nothing without unique: say by what a "
+            "call is known again",
+            path="on_duplicate",
+        )
 
 
 def _digest(context: CallContext, record: CallRecord, key: str) -> bytes:
@@ -196,24 +203,6 @@ def _existing(context: CallContext, record: CallRecord, options: PutOptions) -> 
     if options.on_duplicate == "raise":
         raise DuplicateCall(f"call {found.id} has this unique key and is not final", found.id)
     return found
-
-
-def cancel_record(context: CallContext, state: PutState, record: CallRecord) -> None:
-    """Cancel a call: at once while it waits, else ask its worker; final ones are left alone."""
-    if record.is_final:
-        return
-    if context.store.running(record) is not None:
-        mail = context.store.mail(record)
-        if not mail.cancel_requested:
-            context.store.write_mail(record, replace(mail, cancel_requested=True))
-            context.written(state, record, "asked to cancel")
-        return
-    record.cancel(context.now())
-    lane = context.lane(state)
-    context.store.count_end(context.store.site.lanes[lane].tallies, record)
-    # Also without callbacks: what its worker may have begun a moment ago is to stop.
-    context.store.post_note(record, lane)
-    context.written(state, record, "cancelled")
 
 
 def _check_quota(context: CallContext, record: CallRecord, replaced: int = 0) -> None:
@@ -250,9 +239,3 @@ def _set_lineage(context: CallContext, record: CallRecord, lineage: Lineage) -> 
     record.depth, record.ancestor = depth, ancestor
     if author is not None:
         record.author = author
-
-
-def shown_arguments(record: CallRecord, connection: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Copies of a call's arguments, secrets masked."""
-    args, kwargs = restored((record.args, record.kwargs), connection, masked)
-    return args, kwargs

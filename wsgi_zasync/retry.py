@@ -240,3 +240,8 @@ def _delay(path: str, value: Any) -> float:
 
 #: What holds where neither the call nor its plugin has a policy: a raised failure is final.
 WITHOUT_RETRY = RetryPolicy(attempts=1)
+
+
+def policy_in_force(own: RetryPolicy | None, declared: RetryPolicy | None) -> RetryPolicy:
+    """The policy that holds: the call's own, else its plugin's, else ``WITHOUT_RETRY``."""
+    return own or declared or WITHOUT_RETRY

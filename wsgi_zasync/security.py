@@ -15,9 +15,7 @@ from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
-from wsgi_zasync.exposure import expose, exposed
-
-__all__ = ["SESSION_SOURCE", "DefaultPolicy", "Principal", "expose", "exposed"]
+from wsgi_zasync.exposure import expose
 
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"

@@ -42,7 +42,7 @@ class Quotas:
     max_result_bytes: int = key(convert.size(1), "the result of a call", 1024**2)
     max_callbacks: int = key(_count, "callback expressions of a call", 16)
     max_expression_length: int = key(_count, "characters of a callback expression", 4096)
-    max_owner_retries: int = key(_count, "times an owner may retry a call or callback", 10)
+    max_owner_retries: int = key(_count, "times an owner may retry callbacks of a call", 10)
     max_ahead: float = key(
         convert.duration(1.0), "how far begin_after, expires and keep may reach", 365 * DAY
     )
@@ -67,7 +67,10 @@ class SharedSettings:
     secret: SiteSecrets | None = key(
         read_secrets, "env:NAME or file:PATH; older ones after it", here=True, secret=True
     )
-    policy: Any = key(convert.named_object, "a SecurityPolicy, or a class of one")
+    policy: Any = key(
+        convert.named_object,
+        "a SecurityPolicy, or a class of one, in place of [roles], [permissions] and root",
+    )
     site: str = key(convert.text, "the part of the store that is ours", "main")
     plugins: Mapping[str, Any] = key(convert.table, "[plugins]: name to callable", {}, section=True)
     plugin_options: Mapping[str, Mapping[str, str]] = key(
@@ -188,7 +191,7 @@ class MiddlewareSettings(SharedSettings):
     anonymous: str = key(
         convert.choice("no", "session"), "session: a cookie owns the calls of strangers", "no"
     )
-    prefix: str = key(convert.url_prefix, "where our own pages are", "/_zasync")
+    prefix: str = key(convert.url_prefix, "where our own addresses begin", "/_zasync")
     connection: Any = key(
         convert.text_or_callable, "environ key of the host's ZODB connection, or callable(environ)"
     )
@@ -222,7 +225,7 @@ class MiddlewareSettings(SharedSettings):
 class WorkerSettings(SharedSettings):
     """The keys of ``Worker`` and of ``[worker:…]``."""
 
-    name: str | None = key(convert.text, "of this worker; without it one that is unique")
+    name: str | None = key(convert.text, "of this worker and no other; without it a unique one")
     app: Any = key(convert.anything, "[app:…] that calls back into the application go through")
     log_format: str = key(convert.choice("text", "json"), "how log lines are written", "text")
 

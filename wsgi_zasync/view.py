@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """A call as applications hold it: a view of the record, for its owner, in one transaction.
 
-What it writes goes to the record only while that is certain to wait, and to the call's mailbox
-once a worker may be at it.
+What it changes is written by ``declaring`` and ``changing``.
 """
 
 from __future__ import annotations
@@ -11,26 +10,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from . import changing
 from .call import PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
 from .call_json import as_json
 from .callbacks import Callback, Occasion
 from .context import CallContext, PutState, is_there
 from .declaring import declare, late_callbacks
-from .errors import (
-    CallCancelled,
-    CallExpired,
-    CallFailed,
-    CallIsFinal,
-    CallNotFinal,
-    CallNotFound,
-    QuotaExceeded,
-    TransactionOver,
-)
-from .putting import cancel_record, shown_arguments
+from .errors import CallCancelled, CallExpired, CallFailed, CallNotFinal, TransactionOver
 from .security import Principal
 from .states import CallbackState, CallState
 from .too_late import OfOneTransaction, read_too_late, reading
-from .values import Storing, masked, restored
+from .values import masked, restored
 
 
 class Progress(NamedTuple):
@@ -125,6 +115,10 @@ class Call(OfOneTransaction):
             )
         return record
 
+    def _restored(self, value: Any) -> Any:
+        """A copy of something of the record as its owner sees it: secrets masked."""
+        return restored(value, self._context.store.connection, masked)
+
     # -- what was asked for ---------------------------------------------------------------
 
     @property
@@ -136,13 +130,15 @@ class Call(OfOneTransaction):
     @reading
     def args(self) -> tuple[Any, ...]:
         """The positional arguments; a copy, secrets shown as ``***``."""
-        return shown_arguments(self._readable, self._context.store.connection)[0]
+        args: tuple[Any, ...] = self._restored(self._readable.args)
+        return args
 
     @property
     @reading
     def kwargs(self) -> dict[str, Any]:
         """The keyword arguments; a copy, secrets shown as ``***``."""
-        return shown_arguments(self._readable, self._context.store.connection)[1]
+        kwargs: dict[str, Any] = self._restored(self._readable.kwargs)
+        return kwargs
 
     @property
     def title(self) -> str | None:
@@ -187,11 +183,7 @@ class Call(OfOneTransaction):
     @reading
     def state(self) -> CallState:
         """Where the call stands."""
-        record = self._readable
-        stored = CallState(record.state)
-        if stored is CallState.WAITING and self._context.store.running(record):
-            return CallState.RUNNING
-        return stored
+        return self._context.store.state_of(self._readable)
 
     @property
     def is_final(self) -> bool:
@@ -268,7 +260,7 @@ class Call(OfOneTransaction):
         record = self._readable
         match record.state:
             case CallState.SUCCEEDED:
-                return restored(record.result, self._context.store.connection, masked)
+                return self._restored(record.result)
             case CallState.FAILED:
                 failure = self.failure
                 text = "it failed" if failure is None else f"{failure.type}: {failure.message}"
@@ -292,14 +284,8 @@ class Call(OfOneTransaction):
     def callbacks(self) -> list[CallbackView]:
         """The callback expressions in the order of their declaration."""
         return [
-            CallbackView(
-                callback.on,
-                callback.text,
-                callback.state,
-                restored(callback.value, self._context.store.connection, masked),
-                callback.error,
-            )
-            for callback in self._all_callbacks()
+            CallbackView(each.on, each.text, each.state, self._restored(each.value), each.error)
+            for each in self._all_callbacks()
         ]
 
     @property
@@ -311,9 +297,8 @@ class Call(OfOneTransaction):
     @reading
     def events(self) -> list[Event]:
         """What the call told its owner, oldest first."""
-        connection = self._context.store.connection
         return [
-            Event(number, from_micros(when), source, restored(message, connection, masked))
+            Event(number, from_micros(when), source, self._restored(message))
             for number, (when, source, message) in enumerate(self._readable.events, 1)
         ]
 
@@ -345,18 +330,17 @@ class Call(OfOneTransaction):
         return self._declare("event", text, names)
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
-        record, context, state = self._writable()
-        declare(context, state, record, self._author, on, text, names)
+        declare(*self._writable(), self._author, on, text, names)
         return self
 
-    def _writable(self) -> tuple[CallRecord, CallContext, PutState]:
+    def _writable(self) -> tuple[CallContext, PutState, CallRecord]:
         """What is needed to write, if the transaction that this view is of is not over.
 
         Raises:
             TransactionOver: It has ended: its connection may be another request's by now.
         """
         state = self._context.state()
-        return self._own, self._context, state
+        return self._context, state, self._own
 
     def _all_callbacks(self) -> list[Callback]:
         record = self._readable
@@ -369,37 +353,13 @@ class Call(OfOneTransaction):
             CallNotFinal: Nothing of it can have failed yet.
             QuotaExceeded: It was asked for too often.
         """
-        record, context, state = self._writable()
-        if not record.is_final:
-            raise CallNotFinal(f"call {self.id} is {self.state}: no callback has failed yet")
-        callbacks = record.all_callbacks()
-        failed = sum(c.state is CallbackState.FAILED for c in callbacks)
-        if not failed:
-            return 0
-        limit = context.deployment.quotas.max_owner_retries
-        if record.callback_retries >= limit:
-            raise QuotaExceeded(
-                f"the callbacks of call {self.id} were retried {limit} times", "max_owner_retries"
-            )
-        record.callback_retries += 1
-        record.set_callbacks(
-            [
-                replace(c, state=CallbackState.PENDING, error=None)
-                if c.state is CallbackState.FAILED
-                else c
-                for c in callbacks
-            ]
-        )
-        context.store.post_note(record, context.lane(state))
-        context.written(state, record, "asked for its callbacks again")
-        return failed
+        return changing.retry_callbacks(*self._writable())
 
     # -- what its owner may do ----------------------------------------------------------------
 
     def cancel(self) -> None:
         """Cancel it: at once if it waits, else ask its worker; an ended call is left as it is."""
-        record, context, state = self._writable()
-        cancel_record(context, state, record)
+        changing.cancel(*self._writable())
 
     def forget(self) -> None:
         """Erase it.
@@ -408,14 +368,7 @@ class Call(OfOneTransaction):
             CallNotFinal: Cancel it first.
             CallNotFound: It was forgotten already.
         """
-        record, context, state = self._writable()
-        if record.forgotten:
-            raise CallNotFound(f"call {self.id} was forgotten already")
-        if not record.is_final:
-            raise CallNotFinal(f"call {self.id} is {self.state}: cancel it first")
-        plugin = record.plugin
-        context.store.forget(record, context.store.site.lanes[context.lane(state)].tallies)
-        context.written(state, record, "forgotten", plugin)
+        changing.forget(*self._writable())
 
     def send(self, message: Any) -> None:
         """Send plain data to a session call.
@@ -425,20 +378,7 @@ class Call(OfOneTransaction):
             QuotaExceeded: Too many messages, or bytes of them, wait to be read.
             InvalidArguments: The message cannot be stored.
         """
-        record, context, state = self._writable()
-        store = context.store
-        if record.is_final:
-            raise CallIsFinal(f"call {self.id} is {record.state}: nobody reads messages any more")
-        mail = store.mail(record)
-        quotas = context.deployment.quotas
-        stored = Storing(None, max_bytes=quotas.max_message_bytes).stored(message, "message")
-        if len(mail.messages) >= quotas.max_unsent_messages:
-            raise QuotaExceeded(
-                f"{quotas.max_unsent_messages} messages wait already", "max_unsent_messages"
-            )
-        messages = (*mail.messages, stored)
-        store.write_mail(record, replace(mail, messages=messages))
-        context.written(state, record, "sent a message")
+        changing.send(*self._writable(), message)
 
     # -- for the page and the JSON API --------------------------------------------------------
 

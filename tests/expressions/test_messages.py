@@ -10,10 +10,11 @@ import pytest
 
 from tests.expressions.world import ANN, CANARY, Policy, build, evaluate
 from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized, UndefinedName
+from wsgi_zasync.exposure import exposed
 from wsgi_zasync.expressions import check_expressions, compile_expression
 from wsgi_zasync.expressions.cache import TextCache
 from wsgi_zasync.expressions.rendering import register_template
-from wsgi_zasync.security import Principal, exposed
+from wsgi_zasync.security import Principal
 
 COMPILE_ERRORS = [
     ("python: user._x", "'_x': names that begin with _ are closed, line 1, column 9\n"

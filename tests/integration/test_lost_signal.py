@@ -50,7 +50,7 @@ def turns(service: Service) -> None:
 def test_a_call_whose_signal_was_lost_is_found_by_the_safety_poll(db, clock, service):
     # Given a worker that has looked around, and hears nothing any more
     turns(service)
-    service._unsubscribe()
+    service.listener.close()
 
     # When a call is put
     with calls_of(db, "ann", deployment_of(PLUGINS, clock=clock)) as calls:
@@ -80,7 +80,7 @@ def test_a_put_that_is_told_of_before_it_is_seen_is_not_overlooked(db, clock, se
     for _ in range(3):
         put()
     turns(service)
-    service._unsubscribe()
+    service.listener.close()
     first = put()
     with db.transaction() as connection:
         store = open_store(connection)
@@ -96,7 +96,7 @@ def test_a_put_that_is_told_of_before_it_is_seen_is_not_overlooked(db, clock, se
     def take_news() -> tuple[bool, bool, bytes | None]:
         service.bell.take_news = inner
         taken = inner()
-        service._told(later, frozenset({following}))
+        service.listener.told(later, frozenset({following}))
         return taken
 
     def until_visible(tid: bytes | None) -> None:
@@ -104,9 +104,9 @@ def test_a_put_that_is_told_of_before_it_is_seen_is_not_overlooked(db, clock, se
             done.append(put())
 
     service.bell.take_news = take_news
-    monkeypatch.setattr(service._signal, "until_visible", until_visible)
-    monkeypatch.setattr(service._signal, "fetch", lambda oids, tid: None)
-    service._told(db.lastTransaction(), frozenset({first}))
+    monkeypatch.setattr(service.listener.signal, "until_visible", until_visible)
+    monkeypatch.setattr(service.listener.signal, "fetch", lambda oids, tid: None)
+    service.listener.told(db.lastTransaction(), frozenset({first}))
     service.turn()
     if not done:
         done.append(put())

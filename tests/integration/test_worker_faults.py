@@ -138,8 +138,14 @@ def test_an_outage_takes_none_of_the_time_that_a_call_may_take(site):
     site.add("count", count, runs="transaction", timeout=10)
     call = site.put("count")
     service = site.service("first")
-    runner = service.dispatcher._transaction
-    runner._commit = failing(runner._commit, GONE, times=2)
+    runner, acceptor = service.dispatcher._transaction, service.acceptor
+    inner, here = acceptor.commit, threading.current_thread()
+    broken = failing(inner, GONE, times=2)
+
+    def commit(*given):
+        return (inner if threading.current_thread() is here else broken)(*given)
+
+    acceptor.commit = commit
     waits, go = threading.Semaphore(0), threading.Semaphore(0)
 
     def wait(seconds):

@@ -100,9 +100,7 @@ class Stage(Site):
             part = getattr(service, name)
             for place in places:
                 setattr(part, place, self.weather.over(getattr(part, place), 0.1))
-        inner = acceptor.commit
-        acceptor.commit = self.weather.over_commit(inner, 0.1)
-        runner._commit = self.weather.over_commit(inner, 0.05)
+        acceptor.commit = self.weather.over_commit(acceptor.commit, 0.1)
         runner._stopping.wait = lambda seconds: False
         return service
 

@@ -36,6 +36,19 @@ def test_what_a_dead_worker_had_accepted_is_run_by_another(site, runs):
     assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
 
 
+def test_a_worker_takes_over_at_once_from_the_last_one_of_its_name(site, caplog):
+    ran = []
+    site.add("note", lambda attempt: ran.append(1))
+    call = site.put("note")
+    accept_only(site.service("both"))
+
+    # When another one of that name begins, and no time goes by
+    site.work(site.service("both"))
+
+    assert (ran, site.state(call)) == ([1], CallState.SUCCEEDED)
+    assert "took over from worker both, which had the name of this one: 1 call" in caplog.text
+
+
 def test_a_worker_that_lives_keeps_its_calls(site):
     ran = []
     site.add("note", lambda attempt: ran.append(1))
@@ -315,7 +328,6 @@ def test_a_commit_of_which_nobody_knows_whether_it_came_about_strands_nothing(si
             raise ClientDisconnected("gone before it could say so")
 
     service.acceptor.commit = commit
-    service.dispatcher._transaction._commit = commit
     calls = [site.put("note", n) for n in range(3)]
 
     # When the worker goes on

@@ -82,7 +82,7 @@ def write(db: Any, oids: set[bytes]) -> set[bytes]:
 def told(service: Service) -> Callable[[set[bytes]], None]:
     """Returns what waits until the worker has been told of the commit of these."""
     commits: queue.Queue[frozenset[bytes]] = queue.Queue()
-    service._signal.subscribe(lambda tid, oids: commits.put(oids))
+    service.listener.signal.subscribe(lambda tid, oids: commits.put(oids))
 
     def wait(oids: set[bytes]) -> None:
         while not oids <= commits.get(timeout=20):

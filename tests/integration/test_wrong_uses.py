@@ -358,6 +358,10 @@ OF_A_CALL: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
         ],
         DuplicateCall, "not final",
     ),
+    "what to do about a second call, and no key to know it by": (
+        lambda calls: calls.options(on_duplicate="replace").put("report.render"),
+        InvalidArguments, "does nothing without unique",
+    ),
     "more calls than are allowed": (
         lambda calls: [calls.put("report.render") for _ in range(6)],
         QuotaExceeded, "max_open_calls = 5",

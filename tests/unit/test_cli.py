@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import ZODB
+from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, get_manager
@@ -23,6 +24,7 @@ from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
+from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.worker import Worker
 
@@ -205,6 +207,71 @@ def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put,
     out, err = capsys.readouterr()
     assert out == f"{call}: cancelled\n"
     assert err == "zasync: there is no call 'no-such-call' in site 'main' of this store\n"
+
+
+def damage(site, find):
+    """Overwrite an object of the store, found by the given function, with what is no record."""
+    storage = FileStorage(str(site.parent / "Data.fs"))
+    db = ZODB.DB(storage)
+    with db.transaction() as connection:
+        oid = find(open_store(connection))._p_oid
+    transaction = TransactionMetaData()
+    storage.tpc_begin(transaction)
+    storage.store(oid, storage.load(oid)[1], b"damaged", "", transaction)
+    storage.tpc_vote(transaction)
+    storage.tpc_finish(transaction)
+    db.close()
+
+
+def test_a_part_of_an_index_that_cannot_be_read_hides_no_other_call(
+    site, put, run_calls, capsys, caplog
+):
+    lost, kept, others = put("ann"), put("ann", keep=0.001), put("bob", keep=0.001)
+    # Given that what lists the first of ann's calls is damaged
+    run_calls()
+
+    def first_of_anns(store):
+        lane, number, _ = store.find(("", "ann"), lost).place
+        return store.site.lanes[lane].owners["\0ann"].segments[number]
+
+    damage(site, first_of_anns)
+
+    # When the operator looks, and prunes
+    assert main(["list", str(site)]) == 0
+    assert main(["status", str(site)]) == 0
+    assert main(["show", str(site), lost]) == 1
+    assert main(["prune", str(site)]) == 0
+
+    # Then all others are there
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["ID", others, kept]
+    assert "of 2 owners" in out
+    assert "2 calls forgotten" in out
+    assert err == f"zasync: there is no call {lost!r} in site 'main' of this store\n"
+
+
+def test_a_record_that_cannot_be_read_hides_no_other_call(site, put, capsys, caplog):
+    calls = [put("ann") for _ in range(3)]
+    # Given that the middle one is damaged
+    damage(site, lambda store: store.find(("", "ann"), calls[1]))
+
+    # When the others are looked for
+    codes = [main(["list", str(site)]), main(["cancel", str(site), *calls])]
+
+    # Then they are there
+    out, err = capsys.readouterr()
+    assert codes == [0, 1]
+    assert [line.split()[0] for line in out.splitlines()[:3]] == ["ID", calls[2], calls[0]]
+    assert out.splitlines()[3:] == [f"{calls[0]}: cancelled", f"{calls[2]}: cancelled"]
+    assert err == f"zasync: there is no call {calls[1]!r} in site 'main' of this store\n"
+
+
+def test_an_id_of_bytes_that_are_no_text_is_told_in_one_line(site, put, capsys):
+    place = put("ann").partition("-")[0]
+
+    assert main(["show", str(site), f"{place}-\udcff"]) == 1
+
+    assert capsys.readouterr().err.startswith("zasync: there is no call ")
 
 
 def test_only_ended_calls_are_forgotten(site, put, run_calls, capsys):
@@ -441,6 +508,22 @@ class TestCheck:
         assert "waiters: write a whole number" in err
         assert "did you mean grace" in err
 
+    def test_a_key_that_pastedeploy_passes_by_is_told_and_one_that_it_sets_is_not(
+        self, tmp_path, capsys
+    ):
+        path = tmp_path / "site.ini"
+        path.write_text(
+            "[DEFAULT]\nzodb_uri = file://%(here)s/a.fs\nsite = a\n[filter:zasync]\n"
+            "use = egg:wsgi_zasync\nset zodb_uri = file://%(here)s/b.fs\nsite = b\n"
+        )
+
+        assert main(["check", str(path)]) == 2
+
+        out, err = capsys.readouterr()
+        assert f"zodb_uri = file://{tmp_path}/b.fs" in out
+        (line,) = err.splitlines()
+        assert "[filter:zasync] site: PasteDeploy passes by it" in line
+
     @pytest.mark.parametrize(
         "text",
         [
@@ -459,6 +542,17 @@ class TestCheck:
 
         assert code == 2
         assert "can be reached from elsewhere" in capsys.readouterr().err
+
+    def test_tables_that_the_policy_does_not_read_are_told(self, tmp_path, capsys):
+        path = tmp_path / "site.ini"
+        path.write_text(
+            "[filter:zasync]\nuse = egg:wsgi_zasync\nzodb_uri = file://%(here)s/Data.fs\n"
+            "policy = wsgi_zasync.security:DefaultPolicy\n[roles]\nann = editor\n"
+        )
+
+        assert main(["check", str(path)]) == 0
+
+        assert "(policy decides here, and reads none of [roles])" in capsys.readouterr().out
 
     def test_a_grant_that_is_none_is_wrong_configuration(self, tmp_path, capsys):
         code = self.check(tmp_path, SITE + "[permissions]\nedit = editor\n")
@@ -549,6 +643,11 @@ class TestUsage:
 
         assert found.value.code == 2
         assert "zasync" in capsys.readouterr().err
+
+    def test_a_section_of_a_file_that_has_none_is_told(self, capsys):
+        assert main(["worker", "-C", "worker.conf", "--section", "mail"]) == 2
+
+        assert capsys.readouterr().err.startswith("zasync: --section names a [worker:…]")
 
     def test_help_says_what_every_command_is_for(self, capsys):
         with pytest.raises(SystemExit) as found:

@@ -140,7 +140,7 @@ def _add_running(commands: _Commands) -> None:
     source.add_argument("file", metavar="FILE", nargs="?", help="a PasteDeploy file")
     source.add_argument("-C", dest="zconfig", metavar="CONF", help="a file as zope.conf is")
     worker.add_argument("-n", "--name", help="of this worker; by default one that is unique")
-    worker.add_argument("--section", default="main", help="X of [worker:X]; main by default")
+    worker.add_argument("--section", help="X of [worker:X] of FILE; main by default")
 
 
 def _add_looking(commands: _Commands) -> None:

@@ -54,6 +54,7 @@ def check(path: str) -> int:
         print(f"[{shown(name)}]")
         for key, value in settings.masked().items():
             print(f"    {key} = {shown(value)}")
+        _print_unused(settings)
         _check_settings(name, settings, findings)
         _check_app(name, settings, file, findings)
     _check_that_sides_fit(file, sections, findings)
@@ -75,6 +76,12 @@ def check(path: str) -> int:
 def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSettings]:
     found: dict[str, SharedSettings] = {}
     for name, (global_conf, local_conf) in filter_sections(file).items():
+        findings.wrong += [
+            f"{file.path} [{name}] {key}: PasteDeploy passes by it and takes that of [DEFAULT]: "
+            f"write set {key} = …"
+            for key in file.keys[name]
+            if key in global_conf and key not in local_conf
+        ]
         try:
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
         except ConfigurationError as error:
@@ -93,6 +100,18 @@ def _worker_sections(file: ConfigFile, findings: Findings) -> list[str]:
     except ConfigurationError as error:
         findings.wrong.append(str(error))
         return []
+
+
+def _print_unused(settings: SharedSettings) -> None:
+    """Tell of what is read by the default policy only, where another one is configured."""
+    tables = {
+        "[roles]": settings.roles,
+        "[permissions]": settings.permissions,
+        "root": settings.root,
+    }
+    unused = [name for name, value in tables.items() if value]
+    if settings.policy is not None and unused:
+        print(f"    (policy decides here, and reads none of {', '.join(unused)})")
 
 
 def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:

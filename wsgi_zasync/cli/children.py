@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ import zc.lockfile
 
 from ..clock import SystemClock
 from ..errors import ConfigurationError
+from ..own_file import answers
 from ..site_secrets import kept_secret
 
 #: What the files of the demo are called in its directory.
@@ -49,7 +49,7 @@ ZEO_TEXT = """\
 BEGIN_SECONDS = 30.0
 END_SECONDS = 40.0
 
-#: The longest path of a unix socket, less than the system's own limit.
+#: The longest path of a unix socket, in bytes; less than the limit of every system.
 LONGEST_PATH = 100
 
 
@@ -63,9 +63,9 @@ def zeo_process(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
         ConfigurationError: It does not begin, such as when the storage is in use.
     """
     path = directory / SOCKET
-    if len(str(path)) > LONGEST_PATH:
+    if len(os.fsencode(path)) > LONGEST_PATH:
         raise ConfigurationError(f"{path} is too long for a socket: choose a shorter --data")
-    if _answers(path):
+    if answers(path):
         raise ConfigurationError(
             f"another ZEO server answers at {path}: end that demo, or choose another --data"
         )
@@ -80,7 +80,7 @@ def zeo_process(directory: Path) -> Iterator[subprocess.Popen[bytes]]:
     with _process("ZEO server", ["-m", "ZEO.runzeo", "-C", str(conf)]) as process:
         clock = SystemClock()
         until = clock.monotonic() + BEGIN_SECONDS
-        while not _answers(path):
+        while not answers(path):
             if process.poll() is not None or clock.monotonic() > until:
                 raise ConfigurationError(
                     f"the ZEO server of {conf} did not begin; what it says above is the reason"
@@ -156,14 +156,3 @@ def _watch(what: str, process: subprocess.Popen[bytes], ending: Event, advice: s
     if not ending.is_set():
         how = f"was killed by signal {-code}" if code < 0 else f"has ended with code {code}"
         print(f"  {what}: process {process.pid} {how}{advice}", flush=True)
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(BEGIN_SECONDS)
-        try:
-            client.connect(str(path))
-            # What it says first: left unread, it would take our leaving for a failure.
-            return bool(client.recv(64))
-        except OSError:
-            return False

@@ -16,10 +16,11 @@ from typing import Any
 
 from persistent.timestamp import TimeStamp
 
-from ..call import CallRecord, from_micros
+from ..call import CallRecord, Failure, from_micros
 from ..lines import counted, owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
+from ..store.index import owner_of
 from ..store.parking import unreadable
 from ..store.reading import readable
 from ..values import to_json
@@ -109,7 +110,7 @@ def _everything(operation: Operation, record: CallRecord, given: Namespace) -> d
         facts["args"], facts["kwargs"] = to_json(call.args), to_json(call.kwargs)
         facts["result"] = to_json(record.result)
     if given.traceback and record.failure is not None:
-        facts["traceback"] = record.failure[2]
+        facts["traceback"] = Failure.from_plain(record.failure).traceback_text
     return facts
 
 
@@ -178,7 +179,7 @@ def _counts(operation: Operation) -> Counter[str]:
     store = operation.store
     lanes = [store.site.lanes[number] for number in store.claimed_lanes()]
     owners = {key for lane in lanes for key in lane.owners}
-    tallies = [store.tally(_owner(key)) for key in owners]
+    tallies = [store.tally(owner_of(key)) for key in owners]
     counts = Counter(owners=len(owners), open=sum(tally.open for tally in tallies))
     for state in CallState:
         if state.is_final:
@@ -186,11 +187,6 @@ def _counts(operation: Operation) -> Counter[str]:
     counts["unreadable"] = len(unreadable(store.site))
     counts["parked"] = len(store.site.parked) - counts["unreadable"]
     return counts
-
-
-def _owner(key: str) -> tuple[str, str]:
-    source, _, identifier = key.partition("\0")
-    return (source, identifier)
 
 
 def _worker(operation: Operation, area: WorkerArea) -> ShownWorker:

@@ -8,9 +8,7 @@ transaction of its own, tried again after a conflict.
 
 from __future__ import annotations
 
-import configparser
 import getpass
-import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +20,7 @@ from typing import Any, TypeVar
 
 from ..beside import beside_site
 from ..call import CallRecord, Place
-from ..config_file import ConfigFile, not_interpolated
+from ..config_file import ConfigFile, paste_values
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
@@ -31,10 +29,12 @@ from ..own_file import file_of
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
+from ..store.databases import calls_connection
+from ..store.reading import why_unreadable
 from ..store.root import ROOT_KEY
 from ..view import Call
 from ..web.access import ConnectionAccess
-from ..web.transactions import calls_connection, in_transaction, reading
+from ..web.transactions import in_transaction, reading
 from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")
@@ -49,20 +49,13 @@ CONNECT_SECONDS = 5
 
 def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
     """The sections that wrap an application with our middleware: global and local values."""
-    from paste.deploy.loadwsgi import ConfigLoader
-
-    parser = ConfigLoader(str(file.path)).parser
-    defaults = dict(parser.defaults())
     found = {}
     for section in file.keys:
         if section.partition(":")[0] not in ("filter", "filter-app"):
             continue
-        try:
-            values = {key: parser.get(section, key) for key in file.keys[section]}
-        except configparser.Error as error:
-            raise not_interpolated(file.path, section, error) from error
-        if _is_ours(values):
-            found[section] = (defaults, values)
+        global_conf, local_conf = paste_values(file.path, section)
+        if _is_ours(local_conf):
+            found[section] = (global_conf, local_conf)
     return found
 
 
@@ -71,7 +64,9 @@ def _is_ours(values: dict[str, str]) -> bool:
     factories = [
         values.pop(f"paste.{kind}", "") for kind in ("filter_app_factory", "filter_factory")
     ]
-    values.pop("next", None)
+    for key in ("next", "filter-with", "require"):
+        # PasteDeploy's own.
+        values.pop(key, None)
     return use in FILTER_USES or any(factory in FILTER_FACTORIES for factory in factories)
 
 
@@ -136,11 +131,7 @@ class Operation:
         """All calls of all owners, newest first."""
         lanes = [self.store.site.lanes[number] for number in self.store.claimed_lanes()]
         indexes = (index for lane in lanes for index in lane.owners.values())
-        parts = (
-            (record for record in part if not record.forgotten)
-            for index in indexes
-            for part in index.newest()
-        )
+        parts = (filter(_is_there, part) for index in indexes for part in index.newest())
         return merge(*parts, key=lambda record: -record.created)
 
     def record(self, call_id: str) -> CallRecord:
@@ -155,9 +146,7 @@ class Operation:
             raise self._missing(call_id) from None
         for index in self.store.site.lanes[place.lane].owners.values():
             found: CallRecord | None = index.at(place.segment, place.position)
-            if found is None or found.forgotten:
-                continue
-            if hmac.compare_digest(found.id.encode(), call_id.encode()):
+            if found is not None and _is_there(found) and found.id == call_id:
                 return found
         raise self._missing(call_id)
 
@@ -176,6 +165,11 @@ class Operation:
     def call(self, record: CallRecord) -> Call:
         """The call as a view."""
         return Call(record, self.context(record))
+
+
+def _is_there(record: CallRecord) -> bool:
+    """Whether it is of a call that can be shown: one that is damaged must not hide the others."""
+    return why_unreadable(record) is None and not record.forgotten
 
 
 class Site:

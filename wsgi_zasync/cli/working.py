@@ -8,6 +8,7 @@ from threading import Event
 
 from ..beside import beside_site
 from ..config_file import ConfigFile
+from ..errors import ConfigurationError
 from ..own_file import file_of
 from ..settings import WorkerSettings
 from ..site_secrets import kept_secret_of
@@ -18,7 +19,7 @@ from .signals import on_stop
 logger = logging.getLogger(__name__)
 
 
-def work(file: str | None, zconfig: str | None, section: str, name: str | None) -> int:
+def work(file: str | None, zconfig: str | None, section: str | None, name: str | None) -> int:
     """Run calls; SIGINT and SIGTERM let those that run end (``grace``), then it ends."""
     settings = _settings(file, zconfig, section)
     if name is not None:
@@ -53,10 +54,15 @@ def _beside(settings: WorkerSettings) -> WorkerSettings:
     return found if file is None else found.evolve(secret=kept_secret_of(file))
 
 
-def _settings(file: str | None, zconfig: str | None, section: str) -> WorkerSettings:
+def _settings(file: str | None, zconfig: str | None, section: str | None) -> WorkerSettings:
     if zconfig is not None:
+        if section is not None:
+            raise ConfigurationError(
+                "--section names a [worker:…] of a PasteDeploy file, and the file of -C has none: "
+                "leave it out"
+            )
         from ..zconfig_file import load_worker_conf
 
         return load_worker_conf(zconfig)
     assert file is not None
-    return worker_settings(ConfigFile.load(file), section)
+    return worker_settings(ConfigFile.load(file), section or "main")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from wsgi_zasync.errors import ExpressionError, ResourceLimit, UndefinedName
 from wsgi_zasync.expressions.expression import Expression, check_expressions, compile_expression
-from wsgi_zasync.expressions.guard import CannotDecide
+from wsgi_zasync.expressions.foreign import CannotDecide
 from wsgi_zasync.expressions.limits import Limits
 
 __all__ = [

@@ -9,20 +9,16 @@ one thread.  Every value passes `admit` before an expression holds it and
 
 from __future__ import annotations
 
-import contextvars
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from types import CoroutineType
 from typing import Any
 
-from wsgi_zasync import errors
 from wsgi_zasync.clock import Clock
 from wsgi_zasync.errors import (
     ExpressionError,
     ResourceLimit,
     Unauthorized,
-    ZasyncError,
 )
 from wsgi_zasync.exposure import (
     OPERATION_NAMES,
@@ -34,6 +30,13 @@ from wsgi_zasync.exposure import (
     function_rule,
     is_proxy,
     unproxied,
+)
+from wsgi_zasync.expressions.foreign import (
+    CannotDecide,
+    call_within,
+    is_lazy_tree,
+    is_refused_call,
+    refused,
 )
 from wsgi_zasync.expressions.limits import Budget, Limits
 from wsgi_zasync.expressions.values import (
@@ -55,14 +58,6 @@ from wsgi_zasync.expressions.values import (
 
 #: What comes after the last item.
 _END = object()
-
-
-class CannotDecide(ExpressionError):
-    """The policy, or the database under exposed code, could not answer now.
-
-    Neither yes nor no: what was asked for is tried again later.  The reason
-    is in ``__cause__``.
-    """
 
 
 class Guard(Budget):
@@ -104,7 +99,7 @@ class Guard(Budget):
         if kind in FUNCTIONS:
             if function_rule(value) is not None:
                 return value
-        elif kind in LAZY or _is_lazy_tree(kind):
+        elif kind in LAZY or is_lazy_tree(kind):
             return self.read_to_end(value)
         elif is_proxy(value):
             inner = unproxied(value)
@@ -143,14 +138,15 @@ class Guard(Budget):
             self.resume(began)
         return found
 
-    def _step(self, step: Callable[..., Any], *args: Any) -> Any:
+    @staticmethod
+    def _step(step: Callable[..., Any], *args: Any) -> Any:
         """One step of what exposed code iterates, which may raise errors of our kinds, too."""
         try:
             return step(*args)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
-            raise self.refused(failure, False) from failure
+            raise refused(failure) from failure
 
     # -- permissions -------------------------------------------------------
 
@@ -233,14 +229,14 @@ class Guard(Budget):
             if timeout is None:
                 result = function(*sent, **named)
             else:
-                result = _call_within(timeout, function, sent, named)
+                result = call_within(timeout, function, sent, named)
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
             # Nothing that exposed code raises ends the worker.
-            if _is_refused_call(failure):
+            if is_refused_call(failure):
                 raise ExpressionError("called with wrong arguments (TypeError)") from failure
-            raise self.refused(failure, ours) from failure
+            raise refused(failure, ours=ours) from failure
         finally:
             self.resume(began)
         if type(result) is str and " at 0x" in result:
@@ -251,22 +247,6 @@ class Guard(Budget):
         """Refuse what is likely the representation of an object we handed out."""
         if any(type(value) not in SCALARS for value in (*sent, *named.values())):
             raise Unauthorized("a text that shows the inside of an object")
-
-    def refused(self, failure: BaseException, ours: bool) -> ZasyncError:
-        """The error to raise for what exposed code raised, without its text.
-
-        Only what our own functions say with our own errors is passed on.
-        """
-        kinds = {kind.__name__ for kind in type(failure).__mro__}
-        if kinds & {"Unauthorized", "Forbidden", "ForbiddenAttribute"}:
-            return Unauthorized("refused by the application")
-        if "TransientError" in kinds or isinstance(failure, CannotDecide):
-            return CannotDecide("has to be tried again")
-        told = isinstance(failure, ZasyncError) and type(failure).__module__ == errors.__name__
-        said = f": {failure}" if ours and told else ""
-        if isinstance(failure, ResourceLimit):
-            return ResourceLimit(f"exposed code reached a limit{said}")
-        return ExpressionError(f"exposed code raised {type(failure).__name__}{said}")
 
     # -- going out ---------------------------------------------------------
 
@@ -368,45 +348,3 @@ def length(value: Any) -> int:
         return len(value)
     except OverflowError as failure:
         raise ResourceLimit("a range that is too long") from failure
-
-
-def _is_refused_call(failure: BaseException) -> bool:
-    """Whether the arguments do not fit: raised where we call, and not by what is called."""
-    trace = failure.__traceback__
-    return type(failure) is TypeError and trace is not None and trace.tb_next is None
-
-
-def is_database_error(failure: BaseException) -> bool:
-    """Whether ZODB raised it: some of its errors are also KeyErrors."""
-    return any(kind.__name__ == "POSError" for kind in type(failure).__mro__)
-
-
-def _is_lazy_tree(kind: type) -> bool:
-    """Whether it is what BTrees return for ``keys()`` and the like."""
-    name = kind.__name__
-    return (kind.__module__ == "builtins" and name.endswith("TreeItems")) or (
-        kind.__module__.startswith("BTrees.") and name.endswith("TreeIterator")
-    )
-
-
-def _call_within(
-    timeout: float, function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]
-) -> Any:
-    """Call in a thread of its own, and stop waiting when the time is over."""
-    outcome: dict[str, Any] = {}
-    context = contextvars.copy_context()
-
-    def run() -> None:
-        try:
-            outcome["result"] = context.run(function, *args, **kwargs)
-        except BaseException as failure:  # noqa: BLE001 - raised again by the one who waits
-            outcome["failure"] = failure
-
-    thread = threading.Thread(target=run, name="exposed function", daemon=True)
-    thread.start()
-    thread.join(timeout)
-    if thread.is_alive():
-        raise ResourceLimit(f"no answer within {timeout} seconds")
-    if "failure" in outcome:
-        raise outcome["failure"]
-    return outcome["result"]

@@ -22,7 +22,8 @@ from wsgi_zasync.expressions.containers import (
     SEQUENCE_METHODS,
     SET_METHODS,
 )
-from wsgi_zasync.expressions.guard import Guard, is_database_error, length
+from wsgi_zasync.expressions.foreign import is_database_error, refused
+from wsgi_zasync.expressions.guard import Guard, length
 from wsgi_zasync.expressions.messages import suggest
 from wsgi_zasync.expressions.moments import (
     DATE_METHODS,
@@ -127,12 +128,12 @@ class Members(Guard):
             found = getattr(unproxied(value) if is_proxy(value) else value, name)
         except AttributeError as failure:
             if hasattr(type(value), name):
-                raise self.refused(failure, False) from failure
+                raise refused(failure) from failure
             raise UndefinedName("has no value") from None
         except KeyboardInterrupt:
             raise
         except BaseException as failure:
-            raise self.refused(failure, False) from failure
+            raise refused(failure) from failure
         finally:
             self.resume(began)
         if type(found) in PLAIN:
@@ -207,7 +208,7 @@ class Members(Guard):
         except BaseException as failure:
             if isinstance(failure, LookupError) and not is_database_error(failure):
                 raise UndefinedName("no such item") from None
-            raise self.refused(failure, False) from failure
+            raise refused(failure) from failure
         finally:
             self.resume(began)
         return found if name == "__iter__" else self.admit(found)

@@ -14,8 +14,7 @@ from typing import Any
 from ZODB.broken import find_global
 from ZODB.POSException import POSError
 
-#: The name that a database has in a multi-database when it is there for calls.
-CALLS_DATABASE = "zasync"
+from .databases import CALLS_DATABASE
 
 #: Module -> names. Values are plain data, and these are what pickles make it of.
 ADMITTED: dict[str, frozenset[str]] = {

@@ -33,6 +33,12 @@ def owner_key(owner: tuple[str, str]) -> str:
     return f"{source}\0{identifier}"
 
 
+def owner_of(key: str) -> tuple[str, str]:
+    """The owner whose key this is."""
+    source, _, identifier = key.partition("\0")
+    return (source, identifier)
+
+
 #: Bits of a segment's number that count within its chain.
 _CHAIN_BITS = 31
 
@@ -65,6 +71,14 @@ def is_empty(record: CallRecord | None) -> bool:
     if record is None or (record._p_changed is None and why_unreadable(record) is not None):
         return False
     return not record.seed
+
+
+def is_readable(segment: IndexSegment | None) -> bool:
+    """Whether a segment can be read; None is where one was whose calls are all forgotten.
+
+    What was in one that cannot hides no other: it is as good as forgotten to who looks for calls.
+    """
+    return segment is not None and why_unreadable(segment) is None
 
 
 class IndexSegment(Persistent):
@@ -238,10 +252,10 @@ class OwnerIndex(Persistent):
         return number if number >= first else None
 
     def _tails(self) -> Iterator[tuple[int, IndexSegment]]:
-        """The last segment of each chain, and how many came before it there."""
+        """The last segment of each chain that can be read, and how many came before it there."""
         for chain in range(len(self.chains)):
             number = self._last(chain)
-            if number is not None:
+            if number is not None and is_readable(self.segments[number]):
                 yield number - (chain << _CHAIN_BITS), self.segments[number]
 
     def is_last(self, number: int) -> bool:
@@ -257,7 +271,7 @@ class OwnerIndex(Persistent):
     def at(self, segment: int, position: int) -> CallRecord | None:
         """The call at a place, or None."""
         found = self.segments.get(segment)
-        if found is None or position >= len(found.calls):
+        if not is_readable(found) or position >= len(found.calls):
             return None
         call: CallRecord | None = found.calls[position]
         return None if is_empty(call) else call
@@ -288,7 +302,7 @@ class OwnerIndex(Persistent):
     def _newest(self, chain: int, before: int | None) -> Iterator[CallRecord]:
         for number in reversed(self._numbers(chain)):
             segment = self.segments[number]
-            if segment is None or (before is not None and segment.first_created > before):
+            if not is_readable(segment) or (before is not None and segment.first_created > before):
                 continue
             yield from segment.put_here(newest_first=True)
 
@@ -299,7 +313,7 @@ class OwnerIndex(Persistent):
     def _oldest(self, chain: int) -> Iterator[CallRecord]:
         for number in self._numbers(chain):
             segment = self.segments[number]
-            if segment is not None:
+            if is_readable(segment):
                 yield from segment.put_here()
 
     def _numbers(self, chain: int) -> Any:

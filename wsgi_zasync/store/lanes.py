@@ -31,11 +31,9 @@ from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from persistent.mapping import PersistentMapping
 
-from ..call import LANES, SEGMENT_SIZE, CallRecord
+from ..call import SEGMENT_SIZE, CallRecord
 from .index import IndexSegment, is_empty
 from .reading import send_together, why_unreadable
-
-__all__ = ["LANES", "Cursor", "Inbox", "InboxSegment", "Lane"]
 
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
 MOST_OPEN = 32

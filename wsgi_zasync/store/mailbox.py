@@ -2,8 +2,8 @@
 """Mailboxes: what the web wants of a call after it was put.
 
 A cancel, a late callback or a message is written here and not to the call's record, so that it
-never conflicts with the completion of a call that may have run for hours. Thirty-two calls of
-one owner share one mailbox: only that owner's own requests can meet in it.
+never conflicts with the completion of a call that may have run for hours. The calls of one segment
+of an owner's index share one mailbox: only that owner's own requests can meet in it.
 """
 
 from __future__ import annotations

@@ -17,17 +17,16 @@ from typing import Any
 from persistent import Persistent
 
 from ..call import NEVER_STORED, CallRecord, Place, not_found
-from ..errors import CallNotFound, ConfigurationError
-from . import root as current
+from ..errors import CallNotFound
+from ..states import CallState
 from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept, read_ahead
-from .classes import guard
 from .index import IndexSegment, OwnerIndex, owner_key
 from .mailbox import Mail, Mailbox
 from .parking import forget_parked
 from .reading import why_unreadable
-from .root import ROOT_KEY, Site, StoreRoot
+from .root import Site
 from .tallies import Tally
 
 
@@ -41,59 +40,6 @@ class Running:
     started: int
     fraction: float | None
     message: str
-
-
-def open_store(
-    connection: Any,
-    site: str = "main",
-    *,
-    create: bool = True,
-    own_lanes: Callable[[], Iterable[int]] = tuple,
-) -> Store:
-    """The store of the connection's database.
-
-    Its structure is made in this transaction if it is not there. Two transactions that both
-    make it conflict, once in the life of a database.
-
-    Args:
-        connection: An open ZODB connection.
-        site: The part of the store.
-        create: Whether to make what is not there.
-        own_lanes: Tells the lanes that this process has claimed: this transaction may be older
-            than the claim of the lane that it puts into.
-
-    Raises:
-        ConfigurationError: A newer version of this package wrote it; or it is missing and
-            ``create`` is false.
-    """
-    guard(connection)
-    root = connection.root()
-    found = root.get(ROOT_KEY)
-    if found is None:
-        if not create:
-            raise ConfigurationError(
-                "this database has no calls yet: nothing was ever put there; check zodb_uri"
-            )
-        found = root[ROOT_KEY] = StoreRoot()
-    if found.version > current.STORE_VERSION:
-        raise ConfigurationError(
-            f"the store has version {found.version}, and this wsgi_zasync reads "
-            f"{current.STORE_VERSION} at most: upgrade this process"
-        )
-    if found.version < current.STORE_VERSION:
-        raise ConfigurationError(
-            f"the store has version {found.version}, and this wsgi_zasync writes "
-            f"{current.STORE_VERSION}: start a worker of this version, which brings it up, then "
-            "use this process"
-        )
-    part = found.sites.get(site)
-    if part is None:
-        if not create:
-            raise ConfigurationError(
-                f"this database has no calls of the site {site!r} yet: nothing was ever put there"
-            )
-        part = found.sites[site] = Site(site)
-    return Store(connection, part, own_lanes)
 
 
 class Store:
@@ -303,6 +249,13 @@ class Store:
                 return Running(area.name, *entry)
         return None
 
+    def state_of(self, record: CallRecord) -> CallState:
+        """Where a call stands: ``running`` is not stored with it, but on a board."""
+        stored = CallState(record.state)
+        if stored is CallState.WAITING and self.running(record) is not None:
+            return CallState.RUNNING
+        return stored
+
     # -- mail ---------------------------------------------------------------------------
 
     def mail(self, record: CallRecord) -> Mail:
@@ -328,6 +281,12 @@ class Store:
         if record._p_serial != NEVER_STORED:
             self.connection.readCurrent(record)
         mailbox.write(record.place[2], mail)
+
+    def owes(self, record: CallRecord) -> bool:
+        """Whether a final call has callbacks that nobody has evaluated, or even seen, yet."""
+        if record.pending_callbacks():
+            return True
+        return len(self.mail(record).callbacks) > record.late_callbacks
 
     # -- ends and forgetting --------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..call import CallRecord
-from .index import IndexSegment, OwnerIndex
+from .index import IndexSegment, OwnerIndex, is_readable
 from .opened import Store
 from .reading import why_unreadable
 
@@ -52,9 +52,7 @@ def over(store: Store, record: CallRecord, now: int, keep_seconds: float) -> boo
     if record.forgotten or not record.is_final or record.finished is None:
         return False
     keep = keep_seconds if record.keep is None else record.keep
-    if record.finished + keep * 1_000_000 > now or record.pending_callbacks():
-        return False
-    return len(store.mail(record).callbacks) <= record.late_callbacks
+    return record.finished + keep * 1_000_000 <= now and not store.owes(record)
 
 
 def prunable(store: Store, now: int, keep_seconds: float) -> Iterator[CallRecord]:
@@ -110,7 +108,7 @@ def _segments(store: Store, begin: Position) -> Iterator[tuple[OwnerIndex, Posit
         for owner, index in owners.items(min=begin.owner if lane == begin.lane else None):
             for number, segment in index.segments.items():
                 position = Position(lane, owner, number)
-                if segment is not None and position >= begin:
+                if position >= begin and is_readable(segment):
                     yield index, position
 
 

@@ -13,7 +13,8 @@ from typing import Any
 from ..errors import ConfigurationError, TransactionOver
 from ..security import Principal
 from ..store import Store
-from .transactions import calls_connection, claim_lane
+from ..store.databases import calls_connection
+from .transactions import claim_lane
 
 
 class ConnectionAccess:

@@ -17,10 +17,11 @@ from ZODB.Connection import Connection
 
 from ..errors import ConfigurationError, TransactionOver
 from ..security import Principal
+from ..store.databases import calls_connection, calls_database
 from . import owners
 from .databases import LazyDatabase
 from .identity import identify
-from .transactions import OwnTransaction, calls_connection, claim_lane, make_store
+from .transactions import OwnTransaction, claim_lane, make_store
 
 #: How many copies of a request's environ are remembered, the latest ones.
 MAX_COPIES = 4
@@ -264,16 +265,9 @@ class WSGIAccess:
             found = told or owners.only_connection(txn) or self._open_for(txn, host, None)
             self._surroundings.seen_database = found.db()
             return calls_connection(found)
-        database = self._calls_database()
+        database = calls_database(self._surroundings.database.get())
         found = owners.find_connection(txn, database, told)
         return found or self._open_for(txn, host, database)
-
-    def _calls_database(self) -> Any | None:
-        lazy = self._surroundings.database
-        if not lazy.is_configured:
-            return None
-        database = lazy.get()
-        return database.databases.get(owners.CALLS_DATABASE, database)
 
     def _told_connection(self, txn: Any) -> Any | None:
         """The connection that application, configuration or Pyramid says is the host's."""

@@ -23,9 +23,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
 from ..errors import ConfigurationError, TransactionOver
-
-#: The name that a database has in a multi-database when it is there for calls.
-CALLS_DATABASE = "zasync"
+from ..store.databases import CALLS_DATABASE
 
 _WATCHED = object()
 

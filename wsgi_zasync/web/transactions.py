@@ -19,7 +19,8 @@ from ZODB.POSException import ConflictError
 from ..errors import StoreConflict, TransactionOver
 from ..store import open_store
 from ..store.claims import claim
-from .owners import CALLS_DATABASE, refuse_two_connections
+from ..store.databases import calls_connection
+from .owners import refuse_two_connections
 
 logger = logging.getLogger(__name__)
 
@@ -295,16 +296,6 @@ def claim_lane(database: Any, site: str, token: str) -> int:
 def make_store(database: Any, site: str) -> None:
     """Make the store's structure if it is not there, so that no put has to."""
     in_transaction(database, lambda connection: open_store(calls_connection(connection), site))
-
-
-def calls_connection(connection: Any) -> Any:
-    """The connection to the database that holds the calls, reached from an application's.
-
-    That is the one named ``zasync`` of its multi-database, if there is one, else its own.
-    """
-    if CALLS_DATABASE in connection.db().databases:
-        return connection.get_connection(CALLS_DATABASE)
-    return connection
 
 
 def is_transient(error: BaseException) -> bool:

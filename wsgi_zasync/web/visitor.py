@@ -21,11 +21,11 @@ from ..sealing import ETAG, Keys
 from ..security import Principal
 from ..states import CallState
 from ..store import Store
+from ..store.databases import calls_database
 from ..view import Call
 from .access import ConnectionAccess
 from .answers import encoded
 from .connection import Surroundings
-from .owners import CALLS_DATABASE
 from .transactions import catch_up, in_transaction, reading
 
 #: Bytes of calls in a list, after the first of them: the results are in it, and may be large.
@@ -157,8 +157,7 @@ class Visitor:
 
     def calls_database(self) -> Any:
         """The database that holds the calls."""
-        database = self._database()
-        return database.databases.get(CALLS_DATABASE, database)
+        return calls_database(self._database())
 
     def etag(self, body: bytes) -> str:
         """What tells this body from others; another one for each user."""

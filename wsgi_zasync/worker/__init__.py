@@ -86,6 +86,8 @@ class Worker:
         self._watchdog: Watchdog | None = None
         self._started = threading.Event()
         self._trouble: BaseException | None = None
+        #: Seconds that what runs may go on when it stops.
+        self._grace = settings.grace
 
     def _database(self) -> Any:
         if self._db is None:

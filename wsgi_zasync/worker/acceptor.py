@@ -5,7 +5,8 @@ What is ready together is one commit: completions, newly accepted calls, chunks 
 the board. A batch that cannot commit is split until what hinders it is alone; that one then
 commits without its callbacks, and they follow.
 
-Thread: the acceptor's own (or that of ``run_once``), with one connection.
+Threads: the acceptor's own (or that of ``run_once``), with one connection. Others of the worker
+commit by ``commit`` and ``claim_lane``, each with a desk of its own.
 """
 
 from __future__ import annotations
@@ -22,14 +23,15 @@ from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import Fenced
 from ..store import Accepted, Store
-from ..store.accepted import WorkerArea, held_area
+from ..store.accepted import WorkerArea
 from ..store.claims import claim
+from ..store.databases import calls_database
 from ..store.migrate import upgrade
 from ..store.wakeup import signal_for
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
 from .completion import Completion, Settled
-from .desk import AWAY, Desk, Writing, store_database
+from .desk import AWAY, Desk, Writing
 from .held import Held, Order, Report
 from .lanes import LaneShare
 from .news import what_changes_with_news
@@ -83,8 +85,9 @@ class Acceptor:
         self._plugins = plugins
         self._threads = threads
         self._watchdog = watchdog
-        self._signal = signal_for(store_database(db))
+        self._signal = signal_for(calls_database(db))
         self._desk: Desk | None = None
+        #: Where our area is now; another one after we were taken over. None: not registered yet.
         self.area_oid: bytes | None = None
         #: How many commits of this worker have come about; nearly so, with several threads.
         self.commits = 0
@@ -120,12 +123,7 @@ class Acceptor:
         Raises:
             Fenced: We were taken for dead.
         """
-        store = self.desk.open_store()
-        assert self.area_oid is not None, "the acceptor is not registered"
-        area = held_area(store.connection, self.area_oid)
-        return Writing(
-            transaction, self.desk.connection, store, area, area.tallies, self.claim_lane
-        )
+        return self.desk.writing(transaction, self.area_oid, self.claim_lane)
 
     def commit(self, transaction: Any, oids: Iterable[bytes] = ()) -> None:
         """Commit, watched, and tell this process of what was written."""

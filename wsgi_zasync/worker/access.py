@@ -19,6 +19,7 @@ from ..deployment import Deployment
 from ..errors import ConfigurationError, QuotaExceeded, Unauthorized, ZasyncError
 from ..exposure import expose, exposed
 from ..expressions import CannotDecide
+from ..lines import owner_text
 from ..manager import CallManager
 from ..putting import Lineage, check_permission
 from ..security import Principal
@@ -125,7 +126,7 @@ def names_to_act(
     manager = CallManager(access, deployment, lineage=lineage)
     quotas = deployment.quotas
     made_here: list[ReadableCall] = []
-    source = "callback" if author is None else f"callback of {':'.join(author.owner).lstrip(':')}"
+    source = "callback" if author is None else f"callback of {owner_text(author.owner)}"
 
     def put(plugin_name: str, /, *args: Any, **kwargs: Any) -> ReadableCall:
         """Make another call as the same owner, in the same transaction."""

@@ -13,10 +13,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 
+from ..security import SESSION_SOURCE
 from .held import Held
-
-#: The source of owners that have no account; they count as one.
-SESSION_SOURCE = "session"
 
 
 class Backlog:
@@ -38,6 +36,7 @@ class Backlog:
     def add(self, held: Held) -> None:
         """Put a call at the end of its owner's line."""
         turns = self._turns.setdefault(held.priority, OrderedDict())
+        # Whoever has no account counts as one owner.
         turn = SESSION_SOURCE if held.owner[0] == SESSION_SOURCE else held.owner
         calls = turns.get(turn)
         if calls is None:

@@ -18,12 +18,12 @@ from typing import Any
 from ..call import CallRecord, Failure
 from ..deployment import Deployment
 from ..errors import InvalidResult, Unauthorized
-from ..retry import WITHOUT_RETRY, RetryEvent, RetryPolicy
+from ..retry import RetryEvent, RetryPolicy, policy_in_force
 from ..states import CallState
 from ..store.mailbox import Mail
 from ..store.parking import park, put_aside
 from ..store.reading import why_unreadable
-from ..values import Storing, restored
+from ..values import Storing
 from .desk import Writing
 from .evaluation import Evaluation, TakesLong, Undecided, mark_gone
 from .held import Held, Outcome, Report
@@ -288,15 +288,13 @@ class Completion:
 
 def own_policy(record: CallRecord) -> RetryPolicy | None:
     """The retry policy that the call was put with."""
-    if record.retry is None:
-        return None
-    return RetryPolicy.from_plain(restored(record.retry, None, str))
+    return None if record.retry is None else RetryPolicy.from_plain(record.retry)
 
 
 def _policy(record: CallRecord, report: Report) -> RetryPolicy:
-    """The call's own policy, else its plugin's, else the one for calls that have none."""
+    """The retry policy that holds for a call; without an order no plugin was asked."""
     declared = None if report.order is None else report.order.declaration.retry
-    return own_policy(record) or declared or WITHOUT_RETRY
+    return policy_in_force(own_policy(record), declared)
 
 
 def unauthorized(error: Unauthorized, number: int, deployment: Deployment) -> Failure:
@@ -312,11 +310,6 @@ def _leave_chunk(writing: Writing, held: Held) -> None:
     if chunk is not None:
         rest = (call for call in chunk.calls if call._p_oid != held.oid)
         writing.area.replace_chunk(held.chunk, rest)
-
-
-def owes(record: CallRecord, mail: Mail) -> bool:
-    """Whether a final call still has callbacks that nobody has looked at."""
-    return bool(record.pending_callbacks()) or len(mail.callbacks) > record.late_callbacks
 
 
 def _counts(record: CallRecord, report: Report) -> bool:
@@ -338,14 +331,3 @@ def _give_callbacks_up(record: CallRecord, error: str) -> int:
         callbacks[index] = callbacks[index].failed(error)
     record.set_callbacks(callbacks)
     return len(pending)
-
-
-__all__ = [
-    "Completion",
-    "Entry",
-    "Held",
-    "Settled",
-    "owes",
-    "own_policy",
-    "unauthorized",
-]

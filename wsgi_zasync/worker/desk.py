@@ -20,19 +20,12 @@ from ZEO.Exceptions import ClientDisconnected, ServerException
 from ..call import CallRecord
 from ..errors import Fenced
 from ..store import Store, open_store
-from ..store.accepted import WorkerArea
+from ..store.accepted import WorkerArea, held_area
+from ..store.databases import calls_connection, calls_database
 from .held import Held
 
 #: The root of every database.
 ROOT_OID = b"\0" * 8
-
-#: The database of a multi-database that holds the calls, where there is one.
-STORE_DATABASE = "zasync"
-
-
-def store_database(db: Any) -> Any:
-    """The database that the calls are in."""
-    return db.databases.get(STORE_DATABASE, db)
 
 
 class StorageAway(Exception):
@@ -114,11 +107,35 @@ class Desk:
     @property
     def store_connection(self) -> Any:
         """The connection that the calls are reached by."""
-        return store_connection(self.connection)
+        return calls_connection(self.connection)
 
     def open_store(self) -> Store:
         """The store, in the current transaction."""
         return open_store(self.store_connection, self._site)
+
+    def writing(
+        self,
+        transaction: Any,
+        area_oid: bytes | None,
+        claim: Callable[[], int],
+        number: int | None = None,
+    ) -> Writing:
+        """What this transaction writes to; it holds the worker's area, or commits nothing.
+
+        Args:
+            transaction: The one that was begun.
+            area_oid: Of the area, which the worker has since it is registered.
+            claim: Claims a lane in a transaction of its own.
+            number: Of this thread's own counts in the area; None: those of the acceptor's.
+
+        Raises:
+            Fenced: The worker was taken for dead.
+        """
+        assert area_oid is not None, "the worker is not registered"
+        store = self.open_store()
+        area = held_area(store.connection, area_oid)
+        tallies = area.tallies if number is None else area.thread_tallies[number]
+        return Writing(transaction, self.connection, store, area, tallies, claim)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -210,18 +227,10 @@ def is_foreign(error: BaseException, connection: Any) -> bool:
 def are_connected(connection: Any) -> bool:
     """Whether the storages say so that a worker cannot do without."""
     db = connection.db()
-    return _is_connected(db.storage) and _is_connected(store_database(db).storage)
+    return _is_connected(db.storage) and _is_connected(calls_database(db).storage)
 
 
 def _is_connected(storage: Any) -> bool:
     # Those that are in this process have nothing to lose.
     ask = getattr(storage, "is_connected", None)
     return ask is None or bool(ask())
-
-
-def store_connection(connection: Any) -> Any:
-    """The connection of the same multi-database that holds the calls."""
-    databases = connection.db().databases
-    if STORE_DATABASE in databases and connection.db() is not databases[STORE_DATABASE]:
-        return connection.get_connection(STORE_DATABASE)
-    return connection

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..call import Failure
 from ..plugins import PluginDeclaration
-from ..retry import WITHOUT_RETRY, RetryPolicy
+from ..retry import RetryPolicy, policy_in_force
 from .attempt import Attempt
 
 
@@ -93,10 +93,14 @@ class Order:
     interrupt: Callable[[], None] | None = None
 
     @property
+    def policy(self) -> RetryPolicy:
+        """The retry policy that holds for it."""
+        return policy_in_force(self.retry, self.declaration.retry)
+
+    @property
     def may_be_repeated(self) -> bool:
         """Whether the call may run again after an interruption, as its retry policy says."""
-        policy = self.retry or self.declaration.retry or WITHOUT_RETRY
-        return policy.interruptions > 1
+        return self.policy.interruptions > 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,10 @@ from typing import Any
 
 from ..deployment import Deployment
 from ..errors import Fenced
-from ..store.accepted import held_area
 from .acceptor import Acceptor
 from .bell import Bell
 from .completion import Completion, Entry
-from .desk import AWAY, Desk, Writing, is_foreign
+from .desk import AWAY, Desk, is_foreign
 from .held import Report
 from .patience import blame
 
@@ -219,12 +218,8 @@ class LongCallbacks:
 
     def _written(self, desk: Desk, report: Report, area_oid: bytes | None) -> Entry:
         with desk.transaction() as transaction:
-            store = desk.open_store()
-            assert area_oid is not None, "reports come from an area"
-            area = held_area(store.connection, area_oid)
-            tallies = area.thread_tallies[self._number]
             claim = self._acceptor.claim_lane
-            writing = Writing(transaction, desk.connection, store, area, tallies, claim)
+            writing = desk.writing(transaction, area_oid, claim, self._number)
             entry = self._completion.settle(writing, report)
             if desk.has_changes():
                 self._acceptor.commit(transaction, [report.held.oid])

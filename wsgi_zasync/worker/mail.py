@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ..store.reading import readable
 from .acceptor import Acceptor
-from .completion import Entry, owes
+from .completion import Entry
 from .held import Report
 
 
@@ -58,6 +58,6 @@ class MailReader:
                 record = readable(store.connection, entry.report.held.oid)
                 if record is None or record.forgotten:
                     continue
-                if record.is_final and owes(record, store.mail(record)):
+                if record.is_final and store.owes(record):
                     owed.append(Report(entry.report.held))
         return owed

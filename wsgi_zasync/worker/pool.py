@@ -65,7 +65,7 @@ class Pool(Generic[T]):
         self._idle = 0
         self._stopping = False
         self._generation = 0
-        #: How many threads were given up since the pool was made.
+        #: How many threads were given up and have not ended yet.
         self.abandoned = 0
 
     def submit(self, run: Callable[[Slot[T]], None], name: object = None) -> None:
@@ -93,6 +93,13 @@ class Pool(Generic[T]):
             slot.abandoned = True
             self.abandoned += 1
             self._threads.pop(slot.number, None)
+            # It holds memory, a stack and perhaps a connection until then, and nobody can end it.
+            logger.warning(
+                "a thread of %s was given up, and goes on until what it runs returns: "
+                "%d of them by now",
+                self._name,
+                self.abandoned,
+            )
             if self._waiting:
                 self._start_thread()
 
@@ -143,6 +150,8 @@ class Pool(Generic[T]):
             with self._changed:
                 if slot is None or not slot.abandoned:
                     self._threads.pop(number, None)
+                else:
+                    self.abandoned -= 1
 
     def _entered(self, number: int) -> Slot[T] | None:
         """What a thread has, once it can be had; None if the pool stops before that."""

@@ -15,7 +15,7 @@ import logging
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from transaction.interfaces import TransientError
 
@@ -23,12 +23,12 @@ from ..call import NORMAL, CallRecord, Failure
 from ..clock import Clock
 from ..lines import counted, escape_controls
 from ..plugins import Registry
-from ..retry import WITHOUT_RETRY, RetryDecision, RetryEvent
+from ..retry import RetryDecision, RetryEvent, policy_in_force
 from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
 from ..store.reading import send_together, why_unreadable
 from .acceptor import Acceptor, hold
-from .completion import owes, own_policy
+from .completion import own_policy
 from .held import Held, Outcome, Report
 
 logger = logging.getLogger(__name__)
@@ -206,11 +206,17 @@ class Rescuer:
 
     def _adopted_from(self, taken: _Taken) -> Adopted:
         adopted = self._adopted(taken.numbers)
+        if taken.released:
+            why = "has stopped"
+        elif taken.name == self._acceptor.name:
+            why = "had the name of this one"
+        else:
+            why = "gives no sign of life"
         logger.log(
             logging.INFO if taken.released else logging.WARNING,
             "took over from worker %s, which %s: %s",
             escape_controls(taken.name),
-            "has stopped" if taken.released else "gives no sign of life",
+            why,
             adopted.shown,
         )
         return adopted
@@ -254,7 +260,7 @@ class Rescuer:
             if held.oid in known or record.forgotten:
                 continue
             if record.is_final:
-                if owes(record, store.mail(record)):
+                if store.owes(record):
                     adopted.reports.append(Report(held))
                     open_calls.add(held.oid)
                 continue
@@ -286,9 +292,8 @@ class Rescuer:
         return Outcome(failure=failure)
 
     def _decide(self, chunk: Chunk, record: CallRecord, count: int | None = None) -> RetryDecision:
-        declared: Any = self._registry.declaration(record.plugin).retry
-        policy = own_policy(record) or declared or WITHOUT_RETRY
-        return policy.decide(
+        declared = self._registry.declaration(record.plugin).retry
+        return policy_in_force(own_policy(record), declared).decide(
             RetryEvent.INTERRUPTED,
             count=chunk.interruptions if count is None else count,
             random=self._random,

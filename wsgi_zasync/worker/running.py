@@ -4,7 +4,7 @@
 Whatever happens, each order is reported exactly once: by its end, by its time being over, or
 not at all if it was given up.
 
-Threads: ``begin``, ``interrupt`` and ``overdue`` are called from the acceptor's thread.
+Threads: ``begin`` and what it leaves as an order's ``interrupt`` are called from the acceptor's.
 """
 
 from __future__ import annotations
@@ -237,14 +237,3 @@ class _ReactorRun:
         if not self._over:
             self._over = True
             self._ended(self.order, outcome)
-
-
-__all__ = [
-    "Ended",
-    "ReactorRunner",
-    "ThreadRunner",
-    "TimedOut",
-    "call_blocking",
-    "outcome_of",
-    "timed_out",
-]

@@ -13,19 +13,20 @@ from typing import Any
 from ..deployment import Deployment
 from ..expressions import Limits
 from ..settings import WorkerSettings
+from ..store.databases import calls_database
 from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
 from .bell import Bell
 from .completion import Completion, Entry, Settled
-from .desk import store_database
 from .dispatch import Dispatcher
 from .early import Early
 from .evaluation import Evaluation
 from .held import Held, Report
 from .holdings import Holdings
 from .lanes import LaneShare
+from .listening import Listener
 from .long_callbacks import LongCallbacks
 from .mail import MailReader
 from .notices import first_shown_at, on_board
@@ -105,18 +106,16 @@ class Service:
             name=name,
             one_by_one=one_by_one,
         )
-        self._signal = signal_for(store_database(db))
-        self._unsubscribe: Any = None
+        self.listener = Listener(
+            signal_for(calls_database(db)),
+            self.bell,
+            running=lambda: self.holdings.running,
+            is_announcing=self.acceptor.is_announcing,
+        )
         #: Ended calls whose mail is to be looked at once more.
         self._check: list[Entry] = []
         self.timetable = Timetable(self._clock, settings)
         self._board: RunningOnBoard = {}
-        self._mailboxes: frozenset[bytes] = frozenset()
-        self._watched: frozenset[bytes] = frozenset()
-        #: Whether an accept is under way, which will tell what to watch.
-        self._looking = True
-        #: The last commit of another process that we were told of.
-        self._heard: bytes | None = None
         #: How many calls this worker has brought to their end.
         self.ended = 0
 
@@ -127,15 +126,12 @@ class Service:
         self.acceptor.open()
         if self.acceptor.area_oid is None:
             self.acceptor.register()
-        if self._unsubscribe is None:
-            self._unsubscribe = self._signal.subscribe(self._told)
+        self.listener.open()
         self.timetable.open()
 
     def close(self) -> None:
         """Listen no more, and give the connection back."""
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        self.listener.close()
         self.acceptor.close()
 
     def stop_threads(self, timeout_seconds: float) -> None:
@@ -155,28 +151,6 @@ class Service:
         self.rescuer.forget()
         self.acceptor.register()
 
-    # -- told by others --------------------------------------------------------
-
-    def _told(self, tid: bytes | None, oids: frozenset[bytes]) -> None:
-        """A commit: in the thread of ZEO's client, or in that of who committed here."""
-        if self.acceptor.is_announcing():
-            return
-        if tid is not None:
-            self._heard = tid
-        running = self.holdings.running
-        if any(oid in running for oid in oids) or not oids.isdisjoint(self._mailboxes):
-            self.bell.mail(tid)
-        # Of a commit in this process only the call is known, not the inbox that it went to.
-        # And what came into being since we began to look is not among what we know to watch.
-        if tid is None or self._looking or not oids.isdisjoint(self._watched):
-            try:
-                # Before anybody wakes, who would have the interpreter then. What comes later may
-                # be written once more until it is looked at.
-                if not self.bell.has_news:
-                    self._signal.fetch(oids, tid)
-            finally:
-                self.bell.news(tid)
-
     # -- a turn --------------------------------------------------------
 
     def turn(self, *, accept: bool = True) -> bool:
@@ -189,7 +163,7 @@ class Service:
         now = self._clock.monotonic()
         news, mail, tid = self.bell.take_news()
         if tid is not None:
-            self._signal.until_visible(tid)
+            self.listener.signal.until_visible(tid)
         if mail:
             self._stop_cancelled()
         for owed in self.timetable.owed.take(now):
@@ -200,11 +174,7 @@ class Service:
         work = self._work(reports, accept, now)
         did = False
         if work is not None:
-            self._looking = work.limit > 0
-            if self._looking:
-                # What we know to watch may be behind what was told of: all of that is seen now,
-                # and what is told of from now on rings.
-                self._signal.until_visible(self._heard)
+            self.listener.look(accepts=work.limit > 0)
             try:
                 done = self.acceptor.round(work)
             except BaseException:
@@ -283,15 +253,14 @@ class Service:
             # then. It is found again, and looked at.
             return
         if work.limit:
-            self._watched = done.watched or self._watched
-            self._looking = False
+            self.listener.looked(done.watched)
             self.timetable.looked(
                 now, everywhere=work.everywhere, more=done.more, next_due=done.next_due
             )
         if work.board is not None:
             self._board = work.board
             self.timetable.beat(now)
-            self._mailboxes = self.mail.mailboxes(work.board)
+            self.listener.mailboxes = self.mail.mailboxes(work.board)
             if work.board:
                 self._stop_cancelled()
 

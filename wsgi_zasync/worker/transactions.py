@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 from transaction.interfaces import TransientError
 
 from ..deployment import Deployment
 from ..errors import Fenced
-from ..retry import WITHOUT_RETRY, RetryEvent
+from ..retry import RetryEvent
 from ..states import CallState
-from ..store.accepted import held_area
+from .acceptor import Acceptor
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
@@ -55,6 +54,9 @@ FULL_TRIES = 8
 #: Conflicts after which the callbacks follow in a transaction of their own.
 CALLBACKS_PATIENCE = 4
 
+#: Says that everything is written already.
+_WRITTEN = Outcome(value="written")
+
 
 class TransactionRunner:
     """Runs orders in threads that have a connection."""
@@ -65,11 +67,8 @@ class TransactionRunner:
         deployment: Deployment,
         beginning: Beginning,
         completion: Completion,
+        acceptor: Acceptor,
         *,
-        area_oid: Callable[[], bytes | None],
-        commit: Callable[[Any, list[bytes]], None],
-        commits: Callable[[], int],
-        claim: Callable[[], int],
         committed: Callable[[Order, Entry], None],
         ended: Callable[[Order, Outcome | None], None],
         fenced: Callable[[], None],
@@ -82,10 +81,7 @@ class TransactionRunner:
             deployment: What the process knows.
             beginning: Decides whether and with what an attempt is made.
             completion: Writes its end.
-            area_oid: Where our area is now; another one after we were taken over.
-            commit: Commits a transaction and announces what was written.
-            commits: How many have come about in this worker.
-            claim: Claims a lane.
+            acceptor: Knows where our area is now, and commits.
             committed: Told of what was written, after the commit.
             ended: Told of an outcome that the acceptor has to write; None: it has ended.
             fenced: Told that we were taken for dead.
@@ -94,8 +90,7 @@ class TransactionRunner:
         self._pool = pool
         self._deployment = deployment
         self._beginning, self._completion = beginning, completion
-        self._area_oid = area_oid
-        self._commit, self._commits, self._claim = commit, commits, claim
+        self._acceptor = acceptor
         self._committed, self._ended, self._fenced = committed, ended, fenced
         self._random = random
         self._turns = threading.Condition()
@@ -174,8 +169,8 @@ class TransactionRunner:
         It is not run again before that: its plugin may do something outside the database.
         """
         order.begun = None
-        until = self._commits() + count
-        while self._commits() < until and not (order.given_up or order.attempt.is_cancelled):
+        until = self._acceptor.commits + count
+        while self._acceptor.commits < until and not (order.given_up or order.attempt.is_cancelled):
             if self._stopping.wait(AWAY_SECONDS):
                 return True
         order.begun = self._deployment.clock.monotonic()
@@ -207,8 +202,7 @@ class TransactionRunner:
 
     def _give_up_after(self, order: Order, conflicts: int, error: Exception) -> Outcome | None:
         """Wait a moment before the next try; or the failure, if there is to be none."""
-        policy = order.retry or order.declaration.retry or WITHOUT_RETRY
-        decision = policy.decide(RetryEvent.CONFLICT, count=conflicts, random=self._random)
+        decision = order.policy.decide(RetryEvent.CONFLICT, count=conflicts, random=self._random)
         known = isinstance(error, TransientError)
         if not known:
             logger.warning(
@@ -233,7 +227,8 @@ class TransactionRunner:
     def _in_transaction(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
         desk = slot.owned
         with desk.transaction() as transaction:
-            writing = self._writing(desk, transaction, slot.number)
+            area_oid, claim = self._acceptor.area_oid, self._acceptor.claim_lane
+            writing = desk.writing(transaction, area_oid, claim, slot.number)
             fresh = self._beginning.order(writing, order.held, has_begun=order.was_called)
             if not isinstance(fresh, Order):
                 return fresh
@@ -271,20 +266,6 @@ class TransactionRunner:
             # Cancelled meanwhile, or a result that cannot be stored: then its effects are not
             # wanted either.
             return outcome if entry.state == CallState.FAILED else Outcome(cancelled=True)
-        self._commit(writing.transaction, [held.oid])
+        self._acceptor.commit(writing.transaction, [held.oid])
         self._committed(order, entry)
         return _WRITTEN
-
-    def _writing(self, desk: Desk, transaction: Any, number: int) -> Writing:
-        store = desk.open_store()
-        oid = self._area_oid()
-        assert oid is not None, "orders are made by a worker that is registered"
-        area = held_area(store.connection, oid)
-        tallies = area.thread_tallies[number]
-        return Writing(transaction, desk.connection, store, area, tallies, self._claim)
-
-
-#: Says that everything is written already.
-_WRITTEN = Outcome(value="written")
-
-__all__ = ["TransactionRunner"]

@@ -21,8 +21,7 @@ from ZODB.utils import p64
 from wsgi_zasync import Principal, RetryPolicy, Secret
 from wsgi_zasync.call import CallRecord
 from wsgi_zasync.sealing import Keys, Sealer
-from wsgi_zasync.store import accepted, classes, index, lanes, mailbox, root
-from wsgi_zasync.store import opened as opened_module
+from wsgi_zasync.store import accepted, classes, index, lanes, mailbox, opening, root
 from wsgi_zasync.testing import calls_of, deployment_of, run_calls
 
 SECRET = "s" * 40
@@ -111,7 +110,7 @@ def test_what_a_record_names_is_not_run(is_guarded, tmp_path, monkeypatch):
     canary = tmp_path / "canary"
     forge(storages[1], 0, "posix", "mkdir", str(canary))
     if not is_guarded:
-        monkeypatch.setattr(opened_module, "guard", lambda connection: None)
+        monkeypatch.setattr(opening, "guard", lambda connection: None)
 
     # When it is loaded
     error = classes.ClassRefused if is_guarded else Exception

@@ -37,14 +37,15 @@ def test_no_more_run_at_a_time_than_the_pool_has_threads():
     pool.stop(5)
 
 
-def test_a_thread_that_was_given_up_is_replaced_and_ends_by_itself():
+def test_a_thread_that_was_given_up_is_replaced_and_told_of_and_ends_by_itself(caplog):
     # Given a pool of one thread, which hangs
     pool, _opened, closed = make(size=1)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
-    slots = []
+    slots, threads = [], []
 
     def hang(slot):
         slots.append(slot)
+        threads.append(threading.current_thread())
         begun.set()
         release.wait(5)
 
@@ -59,14 +60,13 @@ def test_a_thread_that_was_given_up_is_replaced_and_ends_by_itself():
     # Then another thread does what waits, and the old one closes what it owned
     assert done.wait(5)
     assert pool.abandoned == 1
+    assert "a thread of test was given up" in caplog.text
+    assert "1 of them by now" in caplog.text
     release.set()
     pool.stop(5)
-    for _ in range(500):
-        if len(closed) == 2:
-            break
-        done.clear()
-        done.wait(0.01)
+    threads[0].join(5)
     assert closed == [0, 0]
+    assert pool.abandoned == 0
 
 
 def test_a_thread_that_cannot_get_what_it_owns_tries_again_and_strands_nothing(monkeypatch):
