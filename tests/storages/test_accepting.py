@@ -318,6 +318,31 @@ def test_a_call_that_cannot_be_read_does_not_keep_its_owner_from_the_next_put(
         assert store.tally(ANN).bytes == 7 * before
 
 
+@pytest.mark.parametrize("before", [1, 3, 5])
+def test_a_segment_that_cannot_be_read_does_not_keep_its_owner_from_the_next_put(
+    one, put, register, accept, before
+):
+    # Given the last segment of an owner, also a full one, that cannot be read
+    area = register(one)
+    with one.writing() as store:
+        put(store, before)
+        segments = store.site.lanes[0].owners["\0ann"].segments
+        segment = segments[segments.maxKey()]
+    oid = segment._p_oid
+    spoil_record(one, oid)
+    # When
+    with one.writing() as store:
+        wanted = ids(put(store, 3))
+    # Then
+    with one.writing():
+        accepted = accept(one, area)
+        assert ids(accepted.calls)[-3:] == wanted
+        assert (oid in [broken for broken, _ in accepted.broken]) is (before > 1)
+    with one.reading() as store:
+        assert ids(store.oldest(ANN))[-3:] == wanted
+        assert store.find(ANN, wanted[0]).id == wanted[0]
+
+
 def test_calls_that_do_not_come_one_by_one_are_fetched_together(
     one, put, register, accept, monkeypatch
 ):

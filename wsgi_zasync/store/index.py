@@ -222,12 +222,17 @@ class OwnerIndex(Persistent):
             segment = self.segments[number] = IndexSegment(_size(0), 0, call.created)
         else:
             segment = self.segments[number]
-            position = segment.filled()
-            last = segment.last(position)
-            bytes_before = segment.bytes_up_to(last)
-            if last is not None and call.created <= last.created:
-                call.created = last.created + 1
-            if position == len(segment.calls):
+            bytes_before = 0
+            # What nobody can read has no place for a call, and tells nothing of those it had.
+            is_full = not is_readable(segment)
+            if not is_full:
+                position = segment.filled()
+                last = segment.last(position)
+                bytes_before = segment.bytes_up_to(last)
+                if last is not None and call.created <= last.created:
+                    call.created = last.created + 1
+                is_full = position == len(segment.calls)
+            if is_full:
                 number, position = number + 1, 0
                 size = _size(number - (chain << _CHAIN_BITS))
                 segment = IndexSegment(size, bytes_before, call.created)

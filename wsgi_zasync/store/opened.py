@@ -22,7 +22,7 @@ from ..states import CallState
 from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept, read_ahead
-from .index import IndexSegment, OwnerIndex, owner_key
+from .index import IndexSegment, OwnerIndex, is_readable, owner_key
 from .mailbox import Mail, Mailbox
 from .parking import forget_parked
 from .reading import why_unreadable
@@ -84,7 +84,7 @@ class Store:
             self.connection.add(record)
         if inbox is not None:
             full = None if position else index.segments.get(number - 1)
-            inbox.tell(record, segment, position, full)
+            inbox.tell(record, segment, position, full if is_readable(full) else None)
         if record.ancestor:
             site.descendants[record.ancestor] = self.descendants(record.ancestor) + 1
         return record
