@@ -201,7 +201,10 @@ class Worker:
             logger.warning("worker %s begins anew: %s", self.name, exc)
             return self._anew(service)
         except AWAY as exc:
-            logger.warning("worker %s: the storage is away: %s", self.name, exc)
+            # A client that was disconnected says no more than that.
+            logger.warning(
+                "worker %s: the storage is away: %s", self.name, str(exc) or type(exc).__name__
+            )
             service.rescuer.forget()
             return False
         except TransientError as exc:

@@ -18,7 +18,7 @@ from transaction.interfaces import NoTransaction, TransientError
 from ZEO.Exceptions import ClientDisconnected, ServerException
 
 from ..call import CallRecord
-from ..errors import Fenced
+from ..errors import ConfigurationError, Fenced
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea
 from .held import Held
@@ -41,6 +41,10 @@ class StorageAway(Exception):
 
 class StorageFull(StorageAway):
     """Nothing can be written, because a disk is full or broken; what is there can be read."""
+
+
+class StoreRefused(StorageAway, ConfigurationError):
+    """The store is of another version, since an upgrade is under way: one of us is to follow it."""
 
 
 #: What it means that the storage is away: nothing is lost, and it is tried again.
@@ -117,8 +121,15 @@ class Desk:
         return store_connection(self.connection)
 
     def open_store(self) -> Store:
-        """The store, in the current transaction."""
-        return open_store(self.store_connection, self._site)
+        """The store, in the current transaction.
+
+        Raises:
+            StoreRefused: It is none of this code's version.
+        """
+        try:
+            return open_store(self.store_connection, self._site)
+        except ConfigurationError as exc:
+            raise StoreRefused(str(exc)) from exc
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:

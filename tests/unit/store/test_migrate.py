@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.integration.stepping import Site
 from wsgi_zasync import CallState, ConfigurationError, plugin
 from wsgi_zasync import call as call_module
 from wsgi_zasync.store import migrate, open_store
 from wsgi_zasync.store import root as root_module
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.desk import StorageAway
 
 PLUGINS = {"echo": plugin("echo")(lambda attempt, value=None: value)}
 
@@ -108,3 +110,42 @@ def test_a_newer_store_is_refused(db, monkeypatch):
         assert not migrate.upgrade(connection)
         with pytest.raises(ConfigurationError):
             open_store(connection)
+
+
+def set_version(db, version):
+    with db.transaction() as connection:
+        connection.root()[root_module.ROOT_KEY].version = version
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
+def test_a_worker_whose_store_was_upgraded_keeps_what_it_holds_and_waits(runs):
+    site = Site()
+    site.add("echo", lambda attempt, value: value, runs=runs)
+    service = site.service("older", one_by_one=False)
+    # Given a call that an older worker runs, and one that came later
+    running = site.put("echo", 1)
+    service.turn()
+    later = site.put("echo", 2)
+    set_version(site.db, 2)
+
+    # When the store is a newer one's now
+    for _ in range(30):
+        with pytest.raises(StorageAway, match="upgrade this process"):
+            service.turn()
+
+    # Then nothing was blamed or lost
+    set_version(site.db, 1)
+    site.work(service)
+    assert {site.state(call) for call in (running, later)} == {CallState.SUCCEEDED}
+    site.close()
+
+
+def test_a_worker_that_meets_a_newer_store_does_not_start(db):
+    put(db)
+    set_version(db, 2)
+    worker = Worker(db)
+
+    with pytest.raises(ConfigurationError, match="upgrade this process"):
+        worker.start()
+
+    assert not worker.is_running
