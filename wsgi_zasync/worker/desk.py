@@ -160,7 +160,7 @@ class Desk:
         The drivers of SQL databases have errors of their own, which are no disconnection to
         ZODB. What is asked for is in no cache.
         """
-        if not are_connected(self.connection):
+        if not self.is_connected:
             # Else a ZEO client would wait for its server, or find what is asked for in its file.
             return True
         try:
@@ -173,6 +173,11 @@ class Desk:
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
         return False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether our storages say so: a ZEO client waits for its server when it is asked."""
+        return are_connected(self.connection)
 
     def has_changes(self) -> bool:
         """Whether the current transaction has written anything to the store."""
