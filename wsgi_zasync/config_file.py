@@ -101,24 +101,42 @@ class ConfigFile:
         section = f"worker:{name}"
         if section not in self.keys:
             raise ConfigurationError(f"{self.path} has no section [{section}]")
-        from paste.deploy.loadwsgi import ConfigLoader
-
-        try:
-            parser = ConfigLoader(str(self.path)).parser
-            global_conf = dict(parser.defaults())
-            local_conf = {key: parser.get(section, key) for key in _own_keys(parser, section)}
-        except configparser.Error as error:
-            raise not_interpolated(self.path, section, error) from error
+        global_conf, local_conf = read_as_paste(self.path, section)
         if local_conf.pop("use", "").replace("-", "_") != WORKER_USE:
             raise _wrong(self.path, section, "use", f"write use = {WORKER_USE}")
         return global_conf, local_conf
 
 
-def not_interpolated(path: Path, section: str, error: configparser.Error) -> ConfigurationError:
-    """The error of a section that PasteDeploy cannot read."""
-    is_percent = isinstance(error, configparser.InterpolationSyntaxError)
-    hint = "; write %% for a percent sign" if is_percent else ""
-    return ConfigurationError(f"{path} [{section}]: {error}{hint}")
+def read_as_paste(path: Path, section: str) -> tuple[dict[str, str], dict[str, str]]:
+    """A section as PasteDeploy reads it, ``set`` and ``get`` included: global and local values.
+
+    Raises:
+        ConfigurationError: It cannot be read so, and a server that loads it would not start.
+    """
+    from paste.deploy.loadwsgi import ConfigLoader
+
+    local_conf: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    try:
+        parser = ConfigLoader(str(path)).parser
+        global_conf = dict(parser.defaults())
+        for key in _own_keys(parser, section):
+            value = parser.get(section, key)
+            kind, _, name = key.partition(" ")
+            into = {"set": global_conf, "get": taken}.get(kind) if name else None
+            if into is None:
+                local_conf[key] = value
+            else:
+                into[name.strip()] = value
+    except configparser.Error as error:
+        is_percent = isinstance(error, configparser.InterpolationSyntaxError)
+        hint = "; write %% for a percent sign" if is_percent else ""
+        raise ConfigurationError(f"{path} [{section}]: {error}{hint}") from error
+    for key, name in taken.items():
+        if name not in global_conf:
+            raise _wrong(path, section, f"get {key}", f"there is no {name} in [DEFAULT]")
+        local_conf[key] = global_conf[name]
+    return global_conf, local_conf
 
 
 def _parsed(path: Path) -> configparser.ConfigParser:

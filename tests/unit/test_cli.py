@@ -328,6 +328,8 @@ def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, cap
         ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /100%\n", "write %% for a percent sign"),
         ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /%(heer)s\n", "key 'heer'"),
         (SITE.replace("%(here)s", "100%"), "write %% for a percent sign"),
+        ("[DEFAULT]\nx = 100%\n" + SITE, "write %% for a percent sign"),
+        (SITE + "grace\n", "parsing errors"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted):

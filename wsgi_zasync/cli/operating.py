@@ -8,7 +8,6 @@ transaction of its own, tried again after a conflict.
 
 from __future__ import annotations
 
-import configparser
 import getpass
 import hmac
 import os
@@ -22,7 +21,7 @@ from typing import Any, TypeVar
 
 from ..beside import beside_site
 from ..call import CallRecord, Place
-from ..config_file import ConfigFile, not_interpolated
+from ..config_file import ConfigFile, read_as_paste
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
@@ -49,20 +48,13 @@ CONNECT_SECONDS = 5
 
 def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
     """The sections that wrap an application with our middleware: global and local values."""
-    from paste.deploy.loadwsgi import ConfigLoader
-
-    parser = ConfigLoader(str(file.path)).parser
-    defaults = dict(parser.defaults())
     found = {}
     for section in file.keys:
         if section.partition(":")[0] not in ("filter", "filter-app"):
             continue
-        try:
-            values = {key: parser.get(section, key) for key in file.keys[section]}
-        except configparser.Error as error:
-            raise not_interpolated(file.path, section, error) from error
-        if _is_ours(values):
-            found[section] = (defaults, values)
+        global_conf, local_conf = read_as_paste(file.path, section)
+        if _is_ours(local_conf):
+            found[section] = (global_conf, local_conf)
     return found
 
 
