@@ -521,6 +521,31 @@ class TestCheck:
 
         assert capsys.readouterr().err.count("'editor' is neither") == 1
 
+    @pytest.mark.parametrize(
+        ("settings", "wanted"),
+        [
+            ("anonymous = session", "anonymous = session is not available"),
+            ("identity_header = X-Remote-User", "list the proxies in trusted_proxies"),
+        ],
+    )
+    def test_says_what_a_server_would_not_start_with(self, tmp_path, capsys, settings, wanted):
+        code = self.check(tmp_path, f"{SITE}{settings}\n")
+
+        assert code == 2
+        assert wanted in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("kind", "code"), [("none", 2), ("embedded", 0)])
+    def test_says_that_only_one_process_can_have_a_file(self, tmp_path, capsys, kind, code):
+        worker = (
+            f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = file://{tmp_path}/./Data.fs\n"
+        )
+
+        assert self.check(tmp_path, f"{SITE}worker = {kind}\n{worker}") == code
+
+        assert ("[worker:main] zodb_uri: [filter:zasync] has" in capsys.readouterr().err) == bool(
+            code
+        )
+
     def test_a_file_with_nothing_of_ours_is_told(self, tmp_path, capsys):
         code = self.check(tmp_path, "[app:main]\nuse = egg:other\n")
 
