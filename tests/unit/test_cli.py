@@ -624,6 +624,43 @@ class TestUsage:
 class TestOutput:
     """What is printed."""
 
+    def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
+        call = put("ann", title="j\u00f6rg \u2713")
+
+        found = subprocess.run(
+            [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
+            cwd=ROOT,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        )
+
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert call.encode() in found.stdout
+        assert b"j\xf6rg" in found.stdout
+        assert rb"\u2713" in found.stdout
+
+    def test_what_cannot_be_written_is_one_line_and_exit_code_1(self, site, put):
+        put("ann")
+        with open("/dev/full", "wb") as full:
+            found = subprocess.run(
+                [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
+                cwd=ROOT,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        assert found.returncode == 1
+        assert found.stderr == "zasync: [Errno 28] No space left on device\n"
+
+    def test_nowhere_to_write_to_is_no_error(self, site, put):
+        put("ann")
+        command = f"exec {sys.executable} -m wsgi_zasync list {site} >&-"
+
+        found = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE)
+
+        assert (found.returncode, found.stderr) == (0, b"")
+
     def test_columns_are_as_wide_as_their_widest_value(self):
         assert table(("A", "B"), [("x", 1), ("long", 2)]) == "A     B\nx     1\nlong  2"
 
