@@ -18,7 +18,7 @@ import ZODB
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, get_manager
-from wsgi_zasync.cli import main
+from wsgi_zasync.cli import main, working
 from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.output import ago, shown, table
@@ -726,6 +726,25 @@ class TestDemo:
         assert copy == tmp_path / "50%" / "paste.ini"
         assert "http_port = 8099\n" in text
         assert f"data = {tmp_path}/50%%\n" in text
+
+    def test_a_worker_stops_at_once_that_is_still_waiting_for_its_database(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "site.ini"
+        path.write_text("[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\n")
+        asked = []
+
+        def start(worker, **how):
+            os.kill(os.getpid(), signal.SIGTERM)
+            asked.append("waits for ever")
+
+        monkeypatch.setattr(Worker, "start", start)
+        monkeypatch.setattr(working, "log_to_stderr", lambda kind: None)
+
+        with pytest.raises(SystemExit) as stopped:
+            main(["worker", str(path)])
+
+        assert (stopped.value.code, asked) == (0, [])
 
     def test_a_signal_stops_once_and_then_kills(self):
         stopped = []
