@@ -302,6 +302,20 @@ def test_plugins_of_a_fresh_site_are_those_of_its_configuration(site, capsys):
     assert "http.get" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["cancel", "worker"])
+def test_a_storage_that_is_read_only_is_told_in_one_line(site, put, capsys, monkeypatch, command):
+    call = put("ann")
+    uri = f"file://{site.parent}/Data.fs?read_only=true"
+    site.write_text(f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = {uri}\n")
+    monkeypatch.setattr("wsgi_zasync.cli.working.log_to_stderr", lambda kind: None)
+
+    assert main([command, str(site), *([call] if command == "cancel" else [])]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ReadOnlyError" in line
+    assert main(["list", str(site)]) == 0
+
+
 def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, capsys):
     put("ann")
     storage = FileStorage(str(site.parent / "Data.fs"))

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from typing import TypeAlias
 
 from transaction.interfaces import TransientError
+from ZODB.POSException import StorageError
 
 from ..errors import ConfigurationError, ZasyncError
 from ..states import CallState
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error, FAILED)
     except TransientError as error:
         return _tell(f"the database is busy or cannot be reached: {_text(error)}", FAILED)
+    except StorageError as error:
+        return _tell(f"the storage does not let us: {_text(error)}", FAILED)
     except KeyboardInterrupt:
         return FAILED
     except BrokenPipeError:

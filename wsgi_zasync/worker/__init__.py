@@ -128,6 +128,7 @@ class Worker:
         self._started.wait()
         if self._trouble is not None:
             trouble, self._trouble, self._thread = self._trouble, None, None
+            self.stop()
             raise trouble
 
     def stop(self, grace_seconds: float | None = None) -> None:

@@ -16,9 +16,10 @@ from typing import Any
 from transaction import TransactionManager
 from transaction.interfaces import NoTransaction, TransientError
 from ZEO.Exceptions import ClientDisconnected, ServerException
+from ZODB.POSException import ReadOnlyError
 
 from ..call import CallRecord
-from ..errors import ConfigurationError, Fenced
+from ..errors import ConfigurationError, Fenced, ZasyncError
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea
 from .held import Held
@@ -35,7 +36,7 @@ def store_database(db: Any) -> Any:
     return db.databases.get(STORE_DATABASE, db)
 
 
-class StorageAway(Exception):
+class StorageAway(ZasyncError):
     """The storage cannot be reached, and says so by an error of its own (a driver's, mostly)."""
 
 
@@ -149,7 +150,9 @@ class Desk:
             raise
         except Exception as exc:
             if is_full(exc):
-                raise StorageFull(f"it cannot be written ({exc})") from exc
+                raise StorageFull(
+                    f"it cannot be written ({str(exc) or type(exc).__name__})"
+                ) from exc
             if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
@@ -205,6 +208,9 @@ def is_full(error: BaseException) -> bool:
         args = error.args[1] if len(error.args) > 1 else ()
         code = args[0] if isinstance(args, tuple) and args else None
         return error.args[:1] == ("builtins.OSError",) and code in _TAKES_NOTHING
+    if isinstance(error, ReadOnlyError):
+        # A storage that was opened so, or a ZEO client that fell back to a server that is.
+        return True
     return isinstance(error, OSError) and error.errno in _TAKES_NOTHING
 
 
