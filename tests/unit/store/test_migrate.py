@@ -8,7 +8,7 @@ import pytest
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState, ConfigurationError, plugin
 from wsgi_zasync import call as call_module
-from wsgi_zasync.store import migrate, open_store
+from wsgi_zasync.store import migrate, open_store, parking
 from wsgi_zasync.store import root as root_module
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
@@ -82,6 +82,47 @@ def test_a_newer_record_waits_untouched_and_stops_no_other(db, monkeypatch, next
     db.cacheMinimize()
     next_version()
     assert view(db, new)[0] is CallState.WAITING
+    run(db)
+    assert view(db, new)[0] is CallState.SUCCEEDED
+
+
+def test_a_newer_record_runs_although_an_older_worker_puts_it_aside_again(db, monkeypatch):
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 2)
+    call_id = put(db)
+    newer = Worker(db, plugins=PLUGINS)
+    for _ in range(2):
+        # Given an older worker, which is quicker each time that a newer one has taken it up
+        with monkeypatch.context() as older:
+            older.setattr(call_module, "RECORD_VERSION", 1)
+            db.cacheMinimize()
+            run(db)
+        with db.transaction() as connection:
+            site = open_store(connection).site
+            assert len(parking.unreadable(site)) == 1
+            parking.take_up(site, set())
+            assert parking.unreadable(site) == []
+
+    assert newer.run_once() == 1
+
+    newer.stop()
+    assert view(db, call_id)[0] is CallState.SUCCEEDED
+
+
+def test_what_cannot_be_read_is_tried_once_by_a_process(db, monkeypatch):
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 2)
+    put(db)
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 1)
+    db.cacheMinimize()
+    run(db)
+    tried = []
+    monkeypatch.setattr(parking, "why_unreadable", lambda record: tried.append(record) or "newer")
+    in_vain = set()
+
+    for _ in range(3):
+        with db.transaction() as connection:
+            parking.take_up(open_store(connection).site, in_vain)
+
+    assert len(tried) == len(in_vain) == 1
 
 
 def test_an_older_store_is_brought_up_by_the_first_worker(db, monkeypatch):
