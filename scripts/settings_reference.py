@@ -23,9 +23,10 @@ the nearest known one. Durations are seconds, or a number with ``s``, ``m``, ``h
 ``w``; sizes are bytes, or a number with ``kB``, ``KiB``, ``MB``, ``MiB`` or ``GiB``.
 
 ``zodb_uri``, ``zodb_conf``, ``secret``, ``policy``, ``site`` and ``insecure_zeo`` may stand in
-``[DEFAULT]`` for both sides. ``[plugins]``, ``[plugin:NAME]``, ``[roles]``, ``[permissions]``
-and ``[schedule]`` are sections that both sides read. An embedded worker reads what
-``[worker:main]`` says of running, too. ``zasync check FILE`` reads a file as both sides would,
+``[DEFAULT]`` for both sides. What stands there takes the place of a section's own line of the same
+name, unless that one is written ``set site = …``. ``[plugins]``, ``[plugin:NAME]``, ``[roles]``,
+``[permissions]`` and ``[schedule]`` are sections that both sides read. An embedded worker reads
+what ``[worker:main]`` says of running, too. ``zasync check FILE`` reads a file as both sides would,
 and says what is wrong with it.
 
 .. code-block:: ini

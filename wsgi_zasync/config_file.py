@@ -54,6 +54,8 @@ class ConfigFile:
     schedule: tuple[ScheduleEntry, ...] = ()
     #: Every section's name with the keys written in it.
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Every section's name with those of its keys that PasteDeploy passes over.
+    hidden: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: str | Path) -> ConfigFile:
@@ -82,6 +84,7 @@ class ConfigFile:
                 for name, text in _section(path, parser, "schedule").items()
             ),
             keys={name: tuple(_own_keys(parser, name)) for name in parser.sections()},
+            hidden=_hidden(_parsed(path, default_section="")),
         )
 
     def sections_with(self, key: str, *kinds: str) -> list[str]:
@@ -92,6 +95,16 @@ class ConfigFile:
             if name.split(":", 1)[0] in kinds and any(k.split(":", 1)[0] == key for k in keys)
         ]
 
+    def refuse_hidden(self, section: str) -> None:
+        """Refuse one of our sections in which PasteDeploy would not use a value.
+
+        Raises:
+            ConfigurationError: With what to write instead.
+        """
+        for key in self.hidden.get(section, ()):
+            why = "PasteDeploy would use the value that [DEFAULT] has: take it out of [DEFAULT]"
+            raise _wrong(self.path, section, key, why)
+
     def worker(self, name: str = "main") -> tuple[dict[str, str], dict[str, str]]:
         """``[worker:NAME]`` as PasteDeploy reads it: the global and the local values.
 
@@ -101,6 +114,7 @@ class ConfigFile:
         section = f"worker:{name}"
         if section not in self.keys:
             raise ConfigurationError(f"{self.path} has no section [{section}]")
+        self.refuse_hidden(section)
         global_conf, local_conf = read_as_paste(self.path, section)
         if local_conf.pop("use", "").replace("-", "_") != WORKER_USE:
             raise _wrong(self.path, section, "use", f"write use = {WORKER_USE}")
@@ -139,8 +153,9 @@ def read_as_paste(path: Path, section: str) -> tuple[dict[str, str], dict[str, s
     return global_conf, local_conf
 
 
-def _parsed(path: Path) -> configparser.ConfigParser:
+def _parsed(path: Path, default_section: str = "DEFAULT") -> configparser.ConfigParser:
     parser = configparser.ConfigParser(
+        default_section=default_section,
         defaults={"here": str(path.parent), "__file__": str(path)},
         delimiters=("=",),
         # Other people's sections may have "key: value".
@@ -160,6 +175,21 @@ def _parsed(path: Path) -> configparser.ConfigParser:
 def _own_keys(parser: configparser.ConfigParser, section: str) -> list[str]:
     defaults = parser.defaults()
     return [key for key in parser.options(section) if key not in defaults]
+
+
+def _hidden(parser: configparser.ConfigParser) -> dict[str, tuple[str, ...]]:
+    """The keys of each section that ``[DEFAULT]``, a section like others here, says otherwise."""
+    if not parser.has_section("DEFAULT"):
+        return {}
+    wins = dict(parser.items("DEFAULT", raw=True))
+    return {
+        section: tuple(
+            key
+            for key, value in parser.items(section, raw=True)
+            if key in wins and value != wins[key]
+        )
+        for section in parser.sections()
+    }
 
 
 def _section(path: Path, parser: configparser.ConfigParser, section: str) -> dict[str, str]:

@@ -344,6 +344,7 @@ def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, cap
         (SITE.replace("%(here)s", "100%"), "write %% for a percent sign"),
         ("[DEFAULT]\nx = 100%\n" + SITE, "write %% for a percent sign"),
         (SITE + "grace\n", "parsing errors"),
+        ("[DEFAULT]\nprefix = /x\n" + SITE + "prefix = /y\n", "take it out of [DEFAULT]"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted):

@@ -167,3 +167,18 @@ def test_set_and_get_are_understood_as_pastedeploy_does(write):
     assert local_conf == {"secret": "env:SECRET"}
     with pytest.raises(ConfigurationError, match="get secret: there is no nothing in"):
         file.worker("b")
+
+
+def test_a_value_that_pastedeploy_would_not_use_is_refused(write):
+    file = ConfigFile.load(
+        write(
+            "[DEFAULT]\nsite = one\n"
+            "[worker:main]\nuse = egg:wsgi_zasync#worker\nsite = one\n"
+            "[worker:two]\nuse = egg:wsgi_zasync#worker\nsite = two\n"
+            "[app:other]\nsite = two\n"
+        )
+    )
+
+    assert file.worker()[0]["site"] == "one"
+    with pytest.raises(ConfigurationError, match=r"\[worker:two\] site: .* take it out of"):
+        file.worker("two")

@@ -54,6 +54,7 @@ def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[st
             continue
         global_conf, local_conf = read_as_paste(file.path, section)
         if _is_ours(local_conf):
+            file.refuse_hidden(section)
             found[section] = (global_conf, local_conf)
     return found
 
