@@ -24,6 +24,13 @@ from .settings import SharedSettings
 from .site_secrets import SiteSecrets, secrets_for
 from .zodb_uri import without_password
 
+#: What the drivers of SQL databases call the errors of a server that cannot be reached.
+DRIVERS_AWAY = frozenset({"OperationalError", "InterfaceError"})
+
+
+class Unreachable(TransientError):  # type: ignore[misc]
+    """The server of an SQL database cannot be reached now; the text is its driver's."""
+
 
 def open_database(settings: SharedSettings) -> Any:
     """Open the database that ``zodb_uri`` or ``zodb_conf`` names, or that ``db`` opens.
@@ -98,6 +105,11 @@ def _opened(shown: str, opener: Callable[[], Any]) -> Any:
         ZConfigError,
     ) as exc:
         raise ConfigurationError(f"the database {shown} cannot be opened: {_why(exc)}") from exc
+    except Exception as exc:
+        # PEP 249 gives them names, and each driver has classes of its own.
+        if DRIVERS_AWAY & {kind.__name__ for kind in type(exc).__mro__}:
+            raise Unreachable(str(exc).strip()) from exc
+        raise
 
 
 class SiteKeys(Keys):

@@ -64,7 +64,7 @@ def _loaded(path: Path) -> Any:
         with as_file(files("wsgi_zasync") / "worker_schema.xml") as schema_path:
             schema = ZConfig.loadSchema(str(schema_path))
         return ZConfig.loadConfig(schema, str(path))[0]
-    except ZConfig.ConfigurationError as error:
+    except (ZConfig.ConfigurationError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 

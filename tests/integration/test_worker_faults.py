@@ -209,6 +209,30 @@ def test_a_callback_is_not_blamed_for_an_accept_that_fails(site):
         assert [c.value for c in calls.get(call).callbacks] == ["1"]
 
 
+def test_a_call_that_cannot_be_ended_keeps_nobody_awake(site):
+    # Given a call whose outcome no commit takes, and for no reason that would pass
+    site.add("echo", lambda attempt, value=None: value)
+    call = site.put("echo", 1)
+    service = site.service("first", one_by_one=False)
+    refusing = service.acceptor._completion
+    inner = refusing.settle
+    refusing.settle = failing(inner, RuntimeError("no way"), times=10**6)
+
+    # When it was tried often enough
+    go_on(site, service, 10)
+    other = site.put("echo", 2)
+    service.turn()
+
+    # Then it waits for its next try, which is not tried in every turn
+    assert len(service.bell) == 0
+    assert service.timetable.owed.next_at > site.clock.monotonic()
+    # And it ends once nothing hinders it any more
+    refusing.settle = inner
+    site.clock.advance(60)
+    site.work(service)
+    assert {site.state(each) for each in (call, other)} == {CallState.SUCCEEDED}
+
+
 def test_a_callback_that_makes_the_commit_of_effects_fail_fails_alone(site):
     """T12: the effects and the outcome commit without it."""
 

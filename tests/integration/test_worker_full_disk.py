@@ -8,6 +8,7 @@ import errno
 import pytest
 import ZODB
 from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ReadOnlyError
 
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState
@@ -21,6 +22,12 @@ class Disk(MappingStorage):
     """A storage on a disk with room for transactions of so many bytes."""
 
     room = float("inf")
+    is_read_only = False
+
+    def tpc_begin(self, transaction):
+        if self.is_read_only:
+            raise ReadOnlyError
+        super().tpc_begin(transaction)
 
     def tpc_vote(self, transaction):
         if sum(map(len, self._tdata.values())) > self.room:
@@ -57,13 +64,16 @@ def go_on(site, service, times):
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction"])
-def test_a_full_disk_is_waited_for_and_fails_neither_call_nor_callback(site, disk, runs):
-    # Given a disk that becomes full while a call runs
+@pytest.mark.parametrize("is_read_only", [False, True])
+def test_a_full_disk_is_waited_for_and_fails_neither_call_nor_callback(
+    site, disk, runs, is_read_only
+):
+    # Given a disk that becomes full, or a storage that becomes read-only, while a call runs
     ran = []
 
     def note(attempt):
         if not ran:
-            disk.room = 0
+            disk.room, disk.is_read_only = 0, is_read_only
         ran.append(attempt.number)
         return 7
 
@@ -77,7 +87,7 @@ def test_a_full_disk_is_waited_for_and_fails_neither_call_nor_callback(site, dis
     assert ran == [1]
 
     # Then it succeeds with its callback once there is room
-    disk.room = float("inf")
+    disk.room, disk.is_read_only = float("inf"), False
     go_on(site, service, 10)
     with site.calls() as calls:
         found = calls.get(call)

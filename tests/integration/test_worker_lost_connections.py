@@ -14,6 +14,7 @@ from ZODB.POSException import ConflictError
 
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState, Retry, RetryPolicy
+from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.running import AGAIN_SECONDS, LOST
 from wsgi_zasync.worker.transactions import AWAY_SECONDS, LOST_TRIES
 
@@ -60,6 +61,32 @@ class Flapping(MappingStorage):
             self.victim = None
             self.losses -= 1
             raise ClientDisconnected(f"lost at the {step}")
+
+
+class Unplugged(MappingStorage):
+    """A storage that is away for everybody while ``is_away``, and notes what it is asked then."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_away = False
+        self.asked = []
+
+    def is_connected(self):
+        return not self.is_away
+
+    def loadBefore(self, oid, tid):
+        self._answer("load")
+        return super().loadBefore(oid, tid)
+
+    def tpc_begin(self, transaction):
+        self._answer("commit")
+        return super().tpc_begin(transaction)
+
+    def _answer(self, question):
+        if self.is_away:
+            # A ZEO client would wait here, half a minute each time.
+            self.asked.append(question)
+            raise ClientDisconnected
 
 
 class Stage(Site):
@@ -412,3 +439,32 @@ def test_an_interruption_that_was_written_already_is_counted_once(staged):
         settle(writing, report)
         service.acceptor.commit(transaction)
         assert writing.record(report.held).interruptions == 1
+
+
+# -- a worker in threads ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+def test_a_worker_that_is_to_stop_asks_nothing_of_a_storage_that_is_away(runs, caplog):
+    site = Site(ZODB.DB(Unplugged()))
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(attempt):
+        begun.set()
+        go_on.wait(10)
+
+    site.add("wait", wait, runs=runs)
+    site.put("wait")
+    worker = Worker(site.db, plugins=site.plugins, grace=0.1)
+    worker.start()
+    assert begun.wait(10)
+    worker._service.bell.wait_for_quiet(10)
+    site.db.storage.is_away = True
+
+    worker.stop()
+
+    assert site.db.storage.asked == []
+    assert any("could not say that it stops" in message for message in caplog.messages)
+    go_on.set()
+    site.db.storage.is_away = False
+    site.close()

@@ -30,6 +30,8 @@ def open_db(dsn):
 
 
 def test_an_outage_of_the_server_loses_and_doubles_and_fails_nothing(caplog):
+    # It is told once by a warning.
+    caplog.set_level("DEBUG", "wsgi_zasync.worker")
     begun = [threading.Event() for _ in range(2)]
     go_on = threading.Event()
 

@@ -19,7 +19,7 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, get_manager
-from wsgi_zasync.cli import main
+from wsgi_zasync.cli import main, working
 from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.output import ago, shown, table
@@ -369,6 +369,20 @@ def test_plugins_of_a_fresh_site_are_those_of_its_configuration(site, capsys):
     assert "http.get" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["cancel", "worker"])
+def test_a_storage_that_is_read_only_is_told_in_one_line(site, put, capsys, monkeypatch, command):
+    call = put("ann")
+    uri = f"file://{site.parent}/Data.fs?read_only=true"
+    site.write_text(f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = {uri}\n")
+    monkeypatch.setattr("wsgi_zasync.cli.working.log_to_stderr", lambda kind: None)
+
+    assert main([command, str(site), *([call] if command == "cancel" else [])]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "ReadOnlyError" in line
+    assert main(["list", str(site)]) == 0
+
+
 def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, capsys):
     put("ann")
     storage = FileStorage(str(site.parent / "Data.fs"))
@@ -395,6 +409,8 @@ def test_a_file_that_another_process_has_open_is_told_in_one_line(site, put, cap
         ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /100%\n", "write %% for a percent sign"),
         ("[filter:z]\nuse = egg:wsgi_zasync\nprefix = /%(heer)s\n", "key 'heer'"),
         (SITE.replace("%(here)s", "100%"), "write %% for a percent sign"),
+        ("[DEFAULT]\nx = 100%\n" + SITE, "write %% for a percent sign"),
+        (SITE + "grace\n", "parsing errors"),
     ],
 )
 def test_a_wrong_file_is_one_line_and_exit_code_2(tmp_path, capsys, text, wanted):
@@ -613,6 +629,31 @@ class TestCheck:
 
         assert capsys.readouterr().err.count("'editor' is neither") == 1
 
+    @pytest.mark.parametrize(
+        ("settings", "wanted"),
+        [
+            ("anonymous = session", "anonymous = session is not available"),
+            ("identity_header = X-Remote-User", "list the proxies in trusted_proxies"),
+        ],
+    )
+    def test_says_what_a_server_would_not_start_with(self, tmp_path, capsys, settings, wanted):
+        code = self.check(tmp_path, f"{SITE}{settings}\n")
+
+        assert code == 2
+        assert wanted in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("kind", "code"), [("none", 2), ("embedded", 0)])
+    def test_says_that_only_one_process_can_have_a_file(self, tmp_path, capsys, kind, code):
+        worker = (
+            f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = file://{tmp_path}/./Data.fs\n"
+        )
+
+        assert self.check(tmp_path, f"{SITE}worker = {kind}\n{worker}") == code
+
+        assert ("[worker:main] zodb_uri: [filter:zasync] has" in capsys.readouterr().err) == bool(
+            code
+        )
+
     def test_a_file_with_nothing_of_ours_is_told(self, tmp_path, capsys):
         code = self.check(tmp_path, "[app:main]\nuse = egg:other\n")
 
@@ -696,6 +737,43 @@ class TestUsage:
 class TestOutput:
     """What is printed."""
 
+    def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
+        call = put("ann", title="j\u00f6rg \u2713")
+
+        found = subprocess.run(
+            [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
+            cwd=ROOT,
+            capture_output=True,
+            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        )
+
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert call.encode() in found.stdout
+        assert b"j\xf6rg" in found.stdout
+        assert rb"\u2713" in found.stdout
+
+    def test_what_cannot_be_written_is_one_line_and_exit_code_1(self, site, put):
+        put("ann")
+        with open("/dev/full", "wb") as full:
+            found = subprocess.run(
+                [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
+                cwd=ROOT,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        assert found.returncode == 1
+        assert found.stderr == "zasync: [Errno 28] No space left on device\n"
+
+    def test_nowhere_to_write_to_is_no_error(self, site, put):
+        put("ann")
+        command = f"exec {sys.executable} -m wsgi_zasync list {site} >&-"
+
+        found = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE)
+
+        assert (found.returncode, found.stderr) == (0, b"")
+
     def test_columns_are_as_wide_as_their_widest_value(self):
         assert table(("A", "B"), [("x", 1), ("long", 2)]) == "A     B\nx     1\nlong  2"
 
@@ -761,6 +839,25 @@ class TestDemo:
         assert copy == tmp_path / "50%" / "paste.ini"
         assert "http_port = 8099\n" in text
         assert f"data = {tmp_path}/50%%\n" in text
+
+    def test_a_worker_stops_at_once_that_is_still_waiting_for_its_database(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "site.ini"
+        path.write_text("[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\n")
+        asked = []
+
+        def start(worker, **how):
+            os.kill(os.getpid(), signal.SIGTERM)
+            asked.append("waits for ever")
+
+        monkeypatch.setattr(Worker, "start", start)
+        monkeypatch.setattr(working, "log_to_stderr", lambda kind: None)
+
+        with pytest.raises(SystemExit) as stopped:
+            main(["worker", str(path)])
+
+        assert (stopped.value.code, asked) == (0, [])
 
     def test_a_signal_stops_once_and_then_kills(self):
         stopped = []

@@ -184,3 +184,20 @@ def test_a_worker_section_that_is_not_there_or_uses_nothing_is_said_so(write):
         file.worker("b")
     with pytest.raises(ConfigurationError, match=r"\[worker:c\]"):
         file.worker("c")
+
+
+def test_set_and_get_are_understood_as_pastedeploy_does(write):
+    file = ConfigFile.load(
+        write(
+            "[DEFAULT]\nsite = one\nshared = env:SECRET\n"
+            "[worker:main]\nuse = egg:wsgi_zasync#worker\nset site = two\nget secret = shared\n"
+            "[worker:b]\nuse = egg:wsgi_zasync#worker\nget secret = nothing\n"
+        )
+    )
+
+    global_conf, local_conf = file.worker()
+
+    assert global_conf["site"] == "two"
+    assert local_conf == {"secret": "env:SECRET"}
+    with pytest.raises(ConfigurationError, match="get secret: .* has no nothing"):
+        file.worker("b")

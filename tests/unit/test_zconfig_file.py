@@ -129,3 +129,11 @@ def test_what_is_wrong_is_said_with_the_file(write, text, said):
 def test_a_file_that_is_not_there_is_said_so(tmp_path):
     with pytest.raises(ConfigurationError, match="absent.conf"):
         load_worker_conf(tmp_path / "absent.conf")
+
+
+def test_a_file_of_another_encoding_is_said_so(tmp_path):
+    path = tmp_path / "worker.conf"
+    path.write_bytes(("# b\u00f6se" + PLAIN).encode("latin-1"))
+
+    with pytest.raises(ConfigurationError, match=r"worker\.conf: 'utf-8' codec can't decode"):
+        load_worker_conf(path)

@@ -8,14 +8,17 @@ ours is one line on stderr.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import TypeAlias
 
 from transaction.interfaces import TransientError
+from ZODB.POSException import StorageError
 
 from ..errors import ConfigurationError, ZasyncError
 from ..states import CallState
@@ -27,6 +30,7 @@ DONE, FAILED, MISUSED = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    _write_whatever_comes()
     given = _parser().parse_args(arguments)
     find_modules()
     # A ZEO client that is closed while it fetches ahead says so with a traceback. Where nothing
@@ -42,12 +46,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _tell(error, FAILED)
     except TransientError as error:
         return _tell(f"the database is busy or cannot be reached: {_text(error)}", FAILED)
+    except StorageError as error:
+        return _tell(f"the storage does not let us: {_text(error)}", FAILED)
     except KeyboardInterrupt:
         return FAILED
     except BrokenPipeError:
-        # Who read our output wants no more of it; Python shall not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who read our output wants no more of it.
+        _write_no_more()
         return DONE
+    except OSError as error:
+        # Of our output, or of the disk that the storage is on.
+        _write_no_more()
+        return _tell(error, FAILED)
+
+
+def _write_whatever_comes() -> None:
+    """Names and titles are of any script, whatever the terminal's encoding; there may be none."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _write_no_more() -> None:
+    """Have Python not complain at its end of what could not be written."""
+    with suppress(io.UnsupportedOperation):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from transaction.interfaces import TransientError
 
@@ -15,9 +16,11 @@ from ..config_file import ConfigFile
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
 from ..lines import counted
+from ..middleware import CallManagerMiddleware
+from ..own_file import file_of
 from ..plugins import Registry, check_place, unknown
-from ..security import DefaultPolicy
-from ..settings import MiddlewareSettings, SharedSettings
+from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
+from ..worker import Worker
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
 from .operating import filter_sections, opened, worker_sections, worker_settings
 from .output import shown
@@ -55,7 +58,8 @@ def check(path: str) -> int:
         for key, value in settings.masked().items():
             print(f"    {key} = {shown(value)}")
         _print_unused(settings)
-        _check_settings(name, settings, findings)
+        _check_that_it_can_be_made(settings, findings)
+        _check_servers(name, settings, findings)
         _check_app(name, settings, file, findings)
     _check_that_sides_fit(file, sections, findings)
     if sections:
@@ -114,11 +118,18 @@ def _print_unused(settings: SharedSettings) -> None:
         print(f"    (policy decides here, and reads none of {', '.join(unused)})")
 
 
-def _check_settings(name: str, settings: SharedSettings, findings: Findings) -> None:
+def _check_that_it_can_be_made(settings: SharedSettings, findings: Findings) -> None:
+    """Whether the server, or the worker, would start; nothing is opened."""
     try:
-        DefaultPolicy(settings.roles, settings.permissions)
+        if isinstance(settings, MiddlewareSettings):
+            CallManagerMiddleware.from_settings(lambda *_: [], settings)
+        elif isinstance(settings, WorkerSettings):
+            Worker.from_settings(settings)
     except ConfigurationError as error:
         findings.wrong.append(str(error))
+
+
+def _check_servers(name: str, settings: SharedSettings, findings: Findings) -> None:
     if settings.insecure_zeo:
         return
     try:
@@ -152,6 +163,17 @@ def _check_that_sides_fit(
                     f"{file.path} [{name}] secret: the one of [{web_name}] is not among them, so "
                     "that no Secret could be opened: write it into [DEFAULT], for both"
                 )
+            if web.worker == "none" and _file(web) is not None and _file(web) == _file(worker):
+                findings.wrong.append(
+                    f"{file.path} [{name}] zodb_uri: [{web_name}] has the same file, which only "
+                    "one process can have open: write worker = embedded there, or let both use it "
+                    "by ZEO"
+                )
+
+
+def _file(settings: SharedSettings) -> Path | None:
+    found = None if settings.zodb_uri is None else file_of(settings.zodb_uri)
+    return None if found is None else found.absolute()
 
 
 def _check_app(name: str, settings: SharedSettings, file: ConfigFile, findings: Findings) -> None:

@@ -30,10 +30,18 @@ def work(file: str | None, zconfig: str | None, section: str | None, name: str |
     log_to_stderr(settings.log_format)
     if file is not None and ConfigFile.load(file).schedule:
         logger.warning("[schedule] is not acted upon: this version has no schedules yet")
-    stopping = Event()
-    with on_stop(stopping.set):
+    stopping, at_work = Event(), Event()
+
+    def stop() -> None:
+        stopping.set()
+        if not at_work.is_set():
+            # It has no call yet, and may be waiting for a server that is away.
+            raise SystemExit(0)
+
+    with on_stop(stop):
         worker = Worker.from_settings(settings)
         worker.start(watchdog=True)
+        at_work.set()
         if settings.secret is not None:
             settings.secret.remove_from_environment()
         logger.info("worker %s is at work", worker.name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..call import CallRecord
+from .reading import why_unreadable
 from .root import Site
 
 
@@ -21,7 +22,7 @@ def park(site: Site, record: CallRecord) -> None:
 def put_aside(site: Site, record: CallRecord) -> None:
     """Put aside a record that cannot be read: it stays unread, and stops nobody.
 
-    No plugin has an empty name, so nobody takes it up from there.
+    No plugin has an empty name, so that only ``take_up`` finds it there.
     """
     site.parked[("", record._p_oid.hex())] = record
 
@@ -36,6 +37,28 @@ def forget_parked(site: Site, record: CallRecord) -> None:
 def unreadable(site: Site) -> list[CallRecord]:
     """The records that were put aside because they cannot be read."""
     return list(site.parked.values(min=("", ""), max=("", "\x7f")))
+
+
+def take_up(site: Site, in_vain: set[bytes]) -> None:
+    """Let what could not be read, and can be now, be accepted with what its plugin has parked.
+
+    An older worker cannot read what a newer version has put; what was damaged may be mended.
+
+    Args:
+        site: Whose calls they are.
+        in_vain: The oids of those that this process has tried to read; gets those that it tries
+            now. The storage's client logs each time that one cannot be read.
+    """
+    if not site.parked:
+        return
+    for key, record in list(site.parked.items(min=("", ""), max=("", "\x7f"))):
+        if record._p_oid in in_vain or not isinstance(record, CallRecord):
+            continue
+        if why_unreadable(record) is None:
+            del site.parked[key]
+            site.parked[(record.plugin, record.id)] = record
+        else:
+            in_vain.add(record._p_oid)
 
 
 def unpark(site: Site, plugins: Iterable[str], limit: int) -> list[CallRecord]:

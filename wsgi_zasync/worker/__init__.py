@@ -16,6 +16,7 @@ import threading
 from typing import Any, Self
 
 from transaction.interfaces import TransientError
+from ZEO.Exceptions import ClientDisconnected
 
 from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
@@ -88,6 +89,8 @@ class Worker:
         self._trouble: BaseException | None = None
         #: Seconds that what runs may go on when it stops.
         self._grace = settings.grace
+        #: Why we wait for the storage, which is told once; empty while it is there.
+        self._away = ""
 
     def _database(self) -> Any:
         if self._db is None:
@@ -127,6 +130,7 @@ class Worker:
         self._started.wait()
         if self._trouble is not None:
             trouble, self._trouble, self._thread = self._trouble, None, None
+            self.stop()
             raise trouble
 
     def stop(self, grace_seconds: float | None = None) -> None:
@@ -196,6 +200,9 @@ class Worker:
     def _turned(self, service: Service, *, accept: bool = True) -> bool:
         """One turn; whether the storage was there."""
         try:
+            if not service.acceptor.desk.is_connected:
+                # A client that is asked would wait for its server, also when we are to stop.
+                raise StorageAway("it is disconnected")
             if service.bell.take_fenced():
                 raise Fenced("a thread of this worker found its fence taken")
             service.turn(accept=accept)
@@ -203,7 +210,7 @@ class Worker:
             logger.warning("worker %s begins anew: %s", self.name, exc)
             return self._anew(service)
         except AWAY as exc:
-            logger.warning("worker %s: the storage is away: %s", self.name, exc)
+            self._tell_that_it_is_away(exc)
             service.rescuer.forget()
             return False
         except TransientError as exc:
@@ -214,7 +221,17 @@ class Worker:
             # what was to be written is kept.
             logger.exception("worker %s: a turn failed and is tried again", self.name)
             return False
+        if self._away:
+            self._away = ""
+            logger.info("worker %s: the storage is back", self.name)
         return True
+
+    def _tell_that_it_is_away(self, error: Exception) -> None:
+        # A client that was disconnected says no more than that.
+        why = "it is disconnected" if isinstance(error, ClientDisconnected) else str(error)
+        level = logging.DEBUG if why == self._away else logging.WARNING
+        logger.log(level, "worker %s: the storage is away: %s", self.name, why)
+        self._away = why
 
     def _anew(self, service: Service) -> bool:
         try:
@@ -226,10 +243,14 @@ class Worker:
         return True
 
     def _drain(self, service: Service) -> None:
-        """Let what runs end, as long as the grace lasts, and give the rest back."""
+        """Let what runs end, as long as the grace lasts, and give the rest back.
+
+        A storage that is away is waited for as long.
+        """
         monotonic = self._deployment.clock.monotonic
         until = monotonic() + self._grace
-        while not service.is_drained() and monotonic() < until:
+        desk = service.acceptor.desk
+        while not (service.is_drained() and desk.is_connected) and monotonic() < until:
             service.bell.wait_for_report(min(0.5, max(0.0, until - monotonic())))
             if not self._turned(service, accept=False):
                 service.bell.wait_for_report(AWAY_SECONDS)
@@ -242,6 +263,8 @@ class Worker:
             if not (len(service.bell) and self._turned(service, accept=False)):
                 break
         try:
+            if not desk.is_connected:
+                raise StorageAway("the storage is away")
             service.release()
         except (TransientError, StorageAway, Fenced) as exc:
             logger.warning("worker %s could not say that it stops: %s", self.name, exc)

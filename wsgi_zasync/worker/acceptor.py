@@ -27,6 +27,7 @@ from ..store.accepted import WorkerArea
 from ..store.claims import claim
 from ..store.databases import calls_database
 from ..store.migrate import upgrade
+from ..store.parking import take_up
 from ..store.wakeup import signal_for
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
@@ -91,6 +92,8 @@ class Acceptor:
         self.area_oid: bytes | None = None
         #: How many commits of this worker have come about; nearly so, with several threads.
         self.commits = 0
+        #: The oids of records that were put aside, and that we could not read either.
+        self._unreadable: set[bytes] = set()
         self._announcing = threading.local()
 
     # -- connection -----------------------------------------------------------------------
@@ -254,6 +257,8 @@ class Acceptor:
 
     def _accept(self, writing: Writing, work: Work, done: Round) -> Accepted:
         self.lanes.update(writing.store, writing.area)
+        if work.everywhere:
+            take_up(writing.store.site, self._unreadable)
         accepted = writing.store.accept(
             writing.area,
             self.lanes.to_read(everywhere=work.everywhere),

@@ -16,9 +16,10 @@ from typing import Any
 from transaction import TransactionManager
 from transaction.interfaces import NoTransaction, TransientError
 from ZEO.Exceptions import ClientDisconnected, ServerException
+from ZODB.POSException import ReadOnlyError
 
 from ..call import CallRecord
-from ..errors import Fenced
+from ..errors import ConfigurationError, Fenced, ZasyncError
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea, held_area
 from ..store.databases import calls_connection, calls_database
@@ -28,12 +29,16 @@ from .held import Held
 ROOT_OID = b"\0" * 8
 
 
-class StorageAway(Exception):
+class StorageAway(ZasyncError):
     """The storage cannot be reached, and says so by an error of its own (a driver's, mostly)."""
 
 
 class StorageFull(StorageAway):
     """Nothing can be written, because a disk is full or broken; what is there can be read."""
+
+
+class StoreRefused(StorageAway, ConfigurationError):
+    """The store is of another version, since an upgrade is under way: one of us is to follow it."""
 
 
 #: What it means that the storage is away: nothing is lost, and it is tried again.
@@ -110,8 +115,15 @@ class Desk:
         return calls_connection(self.connection)
 
     def open_store(self) -> Store:
-        """The store, in the current transaction."""
-        return open_store(self.store_connection, self._site)
+        """The store, in the current transaction.
+
+        Raises:
+            StoreRefused: It is none of this code's version.
+        """
+        try:
+            return open_store(self.store_connection, self._site)
+        except ConfigurationError as exc:
+            raise StoreRefused(str(exc)) from exc
 
     def writing(
         self,
@@ -155,7 +167,9 @@ class Desk:
             raise
         except Exception as exc:
             if is_full(exc):
-                raise StorageFull(f"it cannot be written ({exc})") from exc
+                raise StorageFull(
+                    f"it cannot be written ({str(exc) or type(exc).__name__})"
+                ) from exc
             if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
@@ -166,7 +180,7 @@ class Desk:
         The drivers of SQL databases have errors of their own, which are no disconnection to
         ZODB. What is asked for is in no cache.
         """
-        if not are_connected(self.connection):
+        if not self.is_connected:
             # Else a ZEO client would wait for its server, or find what is asked for in its file.
             return True
         try:
@@ -179,6 +193,11 @@ class Desk:
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
         return False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether our storages say so: a ZEO client waits for its server when it is asked."""
+        return are_connected(self.connection)
 
     def has_changes(self) -> bool:
         """Whether the current transaction has written anything to the store."""
@@ -206,6 +225,9 @@ def is_full(error: BaseException) -> bool:
         args = error.args[1] if len(error.args) > 1 else ()
         code = args[0] if isinstance(args, tuple) and args else None
         return error.args[:1] == ("builtins.OSError",) and code in _TAKES_NOTHING
+    if isinstance(error, ReadOnlyError):
+        # A storage that was opened so, or a ZEO client that fell back to a server that is.
+        return True
     return isinstance(error, OSError) and error.errno in _TAKES_NOTHING
 
 

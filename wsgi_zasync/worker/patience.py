@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 PATIENCE = 3
 LAST_PATIENCE = 20
 
+#: Seconds between two tries to end a call that could not be ended even so, at most.
+LONGEST_PAUSE = 60.0
+
 
 def blame(held: Held, error: Exception) -> None:
     """Remember that this one could not be committed, alone as it was."""
@@ -37,6 +40,12 @@ def blame(held: Held, error: Exception) -> None:
         held.callbacks_error = f"{shown(named(error))} ({held.conflicts} times)"
     elif held.conflicts >= PATIENCE:
         held.callbacks_later = True
+
+
+def pause_seconds(held: Held) -> float:
+    """How long to leave a call alone whose end could not be committed; 0: not at all."""
+    hopeless = held.conflicts - LAST_PATIENCE
+    return min(2.0**hopeless, LONGEST_PAUSE) if hopeless > 0 else 0.0
 
 
 def named(error: Exception) -> str:

@@ -30,6 +30,7 @@ from .listening import Listener
 from .long_callbacks import LongCallbacks
 from .mail import MailReader
 from .notices import first_shown_at, on_board
+from .patience import pause_seconds
 from .rescuer import Adopted, Rescuer, Watch
 from .rounds import BATCH, Round, RunningOnBoard, Work
 from .timetable import Timetable
@@ -239,7 +240,10 @@ class Service:
     def _take_in(self, work: Work, done: Round, now: float) -> None:
         """Remember what a commit brought."""
         self._settled(done.entries)
-        self.bell.put_back(done.left)
+        self.bell.put_back(left for left in done.left if not pause_seconds(left.held))
+        for left in done.left:
+            if pause := pause_seconds(left.held):
+                self.timetable.owed.add(left, now + pause)
         self.timetable.tried(now, complete=done.complete)
         # Before anything that may fail: what is held has to be known.
         self.holdings.keep(done.begun)

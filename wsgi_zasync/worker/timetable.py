@@ -25,7 +25,8 @@ BEATS_BEFORE_DEATH = 3
 #: Seconds between two looks at progress, if anything runs long enough to be on the board.
 PROGRESS_SECONDS = 2.0
 
-#: Seconds after which what could not be committed is tried again, at most.
+#: Seconds after which what could not be committed is tried again, at most; it is a conflict,
+#: mostly. What fails again and again is tried less and less, as often as a sign of life is given.
 AGAIN_SECONDS = 0.02
 
 
@@ -43,6 +44,7 @@ class Timetable:
         self._due: int | None = None
         #: Until when a commit that conflicted waits, so that the other one can get done.
         self._again_at: float | None = None
+        self._again_seconds = AGAIN_SECONDS
         #: Whether there may be calls to accept now.
         self.is_more_there = True
         #: What is to be tried again later.
@@ -100,7 +102,11 @@ class Timetable:
 
     def tried(self, now: float, *, complete: bool) -> None:
         """A commit has come about, or has to be tried again."""
-        self._again_at = None if complete else now + AGAIN_SECONDS * self._random.random()
+        if complete:
+            self._again_at, self._again_seconds = None, AGAIN_SECONDS
+            return
+        self._again_at = now + self._again_seconds * self._random.random()
+        self._again_seconds = min(2 * self._again_seconds, self._beat_seconds)
 
     def seconds_to_wait(
         self, others: Iterable[float | None], *, progress_from: float | None, accepting: bool

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.integration.stepping import Site
 from wsgi_zasync import CallState, ConfigurationError, plugin
 from wsgi_zasync import call as call_module
-from wsgi_zasync.store import migrate, open_store
+from wsgi_zasync.store import migrate, open_store, parking
 from wsgi_zasync.store import root as root_module
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.desk import StorageAway
 
 PLUGINS = {"echo": plugin("echo")(lambda attempt, value=None: value)}
 
@@ -80,6 +82,47 @@ def test_a_newer_record_waits_untouched_and_stops_no_other(db, monkeypatch, next
     db.cacheMinimize()
     next_version()
     assert view(db, new)[0] is CallState.WAITING
+    run(db)
+    assert view(db, new)[0] is CallState.SUCCEEDED
+
+
+def test_a_newer_record_runs_although_an_older_worker_puts_it_aside_again(db, monkeypatch):
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 2)
+    call_id = put(db)
+    newer = Worker(db, plugins=PLUGINS)
+    for _ in range(2):
+        # Given an older worker, which is quicker each time that a newer one has taken it up
+        with monkeypatch.context() as older:
+            older.setattr(call_module, "RECORD_VERSION", 1)
+            db.cacheMinimize()
+            run(db)
+        with db.transaction() as connection:
+            site = open_store(connection).site
+            assert len(parking.unreadable(site)) == 1
+            parking.take_up(site, set())
+            assert parking.unreadable(site) == []
+
+    assert newer.run_once() == 1
+
+    newer.stop()
+    assert view(db, call_id)[0] is CallState.SUCCEEDED
+
+
+def test_what_cannot_be_read_is_tried_once_by_a_process(db, monkeypatch):
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 2)
+    put(db)
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 1)
+    db.cacheMinimize()
+    run(db)
+    tried = []
+    monkeypatch.setattr(parking, "why_unreadable", lambda record: tried.append(record) or "newer")
+    in_vain = set()
+
+    for _ in range(3):
+        with db.transaction() as connection:
+            parking.take_up(open_store(connection).site, in_vain)
+
+    assert len(tried) == len(in_vain) == 1
 
 
 def test_an_older_store_is_brought_up_by_the_first_worker(db, monkeypatch):
@@ -108,3 +151,42 @@ def test_a_newer_store_is_refused(db, monkeypatch):
         assert not migrate.upgrade(connection)
         with pytest.raises(ConfigurationError):
             open_store(connection)
+
+
+def set_version(db, version):
+    with db.transaction() as connection:
+        connection.root()[root_module.ROOT_KEY].version = version
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction", "reactor"])
+def test_a_worker_whose_store_was_upgraded_keeps_what_it_holds_and_waits(runs):
+    site = Site()
+    site.add("echo", lambda attempt, value: value, runs=runs)
+    service = site.service("older", one_by_one=False)
+    # Given a call that an older worker runs, and one that came later
+    running = site.put("echo", 1)
+    service.turn()
+    later = site.put("echo", 2)
+    set_version(site.db, 2)
+
+    # When the store is a newer one's now
+    for _ in range(30):
+        with pytest.raises(StorageAway, match="upgrade this process"):
+            service.turn()
+
+    # Then nothing was blamed or lost
+    set_version(site.db, 1)
+    site.work(service)
+    assert {site.state(call) for call in (running, later)} == {CallState.SUCCEEDED}
+    site.close()
+
+
+def test_a_worker_that_meets_a_newer_store_does_not_start(db):
+    put(db)
+    set_version(db, 2)
+    worker = Worker(db)
+
+    with pytest.raises(ConfigurationError, match="upgrade this process"):
+        worker.start()
+
+    assert not worker.is_running

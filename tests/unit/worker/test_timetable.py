@@ -171,3 +171,19 @@ def test_after_a_commit_that_has_come_about_nothing_is_waited_for(clock, timetab
     timetable.tried(clock.monotonic(), complete=True)
 
     assert wait_of(timetable) == 0
+
+
+def test_what_never_comes_about_is_tried_as_often_as_a_sign_of_life_is_given(clock):
+    timetable = timetable_of(clock, dead_after=15)
+    timetable._random.random = lambda: 1.0
+
+    waits = []
+    for _ in range(12):
+        timetable.tried(clock.monotonic(), complete=False)
+        waits.append(wait_of(timetable))
+    timetable.tried(clock.monotonic(), complete=True)
+    timetable.tried(clock.monotonic(), complete=False)
+
+    assert waits[:3] == pytest.approx([AGAIN_SECONDS, 2 * AGAIN_SECONDS, 4 * AGAIN_SECONDS])
+    assert waits[-1] == pytest.approx(5)
+    assert wait_of(timetable) == pytest.approx(AGAIN_SECONDS)
