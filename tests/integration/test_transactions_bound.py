@@ -73,6 +73,40 @@ def test_the_middleware_needs_no_database_of_its_own(site, ask, db, stored_ids):
     assert stored_ids(db) == [response.text]
 
 
+@pytest.mark.parametrize(
+    ("use", "put_before"),
+    [
+        (lambda calls: calls.principal, 0),
+        (lambda calls: calls.count(), 0),
+        (lambda calls: calls.put("echo", "before"), 1),
+    ],
+    ids=["principal", "count", "put"],
+)
+def test_what_was_asked_before_the_bind_fails_nothing_after_it(
+    wrap, ask, db, manager, stored_ids, use, put_before
+):
+    # Given an application that uses its manager, and begins its own transaction only then
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        use(calls)
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        calls.bind(connection)
+        text = calls.put("echo").id
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return [text.encode()]
+
+    # When
+    response = ask(wrap(app))
+
+    # Then both transactions have committed
+    assert response.status_int == 200
+    assert response.text in stored_ids(db)
+    assert len(stored_ids(db)) == 1 + put_before
+
+
 def test_an_exception_aborts(site, ask, db, stored_ids):
     def work(calls, connection):
         calls.put("echo")

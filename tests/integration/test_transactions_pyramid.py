@@ -235,6 +235,21 @@ def test_a_principal_that_was_set_is_gone_with_the_attempt(site, stored_ids):
     assert len(stored_ids(made.db, "ann")) == 1
 
 
+def test_a_tween_that_asks_who_it_is_before_pyramids_transaction_fails_nothing(site, stored_ids):
+    # Given a tween over pyramid_tm
+    def prepare(config):
+        config.add_tween(f"{__name__}.asking_tween", over="pyramid_tm.tm_tween_factory")
+
+    made = site(lambda request: Response(put(request).id), prepare=prepare)
+
+    # When
+    response = made.get()
+
+    # Then
+    assert response.status_int == 200
+    assert stored_ids(made.db) == [response.text]
+
+
 def test_a_failed_commit_is_pyramids_to_tell_and_has_no_call(site, stored_ids):
     def view(request):
         put(request)
@@ -462,3 +477,11 @@ def test_a_request_with_pyramids_transaction_is_not_kept_waiting(site, monkeypat
 
 def wants_a_transaction(request):
     return not request.path_info.startswith("/_zasync")
+
+
+def asking_tween(handler, registry):
+    def tween(request):
+        assert get_manager(request.environ).principal.id == "ann"
+        return handler(request)
+
+    return tween

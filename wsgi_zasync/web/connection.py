@@ -148,6 +148,9 @@ class WSGIAccess:
 
     def _host(self) -> Any | None:
         """The manager of whoever owns the transaction, or None if we do."""
+        if self.own.is_committing:
+            # Used before the host's began, or after it had ended: what is asked for is in ours.
+            return None
         if self._bound is not None and owners.is_current(*self._bound):
             return self._bound[0]
         for environ in self._environs:
