@@ -331,6 +331,39 @@ def test_the_database_named_zasync_of_a_multi_database_holds_the_calls(
     calls_database.close()
 
 
+def test_two_middlewares_of_two_databases_are_in_one_transaction(
+    wrap, ask, db, manager, stored_ids
+):
+    # Given two sites, one around the other, each with a database of its own for calls
+    others = DB(MappingStorage())
+
+    def inner(environ, start_response):
+        told.append(get_manager(environ).put("echo").id)
+        start_response("200 OK", TEXT)
+        return []
+
+    def outer(environ, start_response):
+        told.append(get_manager(environ).put("echo").id)
+        return around(environ, start_response)
+
+    def host(environ, start_response):
+        environ |= {"tm.active": True, "tm.manager": manager}
+        manager.begin()
+        body = list(wrap(outer)(environ, start_response))
+        manager.commit()
+        return body
+
+    told = []
+    around = wrap(inner, database=others)
+
+    # When
+    ask(host)
+
+    # Then each has its own
+    assert [stored_ids(db), stored_ids(others)] == [[told[0]], [told[1]]]
+    others.close()
+
+
 def test_a_connection_can_be_named_by_its_environ_key(wrap, ask, db, manager, stored_ids):
     def app(environ, start_response):
         connection = db.open(transaction_manager=manager)

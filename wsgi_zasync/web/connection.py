@@ -25,10 +25,6 @@ from .transactions import OwnTransaction, calls_connection, claim_lane, make_sto
 #: How many copies of a request's environ are remembered, the latest ones.
 MAX_COPIES = 4
 
-#: Transaction data: the connection that the host writes through, and the one to the calls.
-_APPLICATION = object()
-_STORE = object()
-
 _NO_ENVIRON: Mapping[str, Any] = {}
 
 
@@ -198,7 +194,7 @@ class WSGIAccess:
             raise ConfigurationError("calls.bind() takes an open connection, and this is closed")
         manager = connection.transaction_manager
         txn = owners.current(manager)
-        txn.set_data(_APPLICATION, connection)
+        self._found(txn).application = connection
         self._bound = (manager, txn)
 
     # -- the connection ------------------------------------------------------------------
@@ -213,11 +209,10 @@ class WSGIAccess:
         txn, host = self.transaction(), self._host()
         if host is None:
             return self.own.connection(self._prepare)
-        connection = self._known(txn, _APPLICATION)
-        if connection is None:
-            connection = self._hosts_connection(txn, host)
-            txn.set_data(_APPLICATION, connection)
-        return connection
+        found = self._found(txn)
+        if not owners.is_open(found.application):
+            found.application = self._hosts_connection(txn, host)
+        return found.application
 
     def store_connection(self) -> Any:
         """The connection to the database that holds the calls.
@@ -232,21 +227,15 @@ class WSGIAccess:
             connection = calls_connection(self.own.connection(self._prepare))
             owners.refuse_two_connections(txn)
             return connection
-        connection = self._known(txn, _STORE)
-        if connection is None:
-            connection = self._hosts_store_connection(txn, host)
-            txn.set_data(_STORE, connection)
+        found = self._found(txn)
+        if not owners.is_open(found.store):
+            found.store = self._hosts_store_connection(txn, host)
             owners.watch(txn)
         owners.refuse_two_connections(txn)
-        return connection
+        return found.store
 
-    @staticmethod
-    def _known(txn: Any, key: object) -> Any | None:
-        try:
-            connection = txn.data(key)
-        except KeyError:
-            return None
-        return None if connection.opened is None else connection
+    def _found(self, txn: Any) -> owners.Found:
+        return owners.Found.of(txn, self._surroundings)
 
     def _hosts_connection(self, txn: Any, host: Any) -> Any:
         """The connection that the host writes through, or one of ours if it has none."""
@@ -280,11 +269,10 @@ class WSGIAccess:
 
     def _told_connection(self, txn: Any) -> Any | None:
         """The connection that application, configuration or Pyramid says is the host's."""
-        return (
-            self._known(txn, _APPLICATION)
-            or self._handed_over(txn)
-            or owners.pyramids_connection(self._environs)
-        )
+        known = self._found(txn).application
+        if owners.is_open(known):
+            return known
+        return self._handed_over(txn) or owners.pyramids_connection(self._environs)
 
     def _handed_over(self, txn: Any) -> Any | None:
         """The connection that is configured, which must be of the host's transaction."""
