@@ -234,7 +234,7 @@ class _Process:
             environ,
             start_response,
             principal=principal,
-            base_path=self._surroundings.base_path(environ),
+            base_path=self._surroundings.base_path(environ.get("SCRIPT_NAME", "")),
             path=path,
         )
 
@@ -285,11 +285,11 @@ class _Process:
         principal = manager.principal
         if principal is not None:
             access.learn_database()
-        path = self._path_under_prefix(environ)
+        path, script_name = self._path_under_prefix(environ), environ.get("SCRIPT_NAME", "")
         if path is None:
-            path, base_path = environ.get("PATH_INFO", ""), mounted_at(environ)
+            path, base_path = environ.get("PATH_INFO", ""), mounted_at(script_name)
         else:
-            base_path = self._surroundings.base_path(environ)
+            base_path = self._surroundings.base_path(script_name)
         return self._poll(
             environ,
             start_response,

@@ -272,6 +272,28 @@ def test_an_application_mounts_our_addresses_where_it_likes(db):
     assert response.json["links"]["self"] == f"/mine/calls/{identifier}"
 
 
+def test_links_lead_to_the_middleware_where_applications_are_mounted_within(db):
+    # Given a dispatcher that writes in the environ, as those of Paste and Werkzeug do
+    def inner(environ, start_response):
+        links = get_manager(environ).put("echo").to_dict()["links"]
+        start_response("200 OK", TEXT)
+        return [links["self"].encode()]
+
+    def dispatcher(environ, start_response):
+        environ["SCRIPT_NAME"] += "/shop"
+        environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/shop")
+        return inner(environ, start_response)
+
+    application = CallManagerMiddleware(dispatcher, db, plugins={"echo": echo})
+
+    # When
+    link = ask(application, "/shop/order").text
+
+    # Then
+    assert link.startswith("/_zasync/calls/")
+    assert ask(application, link).status_int == 200
+
+
 def test_our_own_identity_wins_over_the_application(db):
     application = CallManagerMiddleware(serving("carol"), db, plugins={"echo": echo})
     identifier = ask(application, user=None).text

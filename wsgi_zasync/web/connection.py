@@ -28,9 +28,9 @@ MAX_COPIES = 4
 _NO_ENVIRON: Mapping[str, Any] = {}
 
 
-def mounted_at(environ: Mapping[str, Any]) -> str:
-    """Where the application is mounted, as the beginning of a path: empty or ``/app``."""
-    script = quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace")).strip("/")
+def mounted_at(script_name: str) -> str:
+    """Where an application is mounted, as the beginning of a path: empty or ``/app``."""
+    script = quote(script_name.encode("latin-1", "replace")).strip("/")
     return f"/{script}" if script else ""
 
 
@@ -67,9 +67,9 @@ class Surroundings:
         self.seen_database: Any = None
         self._has_store = False
 
-    def base_path(self, environ: Mapping[str, Any]) -> str:
+    def base_path(self, script_name: str) -> str:
         """What links to our addresses begin with: a path, never a host."""
-        return mounted_at(environ) + self.prefix
+        return mounted_at(script_name) + self.prefix
 
     def any_database(self) -> Any:
         """The configured database, or else the one that a host's connection led to.
@@ -96,11 +96,22 @@ class Surroundings:
 class WSGIAccess:
     """The way of one request to database, transaction and user (``ports.Access``)."""
 
-    __slots__ = ("_bound", "_environs", "_hosted", "_opened", "_surroundings", "is_over", "own")
+    __slots__ = (
+        "_bound",
+        "_environs",
+        "_hosted",
+        "_opened",
+        "_script_name",
+        "_surroundings",
+        "is_over",
+        "own",
+    )
 
     def __init__(self, environ: Mapping[str, Any], surroundings: Surroundings) -> None:
         """Look at nothing yet."""
         self._environs = [environ]
+        # As it is here: what dispatches to applications within may well write in the environ.
+        self._script_name: str = environ.get("SCRIPT_NAME", "")
         self._surroundings = surroundings
         #: (manager, transaction) that a connection was bound to.
         self._bound: tuple[Any, Any] | None = None
@@ -126,7 +137,7 @@ class WSGIAccess:
     @property
     def base_path(self) -> str:
         """What links to calls begin with."""
-        return self._surroundings.base_path(self._environs[0])
+        return self._surroundings.base_path(self._script_name)
 
     # -- the transaction -----------------------------------------------------------------
 
