@@ -15,7 +15,13 @@ from typing import Any
 from .call import CallRecord
 from .context import CallContext, PutState
 from .deployment import Deployment
-from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthenticated
+from .errors import (
+    CallNotFound,
+    ConfigurationError,
+    InvalidArguments,
+    NotAuthenticated,
+    TransactionOver,
+)
 from .options import NO_OPTIONS, PutOptions
 from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
@@ -92,8 +98,16 @@ class CallManager(OfOneTransaction):
 
         What is set belongs to the current transaction and is gone with it. Set to None, or to
         what hosts call a user who is not logged in, it means nobody, whatever the request says.
+
+        Raises:
+            ConfigurationError: It was set before the host's transaction was begun or bound.
         """
-        return self._principal(self._peek())
+        try:
+            state = self._peek()
+        except TransactionOver:
+            # A host asks who it is at the beginning of another attempt, before it binds.
+            return self._access.authenticated()
+        return self._principal(state)
 
     @principal.setter
     def principal(self, principal: Principal | str | None) -> None:
@@ -268,6 +282,15 @@ class CallManager(OfOneTransaction):
     def _principal(self, state: PutState | None) -> Principal | None:
         if state is not None and state.is_principal_set:
             return state.principal
+        beside = self._access.beside()
+        if beside is not None:
+            set_there = PutState.peek(beside, self._deployment)
+            if set_there is not None and set_there.is_principal_set:
+                # Whoever else the request is of, it is not who the application has said.
+                raise ConfigurationError(
+                    "calls.principal was set before the host's transaction was begun, or its "
+                    "connection bound, and belongs to another one: set it again after that"
+                )
         return self._access.authenticated()
 
     def _owner(self, state: PutState | None) -> Principal:

@@ -282,6 +282,8 @@ class _Process:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         """``calls.serve``: our addresses, for the user that the application has set."""
+        # Not who the request is of, where the transaction is over in which somebody was set.
+        access.transaction()
         principal = manager.principal
         if principal is not None:
             access.learn_database()

@@ -106,6 +106,9 @@ class Access(Protocol):
         when its owner cannot be told.
         """
 
+    def beside(self) -> Any | None:
+        """A transaction of ours that the request has begun beside the current one, if it has."""
+
     def application_connection(self) -> Any:
         """The ZODB connection that the application uses, or ours, opened at first need."""
 

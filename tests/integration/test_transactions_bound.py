@@ -252,6 +252,51 @@ def test_a_principal_that_was_set_is_gone_with_the_transaction(site, ask, db, st
     assert len(stored_ids(db, "bob")) == 1
 
 
+def test_a_principal_that_was_set_before_the_bind_is_not_taken_for_the_requests(
+    wrap, ask, db, manager, stored_ids
+):
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = "carol"
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        calls.bind(connection)
+        for use in (lambda: calls.principal, lambda: calls.put("echo"), calls.mine):
+            with pytest.raises(ConfigurationError, match="set it again"):
+                use()
+        calls.principal = "carol"
+        calls.put("echo")
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app)).status_int == 200
+    assert (len(stored_ids(db, "carol")), stored_ids(db, "ann")) == (1, [])
+
+
+def test_an_attempt_can_ask_who_it_is_before_it_binds(wrap, ask, db, manager, stored_ids):
+    seen = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        for _ in range(2):
+            seen.append(calls.principal.id)
+            manager.begin()
+            connection = db.open(transaction_manager=manager)
+            calls.bind(connection)
+            calls.principal = "carol"
+            calls.put("echo")
+            manager.abort()
+            connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app)).status_int == 200
+    assert seen == ["ann", "ann"]
+    assert stored_ids(db, "carol") == []
+
+
 def test_what_is_no_open_connection_cannot_be_bound(wrap, ask, db):
     def app(environ, start_response):
         calls = get_manager(environ)

@@ -23,6 +23,7 @@ from wsgi_zasync import (
     CallManagerMiddleware,
     ConfigurationError,
     NotAuthenticated,
+    TransactionOver,
     get_manager,
 )
 from wsgi_zasync.settings import MiddlewareSettings
@@ -292,6 +293,22 @@ def test_links_lead_to_the_middleware_where_applications_are_mounted_within(db):
     # Then
     assert link.startswith("/_zasync/calls/")
     assert ask(application, link).status_int == 200
+
+
+def test_nobody_is_served_as_who_the_request_is_of_after_somebody_else_was_set(db):
+    served = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = "carol"
+        start_response("200 OK", TEXT)
+        yield b"first"
+        with pytest.raises(TransactionOver):
+            calls.serve(environ | {"PATH_INFO": "/_zasync/calls"}, start_response)
+        served.append(False)
+
+    assert ask(CallManagerMiddleware(app, db), user="proxy").status_int == 200
+    assert served == [False]
 
 
 def test_our_own_identity_wins_over_the_application(db):

@@ -57,6 +57,9 @@ class ConnectionAccess:
             )
         return self._connection.transaction_manager.get()
 
+    def beside(self) -> None:
+        """None: there is no other."""
+
     def application_connection(self) -> Any:
         """The connection itself."""
         return self._connection

@@ -153,6 +153,12 @@ class WSGIAccess:
             return owners.current(host)
         return self.own.begin().get()
 
+    def beside(self) -> Any | None:
+        """Ours, if somebody else's is the current one by now."""
+        if not self.own.is_open or self._host() is None:
+            return None
+        return self.own.begin().get()
+
     def _host(self) -> Any | None:
         """The manager of whoever owns the transaction, or None if we do."""
         if self.own.is_committing:

@@ -82,6 +82,9 @@ class WorkerAccess:
         """The transaction that records the outcome."""
         return self.writing.transaction
 
+    def beside(self) -> None:
+        """None: a worker completes a call in one transaction."""
+
     def application_connection(self) -> Any:
         """The worker's own connection to the application's database."""
         return self.writing.connection
