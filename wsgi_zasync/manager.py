@@ -25,6 +25,7 @@ from .errors import (
 from .options import NO_OPTIONS, PutOptions
 from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
+from .restricted import shown
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import Store, open_store
@@ -63,6 +64,7 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
     return manager
 
 
+@shown("put", "options", "get", "mine", "count", "cancel", "forget")
 class CallManager(OfOneTransaction):
     """Puts, finds and ends the calls of one owner."""
 
@@ -181,7 +183,8 @@ class CallManager(OfOneTransaction):
             NotAuthenticated: Nobody would own it.
             UnknownPlugin: Neither this process nor a worker has the plugin.
             InvalidArguments: They do not fit the plugin, or cannot be stored.
-            Unauthorized: The owner lacks the plugin's permission on an argument.
+            Unauthorized: The owner lacks the plugin's permission on an argument; or restricted
+                code asks, and the plugin is not open to that, or its author lacks a permission.
             DuplicateCall: The ``unique`` key is taken, and ``on_duplicate`` is ``"raise"``.
             QuotaExceeded: The owner has too many calls, or too large ones.
             TransactionOver: The request's transaction has been committed already.
@@ -239,7 +242,8 @@ class CallManager(OfOneTransaction):
         if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise InvalidArguments(f"limit must be 1 to {MAX_LIMIT}", path="limit")
         context = self._context(self._owner(self._peek()))
-        calls = (Call(record, context) for record in _ordered(context, newest_first, after))
+        author = self._options.author
+        calls = (Call(record, context, author) for record in _ordered(context, newest_first, after))
         found = (
             call
             for call in calls

@@ -121,6 +121,12 @@ class Access(Protocol):
     def authenticated(self) -> Principal | None:
         """Who makes this request; an exception of a configured identity propagates."""
 
+    def author(self) -> Principal | None:
+        """The user who wrote the restricted code that asks; None: the application does.
+
+        Raises `Unauthorized` when the host says that such code may not ask for calls.
+        """
+
     def bind(self, connection: Any) -> None:
         """Use this connection, and its transaction, until that transaction ends."""
 

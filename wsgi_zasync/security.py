@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
 from wsgi_zasync.exposure import expose, exposed
+from wsgi_zasync.restricted import shown
 
 __all__ = ["SESSION_SOURCE", "DefaultPolicy", "Principal", "expose", "exposed"]
 
@@ -49,6 +50,7 @@ EVERYONE = "system.Everyone"
 AUTHENTICATED = "system.Authenticated"
 
 
+@shown("id", "source", "title", "roles")
 @expose("id", "source", "title", "roles")
 @dataclass(frozen=True, slots=True)
 class Principal:

@@ -27,12 +27,14 @@ from .errors import (
     TransactionOver,
 )
 from .putting import cancel_record, shown_arguments
+from .restricted import shown
 from .security import Principal
 from .states import CallbackState, CallState
 from .too_late import OfOneTransaction, read_too_late, reading
 from .values import Storing, masked, restored
 
 
+@shown("fraction", "message")
 class Progress(NamedTuple):
     """How far a call is."""
 
@@ -41,6 +43,7 @@ class Progress(NamedTuple):
     message: str
 
 
+@shown("on", "text", "state", "value", "error")
 @dataclass(frozen=True, slots=True)
 class CallbackView:
     """What became of one callback expression."""
@@ -52,6 +55,12 @@ class CallbackView:
     error: str | None
 
 
+@shown(
+    *"id plugin args kwargs title owner queue priority created due expires state is_final".split(),
+    *"waiting_reason started finished attempts progress cancel_requested result failure".split(),
+    *"callbacks callbacks_failed to_dict on_success on_failure on_cancel on_any on_event".split(),
+    *"cancel forget".split(),
+)
 class Call(OfOneTransaction):
     """A call that you own."""
 
@@ -343,7 +352,8 @@ class Call(OfOneTransaction):
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
         record, context, state = self._writable()
-        declare(context, state, record, self._author, on, text, names)
+        author = context.access.author() or self._author
+        declare(context, state, record, author, on, text, names)
         return self
 
     def _writable(self) -> tuple[CallRecord, CallContext, PutState]:

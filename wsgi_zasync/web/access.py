@@ -72,6 +72,9 @@ class ConnectionAccess:
         """The user given."""
         return self.principal
 
+    def author(self) -> None:
+        """None: no host's code asks."""
+
     def bind(self, connection: Any) -> None:
         """Refuse: there is no application here that could bind one.
 

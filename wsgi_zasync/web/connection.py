@@ -17,7 +17,7 @@ from ZODB.Connection import Connection
 
 from ..errors import ConfigurationError, TransactionOver
 from ..security import Principal
-from . import owners
+from . import owners, zope
 from .databases import LazyDatabase
 from .identity import identify
 from .transactions import OwnTransaction, calls_connection, claim_lane, make_store
@@ -133,6 +133,10 @@ class WSGIAccess:
     def authenticated(self) -> Principal | None:
         """Who makes the request, as far as the environ tells."""
         return self._surroundings.identify(self._environs[-1])
+
+    def author(self) -> Principal | None:
+        """The user whose restricted code asks, if the host is Zope and has some running."""
+        return zope.author()
 
     @property
     def base_path(self) -> str:

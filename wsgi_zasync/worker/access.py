@@ -97,6 +97,9 @@ class WorkerAccess:
         """The owner of the call."""
         return self.principal
 
+    def author(self) -> None:
+        """None: no host's code runs here."""
+
     def bind(self, connection: Any) -> None:
         """Refused: a callback has its transaction.
 
