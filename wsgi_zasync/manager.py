@@ -59,9 +59,8 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
             "there is no call manager in this WSGI environ: wrap the application with "
             "wsgi_zasync.CallManagerMiddleware, or add egg:wsgi_zasync to its pipeline"
         )
-    # A host that copies the environ says in its copy that it owns the transaction.
-    manager._access.seen_in(environ)
-    return manager
+    # A host that copies the environ says in its copy that it owns the transaction, and who it is.
+    return manager._evolved(environ=environ) if manager._access.seen_in(environ) else manager
 
 
 @shown("put", "options", "get", "mine", "count", "cancel", "forget")
@@ -76,6 +75,7 @@ class CallManager(OfOneTransaction):
         options: PutOptions | None = None,
         serve: Serve | None = None,
         lineage: Lineage = NO_LINEAGE,
+        environ: Mapping[str, Any] | None = None,
     ) -> None:
         """Made by the middleware and by workers.
 
@@ -85,12 +85,14 @@ class CallManager(OfOneTransaction):
             options: For the puts made through this manager.
             serve: What answers ``calls.serve``.
             lineage: Depth and first ancestor's id for the calls put.
+            environ: The host's copy of the request's in which it was found, if it was.
         """
         self._access = access
         self._deployment = deployment
         self._options = options or NO_OPTIONS
         self._serve = serve
         self._lineage = lineage
+        self._environ = environ
 
     # -- who and where ------------------------------------------------------------------
 
@@ -108,7 +110,7 @@ class CallManager(OfOneTransaction):
             state = self._peek()
         except TransactionOver:
             # A host asks who it is at the beginning of another attempt, before it binds.
-            return self._access.authenticated()
+            return self._access.authenticated(self._environ)
         return self._principal(state)
 
     @principal.setter
@@ -168,13 +170,7 @@ class CallManager(OfOneTransaction):
         Raises:
             InvalidArguments: An unknown option, or a value that does not fit.
         """
-        return CallManager(
-            self._access,
-            self._deployment,
-            options=self._options.evolve(**options),
-            serve=self._serve,
-            lineage=self._lineage,
-        )
+        return self._evolved(options=self._options.evolve(**options))
 
     def put(self, plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
         """Ask for a call, in the current transaction.
@@ -280,6 +276,15 @@ class CallManager(OfOneTransaction):
 
     # -- inside ---------------------------------------------------------------------------
 
+    def _evolved(self, **changes: Any) -> CallManager:
+        same = {
+            "options": self._options,
+            "serve": self._serve,
+            "lineage": self._lineage,
+            "environ": self._environ,
+        }
+        return CallManager(self._access, self._deployment, **same | changes)
+
     def _peek(self) -> PutState | None:
         return PutState.peek(self._access.transaction(), self._deployment)
 
@@ -295,7 +300,7 @@ class CallManager(OfOneTransaction):
                     "calls.principal was set before the host's transaction was begun, or its "
                     "connection bound, and belongs to another one: set it again after that"
                 )
-        return self._access.authenticated()
+        return self._access.authenticated(self._environ)
 
     def _owner(self, state: PutState | None) -> Principal:
         principal = self._principal(state)

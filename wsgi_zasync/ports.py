@@ -96,8 +96,8 @@ class Access(Protocol):
         That a connection of the host's is closed can be seen from it, and need not be told.
         """
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """The manager was found in this environ, which may be a copy of the request's own."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """The manager was found in this environ; whether that is a copy of the request's own."""
 
     def transaction(self) -> Any:
         """The current transaction (``transaction.interfaces.ITransaction``).
@@ -118,8 +118,11 @@ class Access(Protocol):
         Raises `ConfigurationError` when there is no connection, or more than one.
         """
 
-    def authenticated(self) -> Principal | None:
-        """Who makes this request; an exception of a configured identity propagates."""
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
+        """Who makes this request; an exception of a configured identity propagates.
+
+        ``environ`` is the copy of the request's own that is asked about, if it is one.
+        """
 
     def author(self) -> Principal | None:
         """The user who wrote the restricted code that asks; None: the application does.

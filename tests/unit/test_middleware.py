@@ -95,6 +95,22 @@ def test_what_a_server_has_put_in_its_place_is_replaced(db):
     assert response.status_int == 200
 
 
+def test_a_request_within_the_request_is_its_own_users(db):
+    owners = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        # A request that the application makes of itself, as somebody else
+        within = get_manager(dict(environ, REMOTE_USER="bob"))
+        for manager in (within, within.options(title="x"), calls, get_manager(environ)):
+            owners.append(manager.put("echo").owner.id)
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(CallManagerMiddleware(app, db, plugins={"echo": echo})).status_int == 200
+    assert owners == ["bob", "bob", "ann", "ann"]
+
+
 def test_two_middlewares_give_the_inner_one(db):
     outer_db = DB(MappingStorage())
     inner = CallManagerMiddleware(putting, db, plugins={"echo": echo})

@@ -41,8 +41,9 @@ class ConnectionAccess:
         """Whether the connection was closed, or opened again since."""
         return bool(self._connection.opened != self._opened)
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to this manager."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """False: no environ leads to this manager."""
+        return False
 
     def transaction(self) -> Any:
         """The transaction that the connection is in.
@@ -68,7 +69,7 @@ class ConnectionAccess:
         """The connection to the database that holds the calls."""
         return calls_connection(self._connection)
 
-    def authenticated(self) -> Principal | None:
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
         """The user given."""
         return self.principal
 

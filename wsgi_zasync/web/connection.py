@@ -123,16 +123,17 @@ class WSGIAccess:
         #: Whether the connection that was ours is closed.
         self.is_over = False
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Look at this environ as well: the host copied the one that it was given."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """Look at this environ as well, if the host copied the one that it was given."""
         if not any(environ is known for known in self._environs):
             self._environs = [self._environs[0], *self._environs[1:][-MAX_COPIES + 1 :], environ]
+        return environ is not self._environs[0]
 
     # -- the user ------------------------------------------------------------------------
 
-    def authenticated(self) -> Principal | None:
-        """Who makes the request, as far as the environ tells."""
-        return self._surroundings.identify(self._environs[-1])
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
+        """Who makes the request, as far as its environ tells, or the host's copy of that."""
+        return self._surroundings.identify(self._environs[0] if environ is None else environ)
 
     def author(self) -> Principal | None:
         """The user whose restricted code asks, if the host is Zope and has some running."""

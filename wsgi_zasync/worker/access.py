@@ -75,8 +75,9 @@ class WorkerAccess:
     #: A worker's connection is its own from its start to its end.
     is_over: bool = False
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to a worker's manager."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """False: no environ leads to a worker's manager."""
+        return False
 
     def transaction(self) -> Any:
         """The transaction that records the outcome."""
@@ -93,7 +94,7 @@ class WorkerAccess:
         """The connection that the outcome is written by."""
         return self.writing.store.connection
 
-    def authenticated(self) -> Principal | None:
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
         """The owner of the call."""
         return self.principal
 
