@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from repoze.tm import TM
 from webob import Request
 from ZODB.POSException import ConflictError
 
@@ -445,6 +446,13 @@ def test_our_addresses_find_pyramids_database_before_anybody_has_put(site, tmp_p
     assert fresh.get("/_zasync/calls").json == {"calls": [], "next": None}
     identifier = fresh.get().text
     assert fresh.get(f"/_zasync/calls/{identifier}").json["id"] == identifier
+
+
+def test_pyramids_database_is_found_behind_another_filter(site):
+    behind = site(lambda request: Response(put(request).id))
+    behind.application._app = TM(TM(behind.application._app))
+
+    assert behind.get("/_zasync/calls").json == {"calls": [], "next": None}
 
 
 @pytest.mark.parametrize("exempt", [True, False])

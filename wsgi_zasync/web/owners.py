@@ -28,6 +28,9 @@ from ..errors import ConfigurationError, TransactionOver
 #: The name that a database has in a multi-database when it is there for calls.
 CALLS_DATABASE = "zasync"
 
+#: How many layers of a pipeline are looked through for the application.
+MAX_WRAPPERS = 20
+
 _WATCHED = object()
 
 
@@ -128,12 +131,19 @@ def pyramids_database(environs: Iterable[Mapping[str, Any]]) -> Any | None:
 
 
 def applications_database(application: Any) -> Any | None:
-    """The database that pyramid_zodbconn has for a Pyramid application, if this is one."""
+    """The database that pyramid_zodbconn has for a Pyramid application, if this is one.
+
+    Or if this has one within, and calls it as most of those that wrap an application do.
+    """
     if "pyramid_zodbconn" not in sys.modules:
         return None
-    registry = getattr(application, "registry", None)
-    databases = getattr(registry, "_zodb_databases", None) or {}
-    return databases.get("")
+    for _ in range(MAX_WRAPPERS):
+        registry = getattr(application, "registry", None)
+        databases = getattr(registry, "_zodb_databases", None) or {}
+        if databases:
+            return databases.get("")
+        application = getattr(application, "app", getattr(application, "application", None))
+    return None
 
 
 def _pyramids_request(environs: Iterable[Mapping[str, Any]]) -> Any | None:
