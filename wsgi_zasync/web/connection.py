@@ -176,7 +176,7 @@ class WSGIAccess:
             if manager is not None:
                 self._hosted = True
                 return manager
-        handed_over = self._configured_connection()
+        handed_over = self._configured_connection() or zope.connection(self)
         if handed_over is not None:
             self._hosted = True
             return handed_over.transaction_manager
@@ -290,11 +290,15 @@ class WSGIAccess:
         return database.databases.get(owners.CALLS_DATABASE, database)
 
     def _told_connection(self, txn: Any) -> Any | None:
-        """The connection that application, configuration or Pyramid says is the host's."""
+        """The connection that application, configuration, Pyramid or Zope says is the host's."""
         known = self._found(txn).application
         if owners.is_open(known):
             return known
-        return self._handed_over(txn) or owners.pyramids_connection(self._environs)
+        return (
+            self._handed_over(txn)
+            or owners.pyramids_connection(self._environs)
+            or zope.connection(self)
+        )
 
     def _handed_over(self, txn: Any) -> Any | None:
         """The connection that is configured, which must be of the host's transaction."""

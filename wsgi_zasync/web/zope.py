@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""Who has written the restricted code of Zope's that is running, and whether it may ask for calls.
+"""A request that Zope publishes: its connection, and who has written the code that is running.
 
-Somebody who may write a script or a template through the web gets others to run it: what it asks
-for needs the authority of both.
+Zope says neither in the environ that it owns the thread's transaction, nor who it is. Somebody who
+may write a script or a template through the web gets others to run it: what it asks for needs the
+authority of both.
 """
 
 from __future__ import annotations
 
 import sys
+from typing import Any
+
+from ZODB.Connection import Connection
 
 from ..errors import Unauthorized
+from ..manager import ENVIRON_KEY, CallManager
+from ..ports import Access
 from ..security import Principal
 
 #: What Zope calls the permission to ask for calls, or to declare callbacks, through the web.
@@ -21,6 +27,22 @@ def declare_permission() -> None:
     permissions = sys.modules.get("AccessControl.Permission")
     if permissions is not None:
         permissions.addPermission(PERMISSION, ("Manager",))
+
+
+def connection(access: Access) -> Connection | None:
+    """The connection of the request that Zope publishes in this thread, if this is its access."""
+    publisher = sys.modules.get("ZPublisher.BaseRequest")
+    thread = sys.modules.get("zope.globalrequest")
+    if publisher is None or thread is None:
+        return None
+    request: Any = thread.getRequest()
+    if not isinstance(request, publisher.BaseRequest):
+        return None
+    manager, parents = request.environ.get(ENVIRON_KEY), request.get("PARENTS")
+    if type(manager) is not CallManager or manager._access is not access or not parents:
+        return None
+    found = getattr(parents[-1], "_p_jar", None)
+    return found if isinstance(found, Connection) and found.opened is not None else None
 
 
 def author() -> Principal | None:
