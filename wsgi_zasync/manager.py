@@ -316,6 +316,8 @@ class CallManager(OfOneTransaction):
         store = open_store(
             connection,
             deployment.site,
+            # A page that only looks writes nothing, not even the first one.
+            write=False,
             own_lanes=lambda: deployment.lanes.of(connection.db()).claimed(),
         )
         return CallContext(self._access, deployment, store, owner)

@@ -95,6 +95,7 @@ def put_call(
         _set_lineage(context, record, lineage)
     if existing is not None:
         cancel_record(context, state, existing)
+    store.make()
     lane = context.lane(state)
     with state.putting(store.connection):
         record = store.add(record, lane)

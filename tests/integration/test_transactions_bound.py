@@ -107,6 +107,27 @@ def test_what_was_asked_before_the_bind_fails_nothing_after_it(
     assert len(stored_ids(db)) == 1 + put_before
 
 
+def test_who_only_looks_writes_nothing_not_even_in_a_database_without_calls(site, ask, db, root_of):
+    def work(calls, connection):
+        assert (calls.count(), calls.count("running")) == (0, 0)
+        assert calls.mine() == []
+        assert "x" not in calls
+        assert connection._registered_objects == []
+
+    ask(site(work))
+    assert root_of(db, lambda root: "wsgi_zasync" in root) is False
+
+
+def test_a_put_after_a_look_into_a_database_without_calls_is_found(site, ask, db, stored_ids):
+    def work(calls, connection):
+        assert calls.mine() == []
+        call = calls.put("echo")
+        assert calls.mine() == [call]
+        return call.id
+
+    assert ask(site(work)).text in stored_ids(db)
+
+
 def test_an_exception_aborts(site, ask, db, stored_ids):
     def work(calls, connection):
         calls.put("echo")

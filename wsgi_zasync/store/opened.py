@@ -48,6 +48,7 @@ def open_store(
     site: str = "main",
     *,
     create: bool = True,
+    write: bool = True,
     own_lanes: Callable[[], Iterable[int]] = tuple,
 ) -> Store:
     """The store of the connection's database.
@@ -59,6 +60,8 @@ def open_store(
         connection: An open ZODB connection.
         site: The part of the store.
         create: Whether to make what is not there.
+        write: Whether to store what is made now; else it is an empty one to look at, until
+            ``Store.make``.
         own_lanes: Tells the lanes that this process has claimed: this transaction may be older
             than the claim of the lane that it puts into.
 
@@ -74,7 +77,7 @@ def open_store(
             raise ConfigurationError(
                 "this database has no calls yet: nothing was ever put there; check zodb_uri"
             )
-        found = root[ROOT_KEY] = StoreRoot()
+        found = StoreRoot()
     if found.version > current.STORE_VERSION:
         raise ConfigurationError(
             f"the store has version {found.version}, and this wsgi_zasync reads "
@@ -92,8 +95,11 @@ def open_store(
             raise ConfigurationError(
                 f"this database has no calls of the site {site!r} yet: nothing was ever put there"
             )
-        part = found.sites[site] = Site(site)
-    return Store(connection, part, own_lanes)
+        part = Site(site)
+    store = Store(connection, part, own_lanes)
+    if write:
+        store.make()
+    return store
 
 
 class Store:
@@ -108,6 +114,15 @@ class Store:
         self._own_lanes = own_lanes
 
     # -- putting ------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Store the structure, if it is not there."""
+        root = self.connection.root()
+        if ROOT_KEY not in root:
+            root[ROOT_KEY] = StoreRoot()
+        sites = root[ROOT_KEY].sites
+        if self.site.name not in sites:
+            sites[self.site.name] = self.site
 
     def add(self, call: CallRecord, lane_number: int) -> CallRecord:
         """Write a new call into the next record of its owner's index; returns that record.
