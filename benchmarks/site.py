@@ -95,9 +95,15 @@ class Site:
 
     store_connection = application_connection
 
-    def authenticated(self) -> Principal:
+    def authenticated(self, environ: Any = None) -> Principal:
         """The owner whose turn it is."""
         return self._owner
+
+    def beside(self) -> None:
+        """There is one transaction."""
+
+    def author(self) -> None:
+        """The application asks, and no code of a user's."""
 
     def bind(self, connection: Any) -> None:
         """Nothing else can be bound here."""

@@ -185,9 +185,12 @@ def named_callable(value: Any) -> Any:
     return found
 
 
-def text_or_callable(value: Any) -> Any:
-    """One line of text, or a callable given from Python."""
-    return value if callable(value) else text(value)
+def key_or_callable(value: Any) -> Any:
+    """A key of an environ; or a callable, itself or named as ``package.module:name``."""
+    if callable(value):
+        return value
+    key = text(value)
+    return named_callable(key) if ":" in key else key
 
 
 def resolve(dotted: str) -> Any:

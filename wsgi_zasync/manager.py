@@ -15,10 +15,17 @@ from typing import Any
 from .call import CallRecord
 from .context import CallContext, PutState
 from .deployment import Deployment
-from .errors import CallNotFound, ConfigurationError, InvalidArguments, NotAuthenticated
+from .errors import (
+    CallNotFound,
+    ConfigurationError,
+    InvalidArguments,
+    NotAuthenticated,
+    TransactionOver,
+)
 from .options import NO_OPTIONS, PutOptions
 from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
+from .restricted import shown
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import open_store
@@ -52,11 +59,11 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
             "there is no call manager in this WSGI environ: wrap the application with "
             "wsgi_zasync.CallManagerMiddleware, or add egg:wsgi_zasync to its pipeline"
         )
-    # A host that copies the environ says in its copy that it owns the transaction.
-    manager._access.seen_in(environ)
-    return manager
+    # A host that copies the environ says in its copy that it owns the transaction, and who it is.
+    return manager._evolved(environ=environ) if manager._access.seen_in(environ) else manager
 
 
+@shown("put", "options", "get", "mine", "count", "cancel", "forget")
 class CallManager(OfOneTransaction):
     """Puts, finds and ends the calls of one owner."""
 
@@ -68,6 +75,7 @@ class CallManager(OfOneTransaction):
         options: PutOptions | None = None,
         serve: Serve | None = None,
         lineage: Lineage = NO_LINEAGE,
+        environ: Mapping[str, Any] | None = None,
     ) -> None:
         """Made by the middleware and by workers.
 
@@ -77,12 +85,14 @@ class CallManager(OfOneTransaction):
             options: For the puts made through this manager.
             serve: What answers ``calls.serve``.
             lineage: Depth and first ancestor's id for the calls put.
+            environ: The host's copy of the request's in which it was found, if it was.
         """
         self._access = access
         self._deployment = deployment
         self._options = options or NO_OPTIONS
         self._serve = serve
         self._lineage = lineage
+        self._environ = environ
 
     # -- who and where ------------------------------------------------------------------
 
@@ -92,8 +102,16 @@ class CallManager(OfOneTransaction):
 
         What is set belongs to the current transaction and is gone with it. Set to None, or to
         what hosts call a user who is not logged in, it means nobody, whatever the request says.
+
+        Raises:
+            ConfigurationError: It was set before the host's transaction was begun or bound.
         """
-        return self._principal(self._peek())
+        try:
+            state = self._peek()
+        except TransactionOver:
+            # A host asks who it is at the beginning of another attempt, before it binds.
+            return self._access.authenticated(self._environ)
+        return self._principal(state)
 
     @principal.setter
     def principal(self, principal: Principal | str | None) -> None:
@@ -152,13 +170,7 @@ class CallManager(OfOneTransaction):
         Raises:
             InvalidArguments: An unknown option, or a value that does not fit.
         """
-        return CallManager(
-            self._access,
-            self._deployment,
-            options=self._options.evolve(**options),
-            serve=self._serve,
-            lineage=self._lineage,
-        )
+        return self._evolved(options=self._options.evolve(**options))
 
     def put(self, plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
         """Ask for a call, in the current transaction.
@@ -167,7 +179,8 @@ class CallManager(OfOneTransaction):
             NotAuthenticated: Nobody would own it.
             UnknownPlugin: Neither this process nor a worker has the plugin.
             InvalidArguments: They do not fit the plugin, or cannot be stored.
-            Unauthorized: The owner lacks the plugin's permission on an argument.
+            Unauthorized: The owner lacks the plugin's permission on an argument; or restricted
+                code asks, and the plugin is not open to that, or its author lacks a permission.
             DuplicateCall: The ``unique`` key is taken, and ``on_duplicate`` is ``"raise"``.
             QuotaExceeded: The owner has too many calls, or too large ones.
             TransactionOver: The request's transaction has been committed already.
@@ -225,7 +238,8 @@ class CallManager(OfOneTransaction):
         if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise InvalidArguments(f"limit must be 1 to {MAX_LIMIT}", path="limit")
         context = self._context(self._owner(self._peek()))
-        calls = (Call(record, context) for record in _ordered(context, newest_first, after))
+        author = self._options.author
+        calls = (Call(record, context, author) for record in _ordered(context, newest_first, after))
         found = (
             call
             for call in calls
@@ -263,13 +277,31 @@ class CallManager(OfOneTransaction):
 
     # -- inside ---------------------------------------------------------------------------
 
+    def _evolved(self, **changes: Any) -> CallManager:
+        same = {
+            "options": self._options,
+            "serve": self._serve,
+            "lineage": self._lineage,
+            "environ": self._environ,
+        }
+        return CallManager(self._access, self._deployment, **same | changes)
+
     def _peek(self) -> PutState | None:
         return PutState.peek(self._access.transaction(), self._deployment)
 
     def _principal(self, state: PutState | None) -> Principal | None:
         if state is not None and state.is_principal_set:
             return state.principal
-        return self._access.authenticated()
+        beside = self._access.beside()
+        if beside is not None:
+            set_there = PutState.peek(beside, self._deployment)
+            if set_there is not None and set_there.is_principal_set:
+                # Whoever else the request is of, it is not who the application has said.
+                raise ConfigurationError(
+                    "calls.principal was set before the host's transaction was begun, or its "
+                    "connection bound, and belongs to another one: set it again after that"
+                )
+        return self._access.authenticated(self._environ)
 
     def _owner(self, state: PutState | None) -> Principal:
         principal = self._principal(state)
@@ -285,6 +317,8 @@ class CallManager(OfOneTransaction):
         store = open_store(
             connection,
             deployment.site,
+            # A page that only looks writes nothing, not even the first one.
+            write=False,
             own_lanes=lambda: deployment.lanes.of(connection.db()).claimed(),
         )
         return CallContext(self._access, deployment, store, owner)

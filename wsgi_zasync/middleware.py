@@ -31,6 +31,7 @@ from .web.identity import TrustedHeader, identify
 from .web.poll import PollApplication
 from .web.response import Environ, Exchange, StartResponse, default_veto
 from .web.waiting import WaitingGate
+from .web.zope import declare_permission
 
 logger = logging.getLogger(__name__)
 
@@ -152,6 +153,7 @@ class _Process:
 
     def __init__(self, settings: MiddlewareSettings, database: LazyDatabase, clock: Clock) -> None:
         self.pid = os.getpid()
+        declare_permission()
         self._settings = settings
         self._database = database
         self._prefix = settings.prefix
@@ -234,7 +236,7 @@ class _Process:
             environ,
             start_response,
             principal=principal,
-            base_path=self._surroundings.base_path(environ),
+            base_path=self._surroundings.base_path(environ.get("SCRIPT_NAME", "")),
             path=path,
         )
 
@@ -282,14 +284,16 @@ class _Process:
         start_response: StartResponse,
     ) -> Iterable[bytes]:
         """``calls.serve``: our addresses, for the user that the application has set."""
+        # Not who the request is of, where the transaction is over in which somebody was set.
+        access.transaction()
         principal = manager.principal
         if principal is not None:
             access.learn_database()
-        path = self._path_under_prefix(environ)
+        path, script_name = self._path_under_prefix(environ), environ.get("SCRIPT_NAME", "")
         if path is None:
-            path, base_path = environ.get("PATH_INFO", ""), mounted_at(environ)
+            path, base_path = environ.get("PATH_INFO", ""), mounted_at(script_name)
         else:
-            base_path = self._surroundings.base_path(environ)
+            base_path = self._surroundings.base_path(script_name)
         return self._poll(
             environ,
             start_response,

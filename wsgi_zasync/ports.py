@@ -96,8 +96,8 @@ class Access(Protocol):
         That a connection of the host's is closed can be seen from it, and need not be told.
         """
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """The manager was found in this environ, which may be a copy of the request's own."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """The manager was found in this environ; whether that is a copy of the request's own."""
 
     def transaction(self) -> Any:
         """The current transaction (``transaction.interfaces.ITransaction``).
@@ -105,6 +105,9 @@ class Access(Protocol):
         Raises `TransactionOver` when the one that we own has ended, and `ConfigurationError`
         when its owner cannot be told.
         """
+
+    def beside(self) -> Any | None:
+        """A transaction of ours that the request has begun beside the current one, if it has."""
 
     def application_connection(self) -> Any:
         """The ZODB connection that the application uses, or ours, opened at first need."""
@@ -115,8 +118,17 @@ class Access(Protocol):
         Raises `ConfigurationError` when there is no connection, or more than one.
         """
 
-    def authenticated(self) -> Principal | None:
-        """Who makes this request; an exception of a configured identity propagates."""
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
+        """Who makes this request; an exception of a configured identity propagates.
+
+        ``environ`` is the copy of the request's own that is asked about, if it is one.
+        """
+
+    def author(self) -> Principal | None:
+        """The user who wrote the restricted code that asks; None: the application does.
+
+        Raises `Unauthorized` when the host says that such code may not ask for calls.
+        """
 
     def bind(self, connection: Any) -> None:
         """Use this connection, and its transaction, until that transaction ends."""

@@ -79,6 +79,10 @@ def put_call(
     if owner.title is not None:
         record.owner_title = owner.title
     _check_permission(context, now, declaration, (args, kwargs), root)
+    author = context.access.author()
+    if author is not None:
+        _check_restricted(context, author, plugin, declaration, (args, kwargs), root)
+        lineage = lineage._replace(author=author.owner)
     record.created = context.now()
     existing = None
     if options is not NO_OPTIONS:
@@ -91,6 +95,7 @@ def put_call(
         _set_lineage(context, record, lineage)
     if existing is not None:
         cancel(context, state, existing)
+    store.make()
     lane = context.lane(state)
     with state.putting(store.connection):
         record = store.add(record, lane)
@@ -138,6 +143,24 @@ def _check_permission(
             raise Unauthorized("a plugin without a permission is not for anonymous owners: log in")
         return
     check_permission(context.deployment.policy, owner, permission, values, root)
+
+
+def _check_restricted(
+    context: CallContext,
+    author: Principal,
+    plugin: str,
+    declaration: PluginDeclaration | None,
+    values: Any,
+    root: Any,
+) -> None:
+    """Require that restricted code may put this call, and so might its author."""
+    if declaration is None or not declaration.restricted:
+        raise Unauthorized(
+            f"plugin {plugin!r} is not open to restricted code: that takes restricted = yes in "
+            f"[plugin:{plugin}]"
+        )
+    author = context.deployment.policy.principal_now(author, root)
+    _check_permission(context, author, declaration, values, root)
 
 
 def check_permission(

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
 from wsgi_zasync.exposure import expose
+from wsgi_zasync.restricted import shown
 
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"
@@ -47,6 +48,7 @@ EVERYONE = "system.Everyone"
 AUTHENTICATED = "system.Authenticated"
 
 
+@shown("id", "source", "title", "roles")
 @expose("id", "source", "title", "roles")
 @dataclass(frozen=True, slots=True)
 class Principal:

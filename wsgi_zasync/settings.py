@@ -193,7 +193,7 @@ class MiddlewareSettings(SharedSettings):
     )
     prefix: str = key(convert.url_prefix, "where our own addresses begin", "/_zasync")
     connection: Any = key(
-        convert.text_or_callable, "environ key of the host's ZODB connection, or callable(environ)"
+        convert.key_or_callable, "environ key of the host's ZODB connection, or callable(environ)"
     )
     veto: Any = key(convert.named_callable, "callable(environ, status, headers) -> true to abort")
     waiters: int = key(convert.whole(0, 1000), "web threads that may wait for calls", 1)

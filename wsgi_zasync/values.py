@@ -162,10 +162,11 @@ class Storing:
                 path,
             )
         if jar is self._connection:
-            return value
+            # Itself: Zope's come in wrappers, with the request that they were reached in.
+            return jar.get(value._p_oid)
         name = jar.db().database_name
         if self._connection.connections.get(name) is jar:
-            kind = type(value)
+            kind = type(jar.get(value._p_oid))
             return WeakReference(name, value._p_oid, f"{kind.__module__}.{kind.__qualname__}")
         if self._other_connections:
             return self._found_again(value, name, path)

@@ -17,12 +17,14 @@ from .callbacks import Callback, Occasion
 from .context import CallContext, PutState, is_there
 from .declaring import declare, late_callbacks
 from .errors import CallCancelled, CallExpired, CallFailed, CallNotFinal, TransactionOver
+from .restricted import shown
 from .security import Principal
 from .states import CallbackState, CallState
 from .too_late import OfOneTransaction, read_too_late, reading
 from .values import masked, restored
 
 
+@shown("fraction", "message")
 class Progress(NamedTuple):
     """How far a call is."""
 
@@ -31,6 +33,7 @@ class Progress(NamedTuple):
     message: str
 
 
+@shown("on", "text", "state", "value", "error")
 @dataclass(frozen=True, slots=True)
 class CallbackView:
     """What became of one callback expression."""
@@ -42,6 +45,12 @@ class CallbackView:
     error: str | None
 
 
+@shown(
+    *"id plugin args kwargs title owner queue priority created due expires state is_final".split(),
+    *"waiting_reason started finished attempts progress cancel_requested result failure".split(),
+    *"callbacks callbacks_failed to_dict on_success on_failure on_cancel on_any on_event".split(),
+    *"cancel forget".split(),
+)
 class Call(OfOneTransaction):
     """A call that you own."""
 
@@ -330,7 +339,9 @@ class Call(OfOneTransaction):
         return self._declare("event", text, names)
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:
-        declare(*self._writable(), self._author, on, text, names)
+        context, state, record = self._writable()
+        author = context.access.author() or self._author
+        declare(context, state, record, author, on, text, names)
         return self
 
     def _writable(self) -> tuple[CallContext, PutState, CallRecord]:

@@ -73,6 +73,61 @@ def test_the_middleware_needs_no_database_of_its_own(site, ask, db, stored_ids):
     assert stored_ids(db) == [response.text]
 
 
+@pytest.mark.parametrize(
+    ("use", "put_before"),
+    [
+        (lambda calls: calls.principal, 0),
+        (lambda calls: calls.count(), 0),
+        (lambda calls: calls.put("echo", "before"), 1),
+    ],
+    ids=["principal", "count", "put"],
+)
+def test_what_was_asked_before_the_bind_fails_nothing_after_it(
+    wrap, ask, db, manager, stored_ids, use, put_before
+):
+    # Given an application that uses its manager, and begins its own transaction only then
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        use(calls)
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        calls.bind(connection)
+        text = calls.put("echo").id
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return [text.encode()]
+
+    # When
+    response = ask(wrap(app))
+
+    # Then both transactions have committed
+    assert response.status_int == 200
+    assert response.text in stored_ids(db)
+    assert len(stored_ids(db)) == 1 + put_before
+
+
+def test_who_only_looks_writes_nothing_not_even_in_a_database_without_calls(site, ask, db, root_of):
+    def work(calls, connection):
+        assert (calls.count(), calls.count("running")) == (0, 0)
+        assert calls.mine() == []
+        assert "x" not in calls
+        assert connection._registered_objects == []
+
+    ask(site(work))
+    assert root_of(db, lambda root: "wsgi_zasync" in root) is False
+
+
+def test_a_put_after_a_look_into_a_database_without_calls_is_found(site, ask, db, stored_ids):
+    def work(calls, connection):
+        assert calls.mine() == []
+        call = calls.put("echo")
+        assert calls.mine() == [call]
+        return call.id
+
+    assert ask(site(work)).text in stored_ids(db)
+
+
 def test_an_exception_aborts(site, ask, db, stored_ids):
     def work(calls, connection):
         calls.put("echo")
@@ -218,6 +273,51 @@ def test_a_principal_that_was_set_is_gone_with_the_transaction(site, ask, db, st
     assert len(stored_ids(db, "bob")) == 1
 
 
+def test_a_principal_that_was_set_before_the_bind_is_not_taken_for_the_requests(
+    wrap, ask, db, manager, stored_ids
+):
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = "carol"
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        calls.bind(connection)
+        for use in (lambda: calls.principal, lambda: calls.put("echo"), calls.mine):
+            with pytest.raises(ConfigurationError, match="set it again"):
+                use()
+        calls.principal = "carol"
+        calls.put("echo")
+        manager.commit()
+        connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app)).status_int == 200
+    assert (len(stored_ids(db, "carol")), stored_ids(db, "ann")) == (1, [])
+
+
+def test_an_attempt_can_ask_who_it_is_before_it_binds(wrap, ask, db, manager, stored_ids):
+    seen = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        for _ in range(2):
+            seen.append(calls.principal.id)
+            manager.begin()
+            connection = db.open(transaction_manager=manager)
+            calls.bind(connection)
+            calls.principal = "carol"
+            calls.put("echo")
+            manager.abort()
+            connection.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app)).status_int == 200
+    assert seen == ["ann", "ann"]
+    assert stored_ids(db, "carol") == []
+
+
 def test_what_is_no_open_connection_cannot_be_bound(wrap, ask, db):
     def app(environ, start_response):
         calls = get_manager(environ)
@@ -295,6 +395,39 @@ def test_the_database_named_zasync_of_a_multi_database_holds_the_calls(
     assert root_of(main, lambda root: sorted(root)) == ["note"]
     main.close()
     calls_database.close()
+
+
+def test_two_middlewares_of_two_databases_are_in_one_transaction(
+    wrap, ask, db, manager, stored_ids
+):
+    # Given two sites, one around the other, each with a database of its own for calls
+    others = DB(MappingStorage())
+
+    def inner(environ, start_response):
+        told.append(get_manager(environ).put("echo").id)
+        start_response("200 OK", TEXT)
+        return []
+
+    def outer(environ, start_response):
+        told.append(get_manager(environ).put("echo").id)
+        return around(environ, start_response)
+
+    def host(environ, start_response):
+        environ |= {"tm.active": True, "tm.manager": manager}
+        manager.begin()
+        body = list(wrap(outer)(environ, start_response))
+        manager.commit()
+        return body
+
+    told = []
+    around = wrap(inner, database=others)
+
+    # When
+    ask(host)
+
+    # Then each has its own
+    assert [stored_ids(db), stored_ids(others)] == [[told[0]], [told[1]]]
+    others.close()
 
 
 def test_a_connection_can_be_named_by_its_environ_key(wrap, ask, db, manager, stored_ids):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import warnings
 
 import pytest
+from repoze.tm import TM
 from webob import Request
 from ZODB.POSException import ConflictError
 
@@ -235,6 +236,21 @@ def test_a_principal_that_was_set_is_gone_with_the_attempt(site, stored_ids):
     assert len(stored_ids(made.db, "ann")) == 1
 
 
+def test_a_tween_that_asks_who_it_is_before_pyramids_transaction_fails_nothing(site, stored_ids):
+    # Given a tween over pyramid_tm
+    def prepare(config):
+        config.add_tween(f"{__name__}.asking_tween", over="pyramid_tm.tm_tween_factory")
+
+    made = site(lambda request: Response(put(request).id), prepare=prepare)
+
+    # When
+    response = made.get()
+
+    # Then
+    assert response.status_int == 200
+    assert stored_ids(made.db) == [response.text]
+
+
 def test_a_failed_commit_is_pyramids_to_tell_and_has_no_call(site, stored_ids):
     def view(request):
         put(request)
@@ -432,6 +448,13 @@ def test_our_addresses_find_pyramids_database_before_anybody_has_put(site, tmp_p
     assert fresh.get(f"/_zasync/calls/{identifier}").json["id"] == identifier
 
 
+def test_pyramids_database_is_found_behind_another_filter(site):
+    behind = site(lambda request: Response(put(request).id))
+    behind.application._app = TM(TM(behind.application._app))
+
+    assert behind.get("/_zasync/calls").json == {"calls": [], "next": None}
+
+
 @pytest.mark.parametrize("exempt", [True, False])
 def test_a_request_with_pyramids_transaction_is_not_kept_waiting(site, monkeypatch, exempt):
     waited = []
@@ -462,3 +485,11 @@ def test_a_request_with_pyramids_transaction_is_not_kept_waiting(site, monkeypat
 
 def wants_a_transaction(request):
     return not request.path_info.startswith("/_zasync")
+
+
+def asking_tween(handler, registry):
+    def tween(request):
+        assert get_manager(request.environ).principal.id == "ann"
+        return handler(request)
+
+    return tween

@@ -51,6 +51,9 @@ class SubclassOfStr(str):
         (convert.named_object, "os:path.join", os.path.join),
         (convert.named_object, 5, 5),
         (convert.named_callable, len, len),
+        (convert.key_or_callable, len, len),
+        (convert.key_or_callable, " my.connection ", "my.connection"),
+        (convert.key_or_callable, "os.path:join", os.path.join),
         (convert.anything, None, None),
     ],
 )
@@ -97,6 +100,8 @@ def test_text_and_python_values_are_read(read, given, expected):
         (convert.named_object, "no_such_module_here:x", "cannot be imported"),
         (convert.named_object, "os:no_such_name", "has no no_such_name"),
         (convert.named_callable, "os:sep", "cannot be called"),
+        (convert.key_or_callable, "os:sep", "cannot be called"),
+        (convert.key_or_callable, "os:nothing", "os has no nothing"),
     ],
 )
 def test_what_cannot_be_read_is_answered_with_what_to_write(read, given, said):

@@ -23,6 +23,7 @@ from wsgi_zasync import (
     CallManagerMiddleware,
     ConfigurationError,
     NotAuthenticated,
+    TransactionOver,
     get_manager,
 )
 from wsgi_zasync.settings import MiddlewareSettings
@@ -92,6 +93,22 @@ def test_what_a_server_has_put_in_its_place_is_replaced(db):
     response = ask(application, environ={"wsgi_zasync.manager": "forged", "REMOTE_USER": "ann"})
 
     assert response.status_int == 200
+
+
+def test_a_request_within_the_request_is_its_own_users(db):
+    owners = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        # A request that the application makes of itself, as somebody else
+        within = get_manager(dict(environ, REMOTE_USER="bob"))
+        for manager in (within, within.options(title="x"), calls, get_manager(environ)):
+            owners.append(manager.put("echo").owner.id)
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(CallManagerMiddleware(app, db, plugins={"echo": echo})).status_int == 200
+    assert owners == ["bob", "bob", "ann", "ann"]
 
 
 def test_two_middlewares_give_the_inner_one(db):
@@ -270,6 +287,44 @@ def test_an_application_mounts_our_addresses_where_it_likes(db):
     response = ask(application, f"/mine/calls/{identifier}", user=None)
 
     assert response.json["links"]["self"] == f"/mine/calls/{identifier}"
+
+
+def test_links_lead_to_the_middleware_where_applications_are_mounted_within(db):
+    # Given a dispatcher that writes in the environ, as those of Paste and Werkzeug do
+    def inner(environ, start_response):
+        links = get_manager(environ).put("echo").to_dict()["links"]
+        start_response("200 OK", TEXT)
+        return [links["self"].encode()]
+
+    def dispatcher(environ, start_response):
+        environ["SCRIPT_NAME"] += "/shop"
+        environ["PATH_INFO"] = environ["PATH_INFO"].removeprefix("/shop")
+        return inner(environ, start_response)
+
+    application = CallManagerMiddleware(dispatcher, db, plugins={"echo": echo})
+
+    # When
+    link = ask(application, "/shop/order").text
+
+    # Then
+    assert link.startswith("/_zasync/calls/")
+    assert ask(application, link).status_int == 200
+
+
+def test_nobody_is_served_as_who_the_request_is_of_after_somebody_else_was_set(db):
+    served = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.principal = "carol"
+        start_response("200 OK", TEXT)
+        yield b"first"
+        with pytest.raises(TransactionOver):
+            calls.serve(environ | {"PATH_INFO": "/_zasync/calls"}, start_response)
+        served.append(False)
+
+    assert ask(CallManagerMiddleware(app, db), user="proxy").status_int == 200
+    assert served == [False]
 
 
 def test_our_own_identity_wins_over_the_application(db):

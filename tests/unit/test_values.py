@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from persistent.mapping import PersistentMapping
 from ZODB.MappingStorage import MappingStorage
+from zope.proxy import ProxyBase
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments, InvalidResult
 from wsgi_zasync.sealing import Keys, Sealed, Sealer, Secret
@@ -280,6 +281,17 @@ def test_an_object_of_the_same_database_is_kept_as_itself(connection):
     assert restored(stored, connection, masked)[0] is here
     assert persistent_objects(stored) == [here]
     assert to_json(stored) == [{"$ref": "persistent.mapping.PersistentMapping"}]
+
+
+def test_an_object_in_a_wrapper_is_kept_without_it(connection):
+    # Given what stands for an object elsewhere, as Zope's acquisition wrappers do
+    here, calls = connection.root()["here"], connection.get_connection("zasync")
+    wrapped = ProxyBase(here)
+
+    assert type(store([wrapped], connection=connection)[0]) is PersistentMapping
+    assert store(wrapped, connection=calls) == WeakReference(
+        "main", here._p_oid, "persistent.mapping.PersistentMapping"
+    )
 
 
 def test_an_object_of_another_database_is_kept_as_a_weak_reference(connection):

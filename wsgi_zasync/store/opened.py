@@ -26,7 +26,7 @@ from .index import IndexSegment, OwnerIndex, is_readable, owner_key
 from .mailbox import Mail, Mailbox
 from .parking import forget_parked
 from .reading import why_unreadable
-from .root import Site
+from .root import ROOT_KEY, Site, StoreRoot
 from .tallies import Tally
 
 
@@ -54,6 +54,15 @@ class Store:
         self._own_lanes = own_lanes
 
     # -- putting ------------------------------------------------------------------------
+
+    def make(self) -> None:
+        """Store the structure, if it is not there."""
+        root = self.connection.root()
+        if ROOT_KEY not in root:
+            root[ROOT_KEY] = StoreRoot()
+        sites = root[ROOT_KEY].sites
+        if self.site.name not in sites:
+            sites[self.site.name] = self.site
 
     def add(self, call: CallRecord, lane_number: int) -> CallRecord:
         """Write a new call into the next record of its owner's index; returns that record.

@@ -18,6 +18,7 @@ def open_store(
     site: str = "main",
     *,
     create: bool = True,
+    write: bool = True,
     own_lanes: Callable[[], Iterable[int]] = tuple,
 ) -> Store:
     """The store of the connection's database.
@@ -29,6 +30,8 @@ def open_store(
         connection: An open ZODB connection.
         site: The part of the store.
         create: Whether to make what is not there.
+        write: Whether to store what is made now; else it is an empty one to look at, until
+            ``Store.make``.
         own_lanes: Tells the lanes that this process has claimed: this transaction may be older
             than the claim of the lane that it puts into.
 
@@ -44,7 +47,7 @@ def open_store(
             raise ConfigurationError(
                 "this database has no calls yet: nothing was ever put there; check zodb_uri"
             )
-        found = root[ROOT_KEY] = StoreRoot()
+        found = StoreRoot()
     if found.version > current.STORE_VERSION:
         raise ConfigurationError(
             f"the store has version {found.version}, and this wsgi_zasync reads "
@@ -62,5 +65,8 @@ def open_store(
             raise ConfigurationError(
                 f"this database has no calls of the site {site!r} yet: nothing was ever put there"
             )
-        part = found.sites[site] = Site(site)
-    return Store(connection, part, own_lanes)
+        part = Site(site)
+    store = Store(connection, part, own_lanes)
+    if write:
+        store.make()
+    return store

@@ -42,8 +42,9 @@ class ConnectionAccess:
         """Whether the connection was closed, or opened again since."""
         return bool(self._connection.opened != self._opened)
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to this manager."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """False: no environ leads to this manager."""
+        return False
 
     def transaction(self) -> Any:
         """The transaction that the connection is in.
@@ -58,6 +59,9 @@ class ConnectionAccess:
             )
         return self._connection.transaction_manager.get()
 
+    def beside(self) -> None:
+        """None: there is no other."""
+
     def application_connection(self) -> Any:
         """The connection itself."""
         return self._connection
@@ -66,9 +70,12 @@ class ConnectionAccess:
         """The connection to the database that holds the calls."""
         return calls_connection(self._connection)
 
-    def authenticated(self) -> Principal | None:
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
         """The user given."""
         return self.principal
+
+    def author(self) -> None:
+        """None: no host's code asks."""
 
     def bind(self, connection: Any) -> None:
         """Refuse: there is no application here that could bind one.

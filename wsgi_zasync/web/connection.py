@@ -18,7 +18,7 @@ from ZODB.Connection import Connection
 from ..errors import ConfigurationError, TransactionOver
 from ..security import Principal
 from ..store.databases import calls_connection, calls_database
-from . import owners
+from . import owners, zope
 from .databases import LazyDatabase
 from .identity import identify
 from .transactions import OwnTransaction, claim_lane, make_store
@@ -26,16 +26,12 @@ from .transactions import OwnTransaction, claim_lane, make_store
 #: How many copies of a request's environ are remembered, the latest ones.
 MAX_COPIES = 4
 
-#: Transaction data: the connection that the host writes through, and the one to the calls.
-_APPLICATION = object()
-_STORE = object()
-
 _NO_ENVIRON: Mapping[str, Any] = {}
 
 
-def mounted_at(environ: Mapping[str, Any]) -> str:
-    """Where the application is mounted, as the beginning of a path: empty or ``/app``."""
-    script = quote(environ.get("SCRIPT_NAME", "").encode("latin-1", "replace")).strip("/")
+def mounted_at(script_name: str) -> str:
+    """Where an application is mounted, as the beginning of a path: empty or ``/app``."""
+    script = quote(script_name.encode("latin-1", "replace")).strip("/")
     return f"/{script}" if script else ""
 
 
@@ -72,9 +68,9 @@ class Surroundings:
         self.seen_database: Any = None
         self._has_store = False
 
-    def base_path(self, environ: Mapping[str, Any]) -> str:
+    def base_path(self, script_name: str) -> str:
         """What links to our addresses begin with: a path, never a host."""
-        return mounted_at(environ) + self.prefix
+        return mounted_at(script_name) + self.prefix
 
     def any_database(self) -> Any:
         """The configured database, or else the one that a host's connection led to.
@@ -101,11 +97,22 @@ class Surroundings:
 class WSGIAccess:
     """The way of one request to database, transaction and user (``ports.Access``)."""
 
-    __slots__ = ("_bound", "_environs", "_hosted", "_opened", "_surroundings", "is_over", "own")
+    __slots__ = (
+        "_bound",
+        "_environs",
+        "_hosted",
+        "_opened",
+        "_script_name",
+        "_surroundings",
+        "is_over",
+        "own",
+    )
 
     def __init__(self, environ: Mapping[str, Any], surroundings: Surroundings) -> None:
         """Look at nothing yet."""
         self._environs = [environ]
+        # As it is here: what dispatches to applications within may well write in the environ.
+        self._script_name: str = environ.get("SCRIPT_NAME", "")
         self._surroundings = surroundings
         #: (manager, transaction) that a connection was bound to.
         self._bound: tuple[Any, Any] | None = None
@@ -117,21 +124,26 @@ class WSGIAccess:
         #: Whether the connection that was ours is closed.
         self.is_over = False
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Look at this environ as well: the host copied the one that it was given."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """Look at this environ as well, if the host copied the one that it was given."""
         if not any(environ is known for known in self._environs):
             self._environs = [self._environs[0], *self._environs[1:][-MAX_COPIES + 1 :], environ]
+        return environ is not self._environs[0]
 
     # -- the user ------------------------------------------------------------------------
 
-    def authenticated(self) -> Principal | None:
-        """Who makes the request, as far as the environ tells."""
-        return self._surroundings.identify(self._environs[-1])
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
+        """Who makes the request, as far as its environ tells, or the host's copy of that."""
+        return self._surroundings.identify(self._environs[0] if environ is None else environ)
+
+    def author(self) -> Principal | None:
+        """The user whose restricted code asks, if the host is Zope and has some running."""
+        return zope.author()
 
     @property
     def base_path(self) -> str:
         """What links to calls begin with."""
-        return self._surroundings.base_path(self._environs[0])
+        return self._surroundings.base_path(self._script_name)
 
     # -- the transaction -----------------------------------------------------------------
 
@@ -147,8 +159,17 @@ class WSGIAccess:
             return owners.current(host)
         return self.own.begin().get()
 
+    def beside(self) -> Any | None:
+        """Ours, if somebody else's is the current one by now."""
+        if not self.own.is_open or self._host() is None:
+            return None
+        return self.own.begin().get()
+
     def _host(self) -> Any | None:
         """The manager of whoever owns the transaction, or None if we do."""
+        if self.own.is_committing:
+            # Used before the host's began, or after it had ended: what is asked for is in ours.
+            return None
         if self._bound is not None and owners.is_current(*self._bound):
             return self._bound[0]
         for environ in self._environs:
@@ -156,7 +177,7 @@ class WSGIAccess:
             if manager is not None:
                 self._hosted = True
                 return manager
-        handed_over = self._configured_connection()
+        handed_over = self._configured_connection() or zope.connection(self)
         if handed_over is not None:
             self._hosted = True
             return handed_over.transaction_manager
@@ -196,7 +217,7 @@ class WSGIAccess:
             raise ConfigurationError("calls.bind() takes an open connection, and this is closed")
         manager = connection.transaction_manager
         txn = owners.current(manager)
-        txn.set_data(_APPLICATION, connection)
+        self._found(txn).application = connection
         self._bound = (manager, txn)
 
     # -- the connection ------------------------------------------------------------------
@@ -211,11 +232,10 @@ class WSGIAccess:
         txn, host = self.transaction(), self._host()
         if host is None:
             return self.own.connection(self._prepare)
-        connection = self._known(txn, _APPLICATION)
-        if connection is None:
-            connection = self._hosts_connection(txn, host)
-            txn.set_data(_APPLICATION, connection)
-        return connection
+        found = self._found(txn)
+        if not owners.is_open(found.application):
+            found.application = self._hosts_connection(txn, host)
+        return found.application
 
     def store_connection(self) -> Any:
         """The connection to the database that holds the calls.
@@ -230,21 +250,15 @@ class WSGIAccess:
             connection = calls_connection(self.own.connection(self._prepare))
             owners.refuse_two_connections(txn)
             return connection
-        connection = self._known(txn, _STORE)
-        if connection is None:
-            connection = self._hosts_store_connection(txn, host)
-            txn.set_data(_STORE, connection)
+        found = self._found(txn)
+        if not owners.is_open(found.store):
+            found.store = self._hosts_store_connection(txn, host)
             owners.watch(txn)
         owners.refuse_two_connections(txn)
-        return connection
+        return found.store
 
-    @staticmethod
-    def _known(txn: Any, key: object) -> Any | None:
-        try:
-            connection = txn.data(key)
-        except KeyError:
-            return None
-        return None if connection.opened is None else connection
+    def _found(self, txn: Any) -> owners.Found:
+        return owners.Found.of(txn, self._surroundings)
 
     def _hosts_connection(self, txn: Any, host: Any) -> Any:
         """The connection that the host writes through, or one of ours if it has none."""
@@ -270,11 +284,14 @@ class WSGIAccess:
         return found or self._open_for(txn, host, database)
 
     def _told_connection(self, txn: Any) -> Any | None:
-        """The connection that application, configuration or Pyramid says is the host's."""
+        """The connection that application, configuration, Pyramid or Zope says is the host's."""
+        known = self._found(txn).application
+        if owners.is_open(known):
+            return known
         return (
-            self._known(txn, _APPLICATION)
-            or self._handed_over(txn)
+            self._handed_over(txn)
             or owners.pyramids_connection(self._environs)
+            or zope.connection(self)
         )
 
     def _handed_over(self, txn: Any) -> Any | None:

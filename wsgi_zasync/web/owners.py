@@ -6,13 +6,14 @@ are written through. Two connections to one storage that commit in one transacti
 other for ever in ZODB, so what is found twice is refused, and what is found late is refused
 before the commit begins.
 
-Everything here runs in the request's thread and keeps nothing.
+Everything here runs in the request's thread, and what is kept is kept on its transaction.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import transaction
@@ -25,7 +26,39 @@ from ZODB.MappingStorage import MappingStorage
 from ..errors import ConfigurationError, TransactionOver
 from ..store.databases import CALLS_DATABASE
 
+#: How many layers of a pipeline are looked through for the application.
+MAX_WRAPPERS = 20
+
 _WATCHED = object()
+
+
+@dataclass(slots=True)
+class Found:
+    """The connections that one middleware has found in a host's transaction; kept on that.
+
+    Another middleware around the same application may have found others.
+    """
+
+    #: Kept, since a transaction knows by the address only whose this is.
+    finder: object
+    #: The one that the host writes through, and the one to the calls.
+    application: Any = None
+    store: Any = None
+
+    @classmethod
+    def of(cls, txn: Any, finder: object) -> Found:
+        """What was found in the transaction, made at first need."""
+        try:
+            found: Found = txn.data(finder)
+        except KeyError:
+            found = cls(finder)
+            txn.set_data(finder, found)
+        return found
+
+
+def is_open(connection: Any) -> bool:
+    """Whether there is a connection, and nobody has closed it since."""
+    return connection is not None and connection.opened is not None
 
 
 def hosts_manager(environ: Mapping[str, Any]) -> Any | None:
@@ -96,12 +129,19 @@ def pyramids_database(environs: Iterable[Mapping[str, Any]]) -> Any | None:
 
 
 def applications_database(application: Any) -> Any | None:
-    """The database that pyramid_zodbconn has for a Pyramid application, if this is one."""
+    """The database that pyramid_zodbconn has for a Pyramid application, if this is one.
+
+    Or if this has one within, and calls it as most of those that wrap an application do.
+    """
     if "pyramid_zodbconn" not in sys.modules:
         return None
-    registry = getattr(application, "registry", None)
-    databases = getattr(registry, "_zodb_databases", None) or {}
-    return databases.get("")
+    for _ in range(MAX_WRAPPERS):
+        registry = getattr(application, "registry", None)
+        databases = getattr(registry, "_zodb_databases", None) or {}
+        if databases:
+            return databases.get("")
+        application = getattr(application, "app", getattr(application, "application", None))
+    return None
 
 
 def _pyramids_request(environs: Iterable[Mapping[str, Any]]) -> Any | None:

@@ -64,7 +64,7 @@ class OwnTransaction:
     after the commit can still load what it shows.
     """
 
-    __slots__ = ("_connection", "_database", "_manager", "_over")
+    __slots__ = ("_connection", "_database", "_manager", "_over", "is_committing")
 
     def __init__(self, database: Callable[[], Any]) -> None:
         """Prepare; ``database`` is asked for when the transaction begins."""
@@ -72,6 +72,8 @@ class OwnTransaction:
         self._manager: TransactionManager | None = None
         self._connection: Any = None
         self._over = False
+        #: Whether it is this transaction that is being committed now, whoever owns another one.
+        self.is_committing = False
 
     @property
     def is_open(self) -> bool:
@@ -124,12 +126,14 @@ class OwnTransaction:
         if manager is None or self._over:
             self._over = True
             return
+        self.is_committing = True
         try:
             if manager.isDoomed():
                 manager.abort()
             else:
                 self._commit_replaying(manager, puts)
         finally:
+            self.is_committing = False
             self._over = True
 
     def _commit_replaying(

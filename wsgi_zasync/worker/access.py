@@ -76,12 +76,16 @@ class WorkerAccess:
     #: A worker's connection is its own from its start to its end.
     is_over: bool = False
 
-    def seen_in(self, environ: Mapping[str, Any]) -> None:
-        """Nothing: no environ leads to a worker's manager."""
+    def seen_in(self, environ: Mapping[str, Any]) -> bool:
+        """False: no environ leads to a worker's manager."""
+        return False
 
     def transaction(self) -> Any:
         """The transaction that records the outcome."""
         return self.writing.transaction
+
+    def beside(self) -> None:
+        """None: a worker completes a call in one transaction."""
 
     def application_connection(self) -> Any:
         """The worker's own connection to the application's database."""
@@ -91,9 +95,12 @@ class WorkerAccess:
         """The connection that the outcome is written by."""
         return self.writing.store.connection
 
-    def authenticated(self) -> Principal | None:
+    def authenticated(self, environ: Mapping[str, Any] | None = None) -> Principal | None:
         """The owner of the call."""
         return self.principal
+
+    def author(self) -> None:
+        """None: no host's code runs here."""
 
     def bind(self, connection: Any) -> None:
         """Refused: a callback has its transaction.

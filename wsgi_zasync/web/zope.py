@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: ZPL-2.1
+"""A request that Zope publishes: its connection, and who has written the code that is running.
+
+Zope says neither in the environ that it owns the thread's transaction, nor who it is. Somebody who
+may write a script or a template through the web gets others to run it: what it asks for needs the
+authority of both.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ZODB.Connection import Connection
+
+from ..errors import Unauthorized
+from ..manager import ENVIRON_KEY, CallManager
+from ..ports import Access
+from ..security import Principal
+
+#: What Zope calls the permission to ask for calls, or to declare callbacks, through the web.
+PERMISSION = "Make asynchronous calls"
+
+
+def declare_permission() -> None:
+    """Let Zope's managers grant the permission, if this process is Zope's."""
+    permissions = sys.modules.get("AccessControl.Permission")
+    if permissions is not None:
+        permissions.addPermission(PERMISSION, ("Manager",))
+
+
+def connection(access: Access) -> Connection | None:
+    """The connection of the request that Zope publishes in this thread, if this is its access."""
+    publisher = sys.modules.get("ZPublisher.BaseRequest")
+    thread = sys.modules.get("zope.globalrequest")
+    if publisher is None or thread is None:
+        return None
+    request: Any = thread.getRequest()
+    if not isinstance(request, publisher.BaseRequest):
+        return None
+    manager, parents = request.environ.get(ENVIRON_KEY), request.get("PARENTS")
+    if type(manager) is not CallManager or manager._access is not access or not parents:
+        return None
+    found = getattr(parents[-1], "_p_jar", None)
+    return found if isinstance(found, Connection) and found.opened is not None else None
+
+
+def author() -> Principal | None:
+    """The owner of the restricted code that is running in this thread; None if none is.
+
+    The source of the principal is the path of the user's folder, such as ``acl_users``.
+
+    Raises:
+        Unauthorized: Whoever runs the code, or owns it, lacks the permission.
+    """
+    management = sys.modules.get("AccessControl.SecurityManagement")
+    if management is None:
+        return None
+    manager = management.getSecurityManager()
+    if not manager.calledByExecutable():
+        return None
+    executable = manager._context.stack[-1]
+    if executable.getOwner() is None:
+        # It came with the file system, like a template of a product's, and is trusted.
+        return None
+    if not manager.checkPermission(PERMISSION, executable):
+        raise Unauthorized(
+            f"a script or template needs the permission {PERMISSION!r}, of whoever runs it and of "
+            "its owner"
+        )
+    folder, identifier = executable.getOwnerTuple()
+    return Principal(identifier, "/".join(folder))
