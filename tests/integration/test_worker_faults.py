@@ -659,6 +659,31 @@ def test_an_owner_sees_the_other_calls_and_pruning_goes_on(site):
         assert pruned.count == 2
 
 
+def test_a_segment_that_was_spoilt_while_it_is_open_stops_no_worker(site):
+    """What tells an idle worker of news is looked for in the segments that are open."""
+    site.add("echo", lambda attempt: 1)
+    with site.calls() as calls:
+        for _ in range(3):
+            calls.put("echo")
+    service = site.service("first")
+    site.work(service)
+    with site.db.transaction() as connection:
+        store = open_store(connection)
+        [lane] = store.claimed_lanes()
+        [inbox] = store.site.lanes[lane].inboxes.values()
+        [segment] = inbox.open
+        oid = segment._p_oid
+    spoil(site, oid)
+
+    with site.calls("bob") as calls:
+        call = calls.put("echo").id
+    site.work(service)
+
+    with site.calls("bob") as calls:
+        assert calls.get(call).result == 1
+    assert parked(site) == [("", oid.hex())]
+
+
 def test_others_of_the_same_process_put_after_a_call_that_was_spoilt(site):
     site.add("echo", lambda attempt: 1)
     site.put("echo")
