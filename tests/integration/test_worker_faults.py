@@ -24,6 +24,7 @@ from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.completion import Settled
 from wsgi_zasync.worker.held import Outcome, Report
+from wsgi_zasync.worker.rounds import Work
 from wsgi_zasync.worker.service import AHEAD
 
 
@@ -639,6 +640,33 @@ def test_a_record_that_is_spoilt_once_it_is_accepted_stops_nobody(site, when, ru
     assert {site.state(call) for call in others} == {CallState.SUCCEEDED}
     assert parked(site) == [("", oid.hex())]
     assert len(service.holdings) == 0
+
+
+@pytest.mark.parametrize("why", ["its record is spoilt", "its plugin is gone"])
+def test_what_is_put_aside_takes_none_of_its_chunk_with_it(site, why):
+    # Given a worker that has put one of its calls aside, and dies before the others have begun
+    site.add("note", lambda attempt, n: n)
+    calls = [site.put("note", n) for n in range(3)]
+    oid = oid_of(site, calls[1])
+    service = site.service("first")
+    accept_only(service)
+    [aside, *_] = [held for held in service.holdings.backlog if held.oid == oid]
+    if why == "its record is spoilt":
+        spoil(site, oid)
+    service.acceptor.round(Work(reports=[Report(aside, Outcome(parked=True))]))
+    with site.db.transaction() as connection:
+        [area] = open_store(connection).areas()
+        [chunk] = area.chunks.values()
+        assert len(chunk.calls) == 2
+
+    # When another one takes over
+    second = site.service("second")
+    site.let_die(service)
+
+    # Then it has the others, and the one that was put aside is nobody's
+    assert [site.state(calls[n]) for n in (0, 2)] == [CallState.SUCCEEDED] * 2
+    assert second.ended == (3 if why == "its plugin is gone" else 2)
+    assert len(second.holdings) == 0
 
 
 def test_an_owner_sees_the_other_calls_and_pruning_goes_on(site):
