@@ -578,6 +578,22 @@ def test_failed_callbacks_can_be_asked_for_again(site):
     assert site.items() == (7,)
 
 
+def test_what_was_done_is_not_done_again_with_what_had_failed(site):
+    with site.calls() as calls:
+        call = calls.put("echo", 7)
+        call.on_success("python: shelf.add(result)", shelf=calls.root["shelf"])
+        call.on_success("python: nowhere")
+        call.on_failure("python: nowhere")
+    site.worker.run_once()
+
+    with site.calls() as calls:
+        assert calls.get(call.id).retry_callbacks() == 1
+    site.worker.run_once()
+
+    assert [c.state for c in site.callbacks(call.id)] == ["done", "failed", "pending"]
+    assert site.items() == (7,)
+
+
 def test_the_policies_fit_the_protocol(site):
     assert isinstance(site.policy, SecurityPolicy)
     assert issubclass(Unauthorized, Exception)

@@ -108,6 +108,31 @@ def test_what_was_sent_to_a_call_is_gone_with_it(site):
         assert store.mail(calls.get(other)._record).messages == ("a message",)
 
 
+def test_nothing_is_left_of_a_forgotten_call_but_that_there_was_one(site):
+    with site.calls() as calls:
+        call = calls.options(title="a canary").put("echo", "a canary")
+        call.on_any("string:a canary").on_any("name", name="a canary")
+    site.run()
+    with site.calls() as calls:
+        record = calls.get(call.id)._record
+        calls.forget(call.id)
+    with site.calls() as calls:
+        found = calls.connection.get(record._p_oid)
+        assert found.forgotten
+        assert "canary" not in repr(found.__dict__)
+        assert open_store(calls.connection).tally(("", "ann")).bytes == 0
+
+
+def test_what_is_bound_to_a_call_counts_for_its_owner_whichever_was_put_last(site):
+    with site.calls() as calls:
+        first, last = calls.put("echo", 1), calls.put("echo", 2)
+        for call in (first, last, first):
+            call.on_any("string:${text}", text="x" * 1_000)
+    with site.calls() as calls:
+        sizes = [call._record.size for call in calls.mine()]
+        assert open_store(calls.connection).tally(("", "ann")).bytes == sum(sizes) > 3_000
+
+
 def test_a_call_is_forgotten_once(site):
     call = site.put("echo")
     site.run()
