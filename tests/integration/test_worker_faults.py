@@ -509,6 +509,93 @@ def test_an_accept_does_not_need_what_is_read_ahead(site, monkeypatch):
     assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
 
 
+def test_a_callback_that_commits_just_before_a_call_at_once_ends_is_evaluated(site):
+    """No chunk of the worker's would say that there is anything to look for."""
+    site.add("short", lambda attempt: 1)
+    service = site.service("first", one_by_one=False)
+    service.dispatcher._took["short"] = (100, 0.0)
+    call = site.put("short")
+    inner, declared, ended_at_once = service.acceptor.commit, [], []
+
+    def commit(transaction, oids=()):
+        if service.acceptor.desk.has_changes() and not declared:
+            declared.append(1)
+            with site.calls() as calls:
+                ended_at_once.append(calls.get(call)._record._p_oid in list(oids))
+                calls.get(call).on_success("string:late")
+        inner(transaction, oids)
+
+    service.acceptor.commit = commit
+    for _ in range(20):
+        service.turn()
+        service.bell.wait(0.02)
+        if declared and service.is_idle():
+            break
+
+    with site.calls() as calls:
+        assert [callback.value for callback in calls.get(call).callbacks] == ["late"]
+    assert len(service.holdings) == 0
+
+
+@pytest.mark.parametrize("error", [ConflictError("somebody was faster"), GONE], ids=repr)
+def test_what_has_begun_for_an_accept_that_does_not_come_about_counts_for_nothing(site, error):
+    # Given a call of a plugin that is known to be short, and takes longer this time
+    orders, go_on = [], threading.Event()
+    site.add("short", lambda attempt: go_on.wait(10))
+    service = site.service("first", one_by_one=False)
+    service.dispatcher._took["short"] = (100, 0.0)
+    call = site.put("short")
+    inner = service.acceptor.commit
+
+    def commit(transaction, oids=()):
+        if not orders:
+            orders.extend(service.holdings.running.values())
+            raise error
+        inner(transaction, oids)
+
+    # When it has begun, and its accept cannot be committed
+    service.acceptor.commit = commit
+    try:
+        service.turn()
+    except ClientDisconnected:
+        pass
+
+    # Then nobody waits for it any more, and it begins anew
+    assert [order.given_up for order in orders] == [True]
+    assert not service.holdings.running
+    assert not +service.holdings.by_plugin
+    go_on.set()
+    for _ in range(20):
+        service.turn()
+        service.bell.wait(0.02)
+        if service.is_idle():
+            break
+    assert site.state(call) == CallState.SUCCEEDED
+    assert len(service.holdings) == 0
+    assert service.ended == 1
+
+
+def test_who_was_taken_for_dead_writes_nothing_of_what_was_ready(site):
+    site.add("note", lambda attempt: attempt.number)
+    call = site.put("note")
+    service = site.service("first")
+    service.turn()
+    while not len(service.bell):
+        service.bell.wait(0.02)
+    # Given an end that is ready, and belongs to the place that another worker has by now
+    written = []
+    inner = service.acceptor._completion.settle
+    service.acceptor._completion.settle = lambda *args, **how: (
+        written.append(1) or inner(*args, **how)
+    )
+
+    service.start_anew()
+    service.turn()
+
+    assert written == []
+    assert site.state(call) == CallState.WAITING
+
+
 # -- cancelling on the way to a retry --------------------------------------------------------------
 
 
