@@ -481,6 +481,26 @@ def test_a_put_whose_place_or_key_is_taken_meanwhile_is_not_replayed(
     assert stored_ids(db) == told[1:]
 
 
+def test_a_call_whose_put_was_replayed_is_shown_while_the_response_goes_on(wrap, db, conflicts):
+    """Also where the put has made a place for itself, and the replay another one."""
+    seen = []
+
+    def app(environ, start_response):
+        call = put(environ, 7)
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        yield b"first"
+        seen.append((call.state, call.args))
+        yield b"second"
+
+    application = wrap(app)
+    for _ in range(3):
+        Server(application).request()
+
+    assert len(conflicts.met) == 3
+    assert seen == [("waiting", (7,))] * 3
+
+
 def test_a_replayed_put_has_its_unique_key_and_is_told_of(wrap, db, conflicts, root_of):
     told, heard = [], []
     unsubscribe = signal_for(db).subscribe(lambda tid, oids: heard.append(oids))
