@@ -10,13 +10,22 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ZODB.POSException import ConnectionStateError, POSKeyError
+
 from . import changing
 from .call import PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
 from .call_json import as_json
 from .callbacks import Callback, Occasion
 from .context import CallContext, PutState, is_there
 from .declaring import declare, late_callbacks
-from .errors import CallCancelled, CallExpired, CallFailed, CallNotFinal, TransactionOver
+from .errors import (
+    CallCancelled,
+    CallExpired,
+    CallFailed,
+    CallNotFinal,
+    CallNotFound,
+    TransactionOver,
+)
 from .restricted import shown
 from .security import Principal
 from .states import CallbackState, CallState
@@ -116,13 +125,23 @@ class Call(OfOneTransaction):
         Raises:
             TransactionOver: The transaction that put it was aborted, or went back to a savepoint.
         """
-        record = self._record
-        if not is_there(record, self._seed):
+        if not is_there(self._record, self._seed):
+            self._record = self._found_again()
+        return self._record
+
+    def _found_again(self) -> CallRecord:
+        """The record of a put that met a conflict and was replayed, which may be a new one."""
+        try:
+            found = self._context.store.find(self._context.owner.owner, self.id)
+        except (CallNotFound, ConnectionStateError, POSKeyError):
+            found = None
+        # What an aborted transaction has made is in memory still.
+        if found is None or not is_there(found, self._seed):
             raise TransactionOver(
                 f"call {self.id} does not exist: the transaction that put it was aborted, or went "
                 "back to a savepoint before the put; put it again"
             )
-        return record
+        return found
 
     def _restored(self, value: Any) -> Any:
         """A copy of something of the record as its owner sees it: secrets masked."""

@@ -14,11 +14,13 @@ import pytest
 from webob import Request
 from ZODB import DB
 from ZODB.MappingStorage import MappingStorage
+from ZODB.POSException import ConflictError
 
 from wsgi_zasync import Principal, Unauthorized, get_manager
 from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.store.wakeup import Watch
 from wsgi_zasync.testing import calls_of, deployment_of, run_calls
-from wsgi_zasync.web import visitor
+from wsgi_zasync.web import poll, visitor
 from wsgi_zasync.web.csrf import make_token
 from wsgi_zasync.worker import Worker
 
@@ -296,6 +298,15 @@ def test_a_long_list_comes_in_parts(site):
         path = part["next"]
 
     assert shown == identifiers[::-1]
+
+
+def test_a_list_has_no_more_than_the_most_whatever_is_asked_for(site, monkeypatch):
+    monkeypatch.setattr(poll, "MAX_LIMIT", 2)
+    identifiers = [site.put(number) for number in range(3)]
+
+    response = site.ask("/_zasync/calls?limit=1000")
+
+    assert [call["id"] for call in response.json["calls"]] == identifiers[:0:-1]
 
 
 def test_a_list_of_large_results_comes_in_smaller_parts(site, monkeypatch):
@@ -811,3 +822,60 @@ def test_a_database_in_which_nothing_was_put_has_no_calls(site):
     assert site.ask("/_zasync/calls").json == {"calls": [], "next": None}
     assert site.get("a-aaaaaaaaaaaaaaaa").status_int == 404
     assert site.db.lastTransaction() == last
+
+
+# -- what happens beside a request ----------------------------------------------------------------
+
+
+def test_a_database_that_is_busy_is_to_be_asked_again(site, monkeypatch):
+    identifier = site.put()
+
+    def busy(*_):
+        raise ConflictError("others are writing")
+
+    for name, options in (("look", {}), ("change", {"method": "DELETE", "headers": MEANT})):
+        with monkeypatch.context() as patched:
+            patched.setattr(visitor.Visitor, name, busy)
+            response = site.get(identifier, **options)
+        assert response.status_int == 503
+        assert response.headers["Retry-After"] == "1"
+        assert response.content_type == "application/problem+json"
+    assert site.get(identifier).json["state"] == "waiting"
+
+
+def test_callbacks_that_were_retried_too_often_are_refused(db, wrap, ask):
+    site = Site(db, wrap, ask, max_owner_retries=1)
+    with calls_of(db, "ann", deployment_of(PLUGINS)) as calls:
+        identifier = calls.put("echo").on_any("nowhere").id
+    site.run()
+    again = {"method": "POST", "headers": MEANT}
+
+    assert site.get(identifier, "/retry", **again).status_int == 200
+    site.run()
+    response = site.get(identifier, "/retry", **again)
+
+    assert response.status_int == 403
+    assert "1 times" in response.json["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "options"), [("?wait=20", {}), ("", {"method": "DELETE", "headers": MEANT})]
+)
+def test_a_call_that_is_forgotten_while_it_is_looked_at_is_not_there(
+    site, monkeypatch, query, options
+):
+    """Nor does who waits for it wait for what has happened before."""
+    identifier = site.put()
+    look = visitor.Visitor.look
+
+    def look_and_forget(self, call_id):
+        seen = look(self, call_id)
+        if seen is not None:
+            with calls_of(site.db, "ann", deployment_of(PLUGINS)) as calls:
+                calls.cancel(call_id).forget()
+        return seen
+
+    monkeypatch.setattr(visitor.Visitor, "look", look_and_forget)
+    monkeypatch.setattr(Watch, "wait", lambda self, seconds: pytest.fail("it waits"))
+
+    assert site.get(identifier, query, **options).status_int == 404

@@ -16,6 +16,8 @@ from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
+from wsgi_zasync.call import CallRecord
+from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
 
 TEXT = [("Content-Type", "text/plain")]
@@ -443,6 +445,82 @@ def test_a_put_that_is_asked_for_twice_is_replayed(wrap, db, stored_ids, conflic
 
     assert server.status == "200 OK"
     assert stored_ids(db) == told
+
+
+@pytest.mark.parametrize("what", ["place", "unique key"])
+def test_a_put_whose_place_or_key_is_taken_meanwhile_is_not_replayed(
+    wrap, db, stored_ids, what, caplog
+):
+    """It would have another id than the application was told, or be a second one of its key."""
+    told = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        told.append(calls.options(unique="once" if what == "unique key" else None).put("echo"))
+        # Given another process, which is faster
+        record = told[0]._record
+        with db.transaction() as connection:
+            other = CallRecord()
+            other.seed, other.plugin, other.owner = b"s" * 16, "echo", record.owner
+            other.unique = record.unique
+            store = open_store(connection)
+            lane = record.place[0] + (what == "unique key")
+            store.site.claims[lane] = "another process"
+            other = store.add(other, lane)
+            if other.unique:
+                store.set_unique(other.unique, other)
+            told.append(other.id)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("503")
+    assert "StoreConflict" in caplog.text
+    assert stored_ids(db) == told[1:]
+
+
+def test_a_call_whose_put_was_replayed_is_shown_while_the_response_goes_on(wrap, db, conflicts):
+    """Also where the put has made a place for itself, and the replay another one."""
+    seen = []
+
+    def app(environ, start_response):
+        call = put(environ, 7)
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        yield b"first"
+        seen.append((call.state, call.args))
+        yield b"second"
+
+    application = wrap(app)
+    for _ in range(3):
+        Server(application).request()
+
+    assert len(conflicts.met) == 3
+    assert seen == [("waiting", (7,))] * 3
+
+
+def test_a_replayed_put_has_its_unique_key_and_is_told_of(wrap, db, conflicts, root_of):
+    told, heard = [], []
+    unsubscribe = signal_for(db).subscribe(lambda tid, oids: heard.append(oids))
+
+    def app(environ, start_response):
+        call = get_manager(environ).options(unique="once").put("echo")
+        told.append(call)
+        conflicts(len(told) == 1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    application = wrap(app)
+    for _ in range(2):
+        Server(application).request()
+    unsubscribe()
+
+    assert len(conflicts.met) == 1
+    assert told[0].id == told[1].id
+    oid = root_of(db, lambda root: open_store(root._p_jar).find(("", "ann"), told[0].id)._p_oid)
+    assert any(oid in oids for oids in heard)
 
 
 def test_a_replayed_put_keeps_arguments_and_callbacks(wrap, db, conflicts):

@@ -17,6 +17,7 @@ from wsgi_zasync import (
     CallState,
     ConfigurationError,
     InvalidArguments,
+    Principal,
     Retry,
     RetryPolicy,
     Secret,
@@ -24,6 +25,7 @@ from wsgi_zasync import (
     plugin,
 )
 from wsgi_zasync.security import DefaultPolicy
+from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker
 
@@ -155,14 +157,34 @@ def test_a_transaction_that_fails_leaves_no_effects(site):
 
 
 def test_a_transaction_whose_effects_cannot_be_stored_fails(site):
+    ran = []
+
     @site.add("break", runs="transaction")
     def broken(attempt):
+        ran.append(attempt.number)
         attempt.root["n"] = lambda: None
 
-    call = site.put("break")
+    call = site.put("break", then=lambda call: call.on_any("string:ended"))
     site.run()
 
     assert site.of(call, "state") == CallState.FAILED
+    assert site.root(lambda root: "n" not in root)
+    # It is the plugin's fault, and nothing that may be gone at another try or without callbacks.
+    assert ran == [1]
+    assert [callback.value for callback in site.of(call, "callbacks")] == ["ended"]
+
+
+def test_a_transaction_whose_result_cannot_be_stored_leaves_no_effects(site):
+    @site.add("write", runs="transaction")
+    def write(attempt):
+        attempt.root["n"] = 1
+        return object()
+
+    call = site.put("write")
+    site.run()
+
+    assert site.of(call, "state", "attempts") == (CallState.FAILED, 1)
+    assert site.of(call, "failure").type == "InvalidResult"
     assert site.root(lambda root: "n" not in root)
 
 
@@ -626,6 +648,47 @@ def test_a_cancelled_call_never_runs(site):
     assert ran == []
 
 
+def test_who_cancels_a_call_that_its_worker_keeps_for_later_need_not_wait(site):
+    site.add("later", lambda attempt: 1)
+    told = {"then": lambda call: call.on_cancel("string:gone")}
+    call = site.put("later", options={"begin_after": 3600}, **told)
+    site.run()
+
+    with site.calls() as calls:
+        calls.cancel(call)
+    site.run()
+
+    assert [c.value for c in site.of(call, "callbacks")] == ["gone"]
+
+
+def test_a_call_that_has_ended_stays_as_it_is_when_it_is_cancelled(site):
+    site.add("echo", lambda attempt, value: value)
+    call = site.put("echo", 1)
+    site.run()
+
+    with site.calls() as calls:
+        calls.cancel(call)
+    site.run()
+
+    assert site.of(call, "state", "result", "cancel_requested") == (CallState.SUCCEEDED, 1, False)
+
+
+def test_a_call_that_is_cancelled_counts_as_ended(site):
+    site.add("echo", lambda attempt: 1)
+    call, other = site.put("echo"), site.put("echo")
+
+    with site.calls() as calls:
+        calls.cancel(call)
+
+    with site.calls() as calls:
+        assert (calls.count(), calls.count("cancelled"), calls.count("waiting")) == (2, 1, 1)
+        assert open_store(calls.connection).tally(("", "ann")).open == 1
+        calls.forget(call)
+    with site.calls() as calls:
+        assert (calls.count(), calls.count("cancelled")) == (1, 0)
+        assert [each.id for each in calls.mine()] == [other]
+
+
 def test_without_a_policy_a_failure_is_final(site):
     ran = []
 
@@ -829,6 +892,61 @@ def test_a_directory_that_is_down_delays_and_neither_allows_nor_fails():
     worker.run_once()
 
     assert site.of(call, "state") == CallState.SUCCEEDED
+    site.close()
+
+
+def test_a_policy_that_mistakes_somebody_for_another_lets_nothing_run_and_hides_nothing():
+    policy, ran = Directory(), []
+    site = Site(policy=policy)
+    site.add("add", lambda attempt: ran.append(1))
+    call = site.put("add")
+
+    found = policy.principal_now
+    policy.principal_now = lambda principal, root: Principal("bob")
+    site.run()
+    policy.principal_now = found
+
+    assert site.of(call, "state") == CallState.FAILED
+    assert site.of(call, "failure").type == "Unauthorized"
+    assert ran == []
+    site.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "said"),
+    [
+        (ConnectionError("no answer for tr0ub4dor"), CallState.WAITING, "no answer for ***"),
+        (InvalidArguments("nobody is tr0ub4dor", path="args"), CallState.FAILED, "nobody is ***"),
+    ],
+)
+def test_what_a_policy_says_of_the_arguments_before_an_attempt_repeats_no_secret(
+    tmp_path, error, state, said
+):
+    class Telling(DefaultPolicy):
+        def allows(self, principal, permission, object):
+            if ran is not None:
+                raise error
+            return True
+
+    ran = None
+    secret = tmp_path / "secret"
+    secret.write_text("s" * 40)
+    secret.chmod(0o600)
+    site = Site(policy=Telling(), secret=f"file:{secret}")
+    site.add("login", lambda attempt, password: ran.append(1), permission="log in")
+    with calls_of(site.db, "ann", site.worker()._deployment) as calls:
+        call = calls.put("login", Secret("tr0ub4dor")).id
+
+    ran = []
+    site.run()
+
+    assert site.of(call, "state") == state
+    failure = site.of(call, "failure")
+    assert said in (site.of(call, "waiting_reason") if failure is None else failure.message)
+    with site.db.transaction() as connection:
+        record = open_store(connection).find(("", "ann"), call)
+        assert "tr0ub4dor" not in repr((record.failure, record.waiting_reason))
+    assert ran == []
     site.close()
 
 

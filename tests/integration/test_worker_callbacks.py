@@ -116,6 +116,34 @@ def test_a_callback_sees_its_call(site, text, value):
     assert (callback.value, callback.error) == (value, None)
 
 
+@pytest.mark.parametrize("text", ["python: 'x' * 2000", "shelf", "python: [shelf]"])
+def test_of_what_a_callback_gives_only_what_is_small_and_plain_is_kept(site, text):
+    call = site.put("echo", 7, text=text, shelf="shelf")
+
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call)
+    assert (callback.state, callback.value, callback.error) == ("done", None, None)
+
+
+def test_a_policy_that_mistakes_an_owner_for_another_evaluates_nothing_and_hides_nothing(site):
+    # Given a directory that mixes users up by the time that a call has ended
+    found = site.policy.principal_now
+
+    def mix_up(attempt):
+        site.policy.principal_now = lambda principal, root: Principal("bob")
+
+    site.add("mix up", mix_up)
+    call = site.put("mix up", text="python: shelf.add(user.id)", shelf="shelf")
+
+    site.worker.run_once()
+
+    site.policy.principal_now = found
+    [callback] = site.callbacks(call)
+    assert callback.error.startswith("Unauthorized: the policy gave another principal")
+    assert site.items() == ()
+
+
 def test_a_callback_of_a_failure_sees_the_failure_and_no_traceback(site):
     call = site.put("fail", on="on_failure", text="string:${failure/type}: ${failure/message}")
     other = site.put("fail", on="on_failure", text="failure/traceback_text")
@@ -547,6 +575,22 @@ def test_failed_callbacks_can_be_asked_for_again(site):
     site.worker.run_once()
 
     assert site.callbacks(call, "dan")[0].state == "done"
+    assert site.items() == (7,)
+
+
+def test_what_was_done_is_not_done_again_with_what_had_failed(site):
+    with site.calls() as calls:
+        call = calls.put("echo", 7)
+        call.on_success("python: shelf.add(result)", shelf=calls.root["shelf"])
+        call.on_success("python: nowhere")
+        call.on_failure("python: nowhere")
+    site.worker.run_once()
+
+    with site.calls() as calls:
+        assert calls.get(call.id).retry_callbacks() == 1
+    site.worker.run_once()
+
+    assert [c.state for c in site.callbacks(call.id)] == ["done", "failed", "pending"]
     assert site.items() == (7,)
 
 

@@ -24,6 +24,7 @@ from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.completion import Settled
 from wsgi_zasync.worker.held import Outcome, Report
+from wsgi_zasync.worker.rounds import Work
 from wsgi_zasync.worker.service import AHEAD
 
 
@@ -538,6 +539,93 @@ def test_an_accept_does_not_need_what_is_read_ahead(site, monkeypatch):
     assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
 
 
+def test_a_callback_that_commits_just_before_a_call_at_once_ends_is_evaluated(site):
+    """No chunk of the worker's would say that there is anything to look for."""
+    site.add("short", lambda attempt: 1)
+    service = site.service("first", one_by_one=False)
+    service.dispatcher._took["short"] = (100, 0.0)
+    call = site.put("short")
+    inner, declared, ended_at_once = service.acceptor.commit, [], []
+
+    def commit(transaction, oids=()):
+        if service.acceptor.desk.has_changes() and not declared:
+            declared.append(1)
+            with site.calls() as calls:
+                ended_at_once.append(calls.get(call)._record._p_oid in list(oids))
+                calls.get(call).on_success("string:late")
+        inner(transaction, oids)
+
+    service.acceptor.commit = commit
+    for _ in range(20):
+        service.turn()
+        service.bell.wait(0.02)
+        if declared and service.is_idle():
+            break
+
+    with site.calls() as calls:
+        assert [callback.value for callback in calls.get(call).callbacks] == ["late"]
+    assert len(service.holdings) == 0
+
+
+@pytest.mark.parametrize("error", [ConflictError("somebody was faster"), GONE], ids=repr)
+def test_what_has_begun_for_an_accept_that_does_not_come_about_counts_for_nothing(site, error):
+    # Given a call of a plugin that is known to be short, and takes longer this time
+    orders, go_on = [], threading.Event()
+    site.add("short", lambda attempt: go_on.wait(10))
+    service = site.service("first", one_by_one=False)
+    service.dispatcher._took["short"] = (100, 0.0)
+    call = site.put("short")
+    inner = service.acceptor.commit
+
+    def commit(transaction, oids=()):
+        if not orders:
+            orders.extend(service.holdings.running.values())
+            raise error
+        inner(transaction, oids)
+
+    # When it has begun, and its accept cannot be committed
+    service.acceptor.commit = commit
+    try:
+        service.turn()
+    except ClientDisconnected:
+        pass
+
+    # Then nobody waits for it any more, and it begins anew
+    assert [order.given_up for order in orders] == [True]
+    assert not service.holdings.running
+    assert not +service.holdings.by_plugin
+    go_on.set()
+    for _ in range(20):
+        service.turn()
+        service.bell.wait(0.02)
+        if service.is_idle():
+            break
+    assert site.state(call) == CallState.SUCCEEDED
+    assert len(service.holdings) == 0
+    assert service.ended == 1
+
+
+def test_who_was_taken_for_dead_writes_nothing_of_what_was_ready(site):
+    site.add("note", lambda attempt: attempt.number)
+    call = site.put("note")
+    service = site.service("first")
+    service.turn()
+    while not len(service.bell):
+        service.bell.wait(0.02)
+    # Given an end that is ready, and belongs to the place that another worker has by now
+    written = []
+    inner = service.acceptor._completion.settle
+    service.acceptor._completion.settle = lambda *args, **how: (
+        written.append(1) or inner(*args, **how)
+    )
+
+    service.start_anew()
+    service.turn()
+
+    assert written == []
+    assert site.state(call) == CallState.WAITING
+
+
 # -- cancelling on the way to a retry --------------------------------------------------------------
 
 
@@ -671,6 +759,33 @@ def test_a_record_that_is_spoilt_once_it_is_accepted_stops_nobody(site, when, ru
     assert len(service.holdings) == 0
 
 
+@pytest.mark.parametrize("why", ["its record is spoilt", "its plugin is gone"])
+def test_what_is_put_aside_takes_none_of_its_chunk_with_it(site, why):
+    # Given a worker that has put one of its calls aside, and dies before the others have begun
+    site.add("note", lambda attempt, n: n)
+    calls = [site.put("note", n) for n in range(3)]
+    oid = oid_of(site, calls[1])
+    service = site.service("first")
+    accept_only(service)
+    [aside, *_] = [held for held in service.holdings.backlog if held.oid == oid]
+    if why == "its record is spoilt":
+        spoil(site, oid)
+    service.acceptor.round(Work(reports=[Report(aside, Outcome(parked=True))]))
+    with site.db.transaction() as connection:
+        [area] = open_store(connection).areas()
+        [chunk] = area.chunks.values()
+        assert len(chunk.calls) == 2
+
+    # When another one takes over
+    second = site.service("second")
+    site.let_die(service)
+
+    # Then it has the others, and the one that was put aside is nobody's
+    assert [site.state(calls[n]) for n in (0, 2)] == [CallState.SUCCEEDED] * 2
+    assert second.ended == (3 if why == "its plugin is gone" else 2)
+    assert len(second.holdings) == 0
+
+
 def test_an_owner_sees_the_other_calls_and_pruning_goes_on(site):
     site.add("echo", lambda attempt: 1)
     calls = [site.put("echo") for _ in range(3)]
@@ -687,6 +802,31 @@ def test_an_owner_sees_the_other_calls_and_pruning_goes_on(site):
         store = open_store(connection)
         pruned = prune(store, lambda record: store.site.lanes[0].tallies, 1 << 62, 1.0)
         assert pruned.count == 2
+
+
+def test_a_segment_that_was_spoilt_while_it_is_open_stops_no_worker(site):
+    """What tells an idle worker of news is looked for in the segments that are open."""
+    site.add("echo", lambda attempt: 1)
+    with site.calls() as calls:
+        for _ in range(3):
+            calls.put("echo")
+    service = site.service("first")
+    site.work(service)
+    with site.db.transaction() as connection:
+        store = open_store(connection)
+        [lane] = store.claimed_lanes()
+        [inbox] = store.site.lanes[lane].inboxes.values()
+        [segment] = inbox.open
+        oid = segment._p_oid
+    spoil(site, oid)
+
+    with site.calls("bob") as calls:
+        call = calls.put("echo").id
+    site.work(service)
+
+    with site.calls("bob") as calls:
+        assert calls.get(call).result == 1
+    assert parked(site) == [("", oid.hex())]
 
 
 def test_others_of_the_same_process_put_after_a_call_that_was_spoilt(site):

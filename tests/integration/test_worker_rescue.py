@@ -11,6 +11,7 @@ from ZEO.Exceptions import ClientDisconnected
 from tests.integration.stepping import Site, accept_only
 from wsgi_zasync import CallState, RetryPolicy
 from wsgi_zasync.store import open_store
+from wsgi_zasync.store.parking import park
 
 
 @pytest.fixture
@@ -62,6 +63,55 @@ def test_a_worker_that_lives_keeps_its_calls(site):
         site.work(second)
 
     assert ran == []
+
+
+@pytest.mark.parametrize("when", ["before it is looked at again", "before the fence is written"])
+def test_a_worker_that_gives_a_sign_of_life_at_the_last_moment_keeps_its_calls(site, when):
+    # Given a worker whose board has been still for so long that another one thinks it dead
+    ran = []
+    site.add("note", lambda attempt: ran.append(1))
+    call = site.put("note")
+    first, second = site.service("first"), site.service("second")
+    accept_only(first)
+    take_over, commit = second.rescuer._take_over, second.acceptor.commit
+    is_taking_over, beaten = [], []
+
+    def beat():
+        if not beaten:
+            first.turn()
+            beaten.append(1)
+
+    def late_take_over(key, serial):
+        if when == "before it is looked at again":
+            beat()
+        is_taking_over.append(1)
+        try:
+            return take_over(key, serial)
+        finally:
+            is_taking_over.pop()
+
+    def late_commit(transaction, oids=()):
+        if is_taking_over and when == "before the fence is written":
+            beat()
+        commit(transaction, oids)
+
+    second.rescuer._take_over, second.acceptor.commit = late_take_over, late_commit
+
+    # When it shows that it lives just before it is taken over
+    for _ in range(10):
+        if beaten:
+            break
+        site.work(second)
+        site.clock.advance(5.1)
+
+    # Then nobody takes its calls away
+    assert beaten == [1]
+    with site.db.transaction() as connection:
+        assert {area.name for area in open_store(connection).areas()} == {"first", "second"}
+    del first.dispatcher.room
+    site.work(first)
+    assert site.state(call) == CallState.SUCCEEDED
+    assert ran == [1]
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction"])
@@ -221,29 +271,101 @@ def test_a_call_that_must_not_be_repeated_fails_when_it_is_interrupted(site):
 
 
 def test_a_call_in_two_chunks_of_a_dead_worker_runs_once(site):
-    # Given a call that was retried while its neighbour still runs, so that both chunks have it
-    ran = []
+    ran, go_on = [], threading.Event()
 
-    def flaky(attempt, n):
+    def note(attempt, n):
         ran.append(n)
-        if n == 0 and attempt.number == 1:
-            raise ConnectionError
-        return n
+        go_on.wait(10)
 
-    site.add("flaky", flaky, retry=RetryPolicy(attempts=5, delay_seconds=1, jitter=0))
-    calls = [site.put("flaky", n) for n in range(2)]
-    first, _second = site.service("first"), site.service("second")
-    for _ in range(10):
-        first.turn()
-        first.bell.wait(0.02)
-        if ran == [0] and not first.holdings.running:
+    site.add("note", note)
+    calls = [site.put("note", n) for n in range(2)]
+    first = site.service("first")
+    accept_only(first)
+    # Given a call that was retried while its neighbour still ran, so that both chunks have it
+    with first.acceptor.desk.transaction() as txn:
+        area = first.acceptor.writing(txn).area
+        retried = area.chunks[0].calls[0]
+        area.keep(area.next_number(), [retried])
+        first.acceptor.commit(txn)
+
+    # When another worker takes over, and runs all that it has at a time
+    second = site.service("second", one_by_one=False)
+    for _ in range(6):
+        second.turn()
+        site.clock.advance(5.1)
+    for _ in range(100):
+        if len(ran) == len(calls):
             break
-        if ran and ran[0] == 1:
-            break
+        second.bell.wait(0.02)
+        second.turn()
+
+    # Then each runs once, that one from the chunk that came later
+    assert sorted(ran) == [0, 1]
+    assert len(second.holdings.backlog) == 0
+    running = {order.held.oid: order.held.chunk for order in second.holdings.running.values()}
+    assert running.pop(retried._p_oid) > max(running.values())
+    go_on.set()
+    site.work(second)
+    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
+    assert sorted(ran) == [0, 1]
+
+
+def test_what_waits_elsewhere_is_not_run_from_the_chunk_that_it_left(site):
+    # Given calls that were put off and put aside, whose chunk their worker did not drop any more
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n))
+    later, aside, other = (site.put("note", n) for n in range(3))
+    first = site.service("first")
+    accept_only(first)
+    due = site.clock.micros() + 3_600_000_000
+    with first.acceptor.desk.transaction() as txn:
+        writing = first.acceptor.writing(txn)
+        found = {record.id: record for record in writing.area.chunks[0].calls}
+        found[later].wait("later", due)
+        writing.area.wait(found[later], due)
+        park(writing.store.site, found[aside])
+        first.acceptor.commit(txn)
+
+    # When another worker, which looks at what was put aside no more, takes over
+    second = site.service("second")
+    second.acceptor._plugins = {}
     site.let_die(first)
 
-    assert {site.state(call) for call in calls} == {CallState.SUCCEEDED}
-    assert ran.count(0) <= 2 + 1
+    # Then it runs the other one only, and each of these when its time has come
+    assert ran == [2]
+    assert site.state(other) == CallState.SUCCEEDED
+    second.acceptor._plugins = {"note": None}
+    site.clock.advance(3600)
+    site.work(second)
+    assert sorted(ran) == [0, 1, 2]
+    assert site.state(later) == site.state(aside) == CallState.SUCCEEDED
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_what_is_taken_over_of_a_plugin_that_is_not_known_here_is_put_aside(site, stopped):
+    ran = []
+    site.add("note", lambda attempt: ran.append("note"))
+    site.add("theirs", lambda attempt: ran.append("theirs"))
+    note, theirs = site.put("note"), site.put("theirs")
+    first = site.service("first")
+    accept_only(first)
+    if stopped:
+        first.release()
+
+    plugins = dict(site.plugins)
+    del site.plugins["theirs"]
+    second = site.service("second")
+    site.let_die(first)
+
+    assert ran == ["note"]
+    assert site.state(note) == CallState.SUCCEEDED
+    with site.calls() as calls:
+        assert "'theirs'" in calls.get(theirs).waiting_reason
+    assert len(second.holdings) == 0
+    # It runs once a worker comes that has the plugin.
+    site.plugins.update(plugins)
+    site.work(site.service("third"))
+    assert ran == ["note", "theirs"]
 
 
 def test_progress_and_running_are_on_the_board(site):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 
 from wsgi_zasync import CallNotFound, CallState, Principal, Unauthorized
+from wsgi_zasync.security import DefaultPolicy
 
 
 def test_roles_that_were_noted_at_put_grant_nothing(site):
@@ -25,6 +26,25 @@ def test_roles_that_were_noted_at_put_grant_nothing(site):
 def test_roles_that_an_identity_source_says_grant_nothing(site, table):
     site.policy._roles = table
 
+    with site.calls(Principal("dan", roles=("editor",))) as calls:
+        with pytest.raises(Unauthorized):
+            calls.put("open")
+        assert calls.count() == 0
+
+
+def test_the_permission_for_a_put_is_asked_for_the_principal_of_now(site):
+    """Also by a policy that trusts the roles that its own directory has just given."""
+
+    class Trusting(DefaultPolicy):
+        def principal_now(self, principal, root):
+            return principal.evolve(roles=("editor",) if principal.id == "ann" else ())
+
+        def allows(self, principal, permission, object):
+            return "editor" in principal.roles
+
+    site.policy = Trusting()
+    with site.calls(Principal("ann")) as calls:
+        calls.put("open")
     with site.calls(Principal("dan", roles=("editor",))) as calls:
         with pytest.raises(Unauthorized):
             calls.put("open")

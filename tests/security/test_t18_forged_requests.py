@@ -104,6 +104,10 @@ FORGED = {
         + site.token().encode()
         + b"\r\n--x--\r\n",
     ),
+    "a form's token sent as text": lambda site: (
+        {**HERE, "Content-Type": "text/plain"},
+        b"zasync_token=" + site.token().encode(),
+    ),
     "JSON sent as text": lambda site: (
         {**HERE, "Content-Type": "text/plain", "X-Zasync": "1"},
         b"{}",

@@ -124,6 +124,38 @@ def test_due_calls_beyond_the_limit_come_with_the_next_accept(one, put, register
     assert set(got) == wanted
 
 
+def test_no_more_is_taken_than_was_asked_for_wherever_it_is(one, put, register, accept):
+    # Given calls that are due, that were put aside, and that are new, in two lanes
+    area = register(one)
+    with one.writing() as store:
+        put(store, 2, due=5)
+        put(store, 2, plugin="t.back")
+    with one.writing():
+        accept(one, area, now=1)
+    with one.writing() as store:
+        put(store, 2)
+        put(store, 2, lane=1)
+    # When as many are asked for as end in the middle of each of them
+    taken = []
+    for limit in (3, 2, 2, 2):
+        with one.writing():
+            more = {"now": 5, "plugins": ("t.add", "t.back")}
+            taken.append(len(accept(one, area, limit=limit, **more).calls))
+    # Then
+    assert taken == [3, 2, 2, 1]
+
+
+def test_it_is_known_which_lane_was_put_into_last(one, put):
+    """A process that comes when all lanes are claimed takes one that nobody uses any more."""
+    for lane in (2, 1, 3):
+        with one.writing() as store:
+            put(store, lane=lane)
+    with one.reading() as store:
+        one.connection.cacheMinimize()
+        opened = [store.site.lanes[lane].last_opened() for lane in range(4)]
+    assert sorted(range(4), key=opened.__getitem__) == [0, 2, 1, 3]
+
+
 def test_accepted_calls_are_held_in_a_chunk_until_it_is_dropped(one, put, register, accept):
     area = register(one)
     with one.writing() as store:
@@ -138,6 +170,26 @@ def test_accepted_calls_are_held_in_a_chunk_until_it_is_dropped(one, put, regist
         one.get(area).drop([number, 77])
     with one.reading():
         assert not one.get(area).chunks
+
+
+def test_no_chunk_takes_the_place_of_one_that_is_still_held(one, put, register, accept):
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, 4))
+    # Given chunks of which an earlier one was dropped
+    numbers = []
+    for _ in range(3):
+        with one.writing():
+            numbers.append(accept(one, area, limit=1).chunk)
+    with one.writing():
+        one.get(area).drop(numbers[:1])
+    # When more is accepted
+    with one.writing():
+        accept(one, area)
+    # Then all the others are held
+    with one.reading():
+        chunks = one.get(area).chunks.values()
+        assert [id for chunk in chunks for id in ids(chunk.calls)] == wanted[1:]
 
 
 def test_of_a_chunk_a_part_can_be_let_go(one, put, register, accept):

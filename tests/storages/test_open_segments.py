@@ -7,6 +7,7 @@ import pytest
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
+from wsgi_zasync.store import index
 from wsgi_zasync.store.lanes import MOST_OPEN
 
 ANN = ("", "ann")
@@ -177,10 +178,11 @@ def test_a_segment_closed_and_opened_again_between_two_looks_is_read_on(
 @pytest.mark.parametrize("is_known", [True, False])
 @pytest.mark.parametrize("end", ["open", "closed", "full"])
 def test_no_opening_of_a_segment_repeats_the_calls_of_another(
-    one, put, register, accept, limit, is_known, end
+    one, put, register, accept, monkeypatch, limit, is_known, end
 ):
     """A worker that looks late finds several openings of one segment in the log."""
-    # Given a segment that the worker reads, or has never seen
+    # Given a segment that the worker reads, or has never seen, none of the small ones
+    monkeypatch.setattr(index, "_FIRST_SIZES", ())
     area = register(one)
     found = []
 
@@ -203,7 +205,9 @@ def test_no_opening_of_a_segment_repeats_the_calls_of_another(
             put(store, owner=ANN)
         if end == "closed":
             put_for_strangers(store, put)
-        elif end == "full":
+        segment = segment_of(store, ANN)
+        assert len(segment.closings) == (3 if end == "closed" else 2)
+        if end == "full":
             put(store, 40, owner=ANN)
     look()
     # Then

@@ -8,6 +8,7 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.states import CallState
+from wsgi_zasync.store import accepted
 
 ANN = ("", "ann")
 
@@ -144,6 +145,45 @@ def test_a_rescuer_may_be_rescued(one, put, register, accept):
         found += [call.id for call in accept(one, areas[-1], now=5).calls]
     assert len(found) == 43
     assert set(found) == ids
+
+
+def test_calls_wait_in_trees_that_came_along_as_in_its_own(one, put, register, accept, monkeypatch):
+    # Given who has taken over so many waiting calls from two that their trees came along
+    monkeypatch.setattr(accepted, "FEW_WAITING", 1)
+    rescuer = register(one, "rescuer")
+    for due in (7, 5):
+        dead = register(one, f"dead {due}")
+        with one.writing() as store:
+            put(store, 2, due=due)
+        with one.writing():
+            accept(one, dead, now=1)
+        with one.writing() as store:
+            store.take_over(one.get(rescuer), one.get(dead))
+    with one.writing() as store:
+        area = one.get(rescuer)
+        assert [len(tree) for tree in area.waiting] == [0, 2, 2]
+        # When it looks when the next one is due, that may be in any of them
+        assert area.next_due() == 5
+        assert all(area.holds_waiting(record) for record in store.oldest(ANN))
+        # Then it takes no more than it asked for, of all of them together
+        first = accept(one, rescuer, now=7, limit=3)
+        assert (len(first.calls), first.is_full) == (3, True)
+        assert sum(area.holds_waiting(record) for record in store.oldest(ANN)) == 1
+        assert len(accept(one, rescuer, now=7).calls) == 1
+        assert area.next_due() is None
+        assert len(area.waiting) == 1
+
+
+def test_the_latest_fences_of_those_that_were_taken_over_are_kept(one, register, monkeypatch):
+    monkeypatch.setattr(accepted, "KEPT_FENCES", 3)
+    areas = [register(one, f"worker {number}") for number in range(6)]
+    fences = []
+    for dead, rescuer in zip(areas, areas[1:], strict=False):
+        with one.writing() as store:
+            fences.append(one.get(dead).fence._p_oid)
+            store.take_over(one.get(rescuer), one.get(dead))
+    with one.reading():
+        assert [fence._p_oid for fence in one.get(areas[-1]).old_fences] == fences[-3:]
 
 
 def test_what_was_put_aside_stays_there_when_its_worker_dies(one, put, register, accept):

@@ -211,6 +211,16 @@ class TestAccessLists:
         assert not self.POLICY.allows(Principal("bob"), "edit", Place(parent=closed))
         assert self.POLICY.allows(ALICE, "view", Place(parent=closed))
 
+    def test_name_a_permission_by_itself_or_several(self):
+        place = Place(
+            acl=[("Allow", "user:alice", "edit-all"), ("Allow", "user:alice", ("a", "b"))]
+        )
+
+        assert self.POLICY.allows(ALICE, "edit-all", place)
+        assert self.POLICY.allows(ALICE, "b", place)
+        # None that is a part of its name.
+        assert not DefaultPolicy().allows(ALICE, "edit", place)
+
     def test_may_be_made_by_a_method(self):
         assert self.POLICY.allows(ALICE, "view", Place(acl=lambda: [ALLOW_ALL]))
 

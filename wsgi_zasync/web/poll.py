@@ -159,7 +159,7 @@ class _Poll:
         if what is None:
             return lambda seen: {
                 "GET": lambda: self._call(call_id, seen),
-                "DELETE": lambda: self._change(call_id, _cancel),
+                "DELETE": lambda: self._change(call_id, Call.cancel),
             }
         if what == "result":
             return lambda seen: {"GET": lambda: self._result(seen)}
@@ -280,7 +280,7 @@ class _Poll:
 
     # -- changing ----------------------------------------------------------------------------
 
-    def _change(self, call_id: str, change: Callable[[Call], None]) -> Response:
+    def _change(self, call_id: str, change: Callable[[Call], object]) -> Response:
         if not self._is_meant():
             return problem(
                 403,
@@ -328,24 +328,11 @@ def _come_again(seen: Seen) -> dict[str, str]:
     return {} if seen.retry_after is None else {"Retry-After": str(seen.retry_after)}
 
 
-def _cancel(call: Call) -> None:
-    if not call.is_final:
-        call.cancel()
-
-
-def _forget(call: Call) -> None:
-    call.forget()
-
-
-def _retry(call: Call) -> None:
-    call.retry_callbacks()
-
-
 #: What can be done to a call by POST.
-_CHANGES: dict[str, Callable[[Call], None]] = {
-    "cancel": _cancel,
-    "forget": _forget,
-    "retry": _retry,
+_CHANGES: dict[str, Callable[[Call], object]] = {
+    "cancel": Call.cancel,
+    "forget": Call.forget,
+    "retry": Call.retry_callbacks,
 }
 
 

@@ -139,7 +139,7 @@ class Visitor:
 
         return reading(self._database(), look)
 
-    def change(self, call_id: str, change: Callable[[Call], None]) -> SeenCall | None:
+    def change(self, call_id: str, change: Callable[[Call], object]) -> SeenCall | None:
         """Change a call; None if it is gone by that.
 
         Raises:

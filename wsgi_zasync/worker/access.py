@@ -149,13 +149,11 @@ def names_to_act(
                 f"expressions = yes in [plugin:{plugin_name}]"
             )
         try:
-            asking = manager
             if author is not None:
                 check_permission(
                     deployment.policy, author, declaration.permission, (args, kwargs), writing.root
                 )
-                asking = manager.options(author=author)
-            made = asking.put(plugin_name, *args, **kwargs)
+            made = manager.put(plugin_name, *args, **kwargs)
         except (ZasyncError, TransientError):
             raise
         except Exception as exc:

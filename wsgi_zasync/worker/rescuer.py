@@ -257,8 +257,9 @@ class Rescuer:
                 adopted.reports.append(_unreadable(record, number))
                 open_calls.add(record._p_oid)
         for held, record in zip(hold(calls, number, alone=alone), calls, strict=True):
-            if held.oid in known or record.forgotten:
+            if held.oid in known:
                 continue
+            # What was forgotten had ended, and owes nothing.
             if record.is_final:
                 if store.owes(record):
                     adopted.reports.append(Report(held))

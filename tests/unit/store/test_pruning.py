@@ -9,7 +9,7 @@ import pytest
 import transaction
 
 from wsgi_zasync.call import CallRecord
-from wsgi_zasync.store import open_store, pruning
+from wsgi_zasync.store import index, open_store, pruning
 from wsgi_zasync.store.mailbox import Mail
 from wsgi_zasync.testing import memory_db
 
@@ -131,15 +131,30 @@ def test_what_was_erased_in_the_last_segment_goes_once_that_is_full(store, put):
     # Given calls forgotten by their owner while their segment was the last one
     for record in [put(0) for _ in range(1 + 4)]:
         store.forget(record, store.site.lanes[0].tallies)
-    index = store.site.lanes[0].owners["\0ann"]
+    anns = store.site.lanes[0].owners["\0ann"]
     put(2_000)
-    assert index.segments[1] is not None
+    assert anns.segments[1] is not None
     # When
     passed(store, 2_000)
     # Then
-    assert index.segments[1] is None
-    (oldest,) = index.oldest()
+    assert anns.segments[1] is None
+    (oldest,) = anns.oldest()
     assert [record.created for record in oldest] == [2_000 * SECOND]
+
+
+def test_a_record_that_cannot_be_read_keeps_no_other_of_its_segment(store, put, monkeypatch):
+    records = [put(0) for _ in range(1 + 4 + 1)]
+    monkeypatch.setattr(
+        index, "why_unreadable", lambda record: "spoilt" if record is records[2] else None
+    )
+    monkeypatch.setattr(pruning, "why_unreadable", index.why_unreadable)
+
+    assert sum(passed(store, 1_000)) == 5
+
+    segment = store.site.lanes[0].owners["\0ann"].segments[1]
+    assert [call for call in segment.calls if call is not None] == [records[2]]
+    monkeypatch.undo()
+    assert sum(passed(store, 1_000)) == 1
 
 
 def test_a_dry_run_names_the_same_calls(store, put):
