@@ -8,6 +8,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 RUN = PYTHONPATH=. $(BIN)/python
 PIP = $(BIN)/python -m pip --disable-pip-version-check install -qq
 DECLARED = pyproject.toml setup.py
+# One process of tests for each processor. Each starts servers of its own: beyond four they only wait.
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ demo-zeo: $(VENV)/.installed  ## the same as three processes: ZEO server, web an
 	@$(RUN) -m wsgi_zasync demo --processes $(if $(PORT),--port $(PORT)) $(ARGS)
 
 test: $(VENV)/.installed-test mined system-deps  ## run all tests but the long chaos runs
-	$(RUN) -m pytest -m "not chaos" $(ARGS)
+	$(RUN) -m pytest -m "not chaos" $(PARALLEL) $(ARGS)
 
 lint: $(VENV)/.installed-lint  ## check style, types and the import layers
 	$(BIN)/ruff check .
@@ -36,7 +38,7 @@ format: $(VENV)/.installed-lint  ## format the code and repair what ruff can
 	$(BIN)/ruff format .
 
 coverage: $(VENV)/.installed-test mined  ## run the tests with branch coverage
-	$(RUN) -m pytest -m "not chaos" --cov --cov-report=term $(ARGS)
+	$(RUN) -m pytest -m "not chaos" $(PARALLEL) --cov --cov-report=term $(ARGS)
 
 chaos: $(VENV)/.installed-test  ## the long kill and load runs, with their counts
 	$(RUN) -m pytest -m chaos -s --timeout=3600 $(ARGS)
