@@ -87,6 +87,21 @@ def test_a_view_that_commits_in_the_midst_goes_on_in_the_next_transaction(ask, s
     assert ask("committing").json == stored_ids()
 
 
+def test_a_put_after_zopes_commit_is_refused(ask, stored_ids):
+    answer = ask("put", late="yes")
+
+    assert answer.headers["X-Late"] == "TransactionOver"
+    assert stored_ids() == [answer.json["id"]]
+    assert stored_ids("ann") == []
+
+
+def test_a_put_after_zopes_abort_is_refused(ask, zope_site, stored_ids):
+    ask("failing", late="yes")
+
+    assert zope_site.say("last_seen") == [None, "TransactionOver"]
+    assert stored_ids("ann") == []
+
+
 def test_a_database_that_zope_names_zasync_holds_the_calls(tmp_path):
     with Site(tmp_path, DATABASE_OF_CALLS) as site:
         ann = site.user()
