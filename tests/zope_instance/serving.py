@@ -75,10 +75,17 @@ class Site:
     # -- what a test says ------------------------------------------------------------------
 
     def user(self, name, roles):
-        """Somebody who can log in."""
-        self._root(lambda app: app.acl_users.userFolderAddUser(name, "secret", roles, []))
+        """Somebody who can log in; without roles, not any more."""
 
-    def script(self, id, owner, text):
+        def write(app):
+            if roles is None:
+                app.acl_users.userFolderDelUsers([name])
+            else:
+                app.acl_users.userFolderAddUser(name, "secret", roles, [])
+
+        self._root(write)
+
+    def script(self, id, owner, text, proxy_roles=()):
         """Something written through the web: a template where it begins like one."""
 
         def write(app):
@@ -87,8 +94,7 @@ class Site:
             else:
                 made = PythonScript(id)
                 made.write(text)
-            if id in app.objectIds():
-                app._delObject(id)
+            made._proxy_roles = tuple(proxy_roles)
             if owner == UNOWNED:
                 noSecurityManager()
             else:

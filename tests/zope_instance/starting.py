@@ -65,7 +65,7 @@ guarded = tests.zope_instance.views:guarded
 closed = tests.zope_instance.views:closed
 
 [permissions]
-edit = role:editor
+edit = user:acl_users:editor
 
 {documented}
 """
@@ -157,10 +157,10 @@ class Site:
         self.say("user", name=name, roles=list(roles))
         return name
 
-    def script(self, owner: str, text: str) -> str:
+    def script(self, owner: str, text: str, **more) -> str:
         """A script of somebody's; returns its id."""
         id = f"script{next(self._numbers)}"
-        self.say("script", id=id, owner=owner, text=text)
+        self.say("script", id=id, owner=owner, text=text, **more)
         return id
 
     def stored(self, user: str, pipeline: str = "main", source: str = "acl_users"):
