@@ -28,6 +28,7 @@ from wsgi_zasync import CallManagerMiddleware
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import memory_db
 from wsgi_zasync.web.zope import PERMISSION
+from wsgi_zasync.worker import Worker
 
 #: The id of nobody's.
 UNOWNED = ""
@@ -102,6 +103,14 @@ class Site:
             app._setObject(id, made)
 
         self._root(write)
+
+    def run(self):
+        """Let a worker run what waits."""
+        worker = Worker(Zope2.DB, plugins={"open": opened})
+        try:
+            return worker.run_once()
+        finally:
+            worker.stop()
 
     # -- what a test sees --------------------------------------------------------------------
 

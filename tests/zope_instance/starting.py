@@ -126,6 +126,11 @@ class Site:
         assert self._address, f"the site did not begin: {self.output()}"
         self._numbers = count()
 
+    @property
+    def origin(self) -> str:
+        """What its own pages say where they come from."""
+        return f"http://{self._address}"
+
     def output(self) -> str:
         """What the process has said of errors."""
         self._log.seek(0)

@@ -92,6 +92,11 @@ class Put(View):
         return {"id": call.id, "connection": self.calls.connection is self.context._p_jar}
 
 
+class PutFolder(View):
+    def answer(self):
+        return self.calls.put("open", self.context.acl_users).on_success("string:done").id
+
+
 class Doomed(View):
     def answer(self):
         transaction.doom()
