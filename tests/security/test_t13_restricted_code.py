@@ -169,6 +169,30 @@ def test_proxy_roles_stand_for_those_of_who_runs_a_script(zope_site, mallory, st
     assert stored(runner) == [("open", author(mallory), [author(mallory)])]
 
 
+def test_code_of_the_applications_that_a_script_calls_may_no_more(zope_site, ann, mallory, stored):
+    script = zope_site.script(mallory, "return context.restrictedTraverse('@@trusting')()")
+
+    assert zope_site.ask("/@@trusting", ann).status == 200
+    assert zope_site.ask(f"/{script}", ann).status == 401
+
+    assert stored() == [("closed", None, [])]
+
+
+def test_users_of_one_name_in_two_folders_are_two_authors_and_two_owners(zope_site, mallory):
+    # Given somebody who is called as mallory is, in a folder of the site
+    folder = f"folder-{mallory}"
+    zope_site.say("folder", id=folder)
+    zope_site.say("user", name=mallory, roles=["Caller"], folder=folder)
+    script = zope_site.script(mallory, CALLS + "return calls.put('open').id", folder=folder)
+
+    answer = zope_site.ask(f"/{folder}/{script}", mallory)
+
+    assert answer.status == 200
+    (call,) = zope_site.stored(mallory, source=f"{folder}/acl_users")
+    assert call["author"] == [f"{folder}/acl_users", mallory]
+    assert zope_site.stored(mallory) == []
+
+
 # -- what is the application's -------------------------------------------------------------------
 
 

@@ -75,19 +75,32 @@ class Site:
 
     # -- what a test says ------------------------------------------------------------------
 
-    def user(self, name, roles):
-        """Somebody who can log in; without roles, not any more."""
+    def user(self, name, roles, folder=None):
+        """Somebody who can log in, there or in a folder; without roles, not any more."""
 
         def write(app):
+            users = app.acl_users if folder is None else app[folder].acl_users
             if roles is None:
-                app.acl_users.userFolderDelUsers([name])
+                users.userFolderDelUsers([name])
             else:
-                app.acl_users.userFolderAddUser(name, "secret", roles, [])
+                users.userFolderAddUser(name, "secret", roles, [])
 
         self._root(write)
 
-    def script(self, id, owner, text, proxy_roles=()):
-        """Something written through the web: a template where it begins like one."""
+    def folder(self, id):
+        """A folder with users of its own."""
+
+        def write(app):
+            app.manage_addFolder(id)
+            app[id].manage_addUserFolder()
+
+        self._root(write)
+
+    def script(self, id, owner, text, proxy_roles=(), folder=None):
+        """Something written through the web: a template where it begins like one.
+
+        In ``folder``, whose users its owner is one of, if that is said.
+        """
 
         def write(app):
             if text.startswith("<"):
@@ -96,11 +109,13 @@ class Site:
                 made = PythonScript(id)
                 made.write(text)
             made._proxy_roles = tuple(proxy_roles)
+            place = app if folder is None else app[folder]
+            users = place.acl_users
             if owner == UNOWNED:
                 noSecurityManager()
             else:
-                newSecurityManager(None, app.acl_users.getUserById(owner).__of__(app.acl_users))
-            app._setObject(id, made)
+                newSecurityManager(None, users.getUserById(owner).__of__(users))
+            place._setObject(id, made)
 
         self._root(write)
 

@@ -10,7 +10,6 @@ from AccessControl import getSecurityManager
 from Products.Five.browser import BrowserView
 from webob import Request
 from zExceptions import Redirect
-from ZODB.POSException import ConflictError
 from zope.component import adapter
 from ZPublisher.interfaces import IPubAfterTraversal, IPubFailure, IPubSuccess
 
@@ -129,8 +128,10 @@ class Conflicting(View):
         if attempt == 0:
             self.calls.principal = "bob"
         call = self.calls.put("open")
+        self.calls.root["contended"] = attempt
         if attempt < 2:
-            raise ConflictError
+            with self.calls.connection.db().transaction() as faster:
+                faster.root()["contended"] = "by somebody who is faster"
         return {"id": call.id, "seen": self.request.environ[SEEN]}
 
 
@@ -159,6 +160,13 @@ class Within(View):
         Request.blank("/", {"REMOTE_USER": "ann"}).get_response(application)
         with db.transaction() as connection:
             return len(list(open_store(connection).oldest(("", "ann"))))
+
+
+class Trusting(View):
+    """Does what it was written for, whoever has called it."""
+
+    def answer(self):
+        return self.calls.put("closed").id
 
 
 class HandingOver(View):
