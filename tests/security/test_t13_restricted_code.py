@@ -39,6 +39,8 @@ PUTS = {
     "script": CALLS + "return calls.put('open').on_success('string:done').id",
     "template": """<p tal:content="python: request.environ['wsgi_zasync.manager'].put('open')
         .on_success('string:done').id"></p>""",
+    "dtml": """<dtml-let calls="REQUEST.environ['wsgi_zasync.manager']" call="calls.put('open')">
+        <dtml-var "call.on_success('string:done').id"></dtml-let>""",
     # A path hands out the method itself, and Zope's own code calls it.
     "path": """<p tal:define="calls request/environ/wsgi_zasync.manager; put nocall:calls/put;
         call python: put('open')" tal:content="python: call.on_success('string:done').id"></p>""",

@@ -16,6 +16,7 @@ import waitress
 import Zope2
 from AccessControl.SecurityManagement import newSecurityManager, noSecurityManager
 from AccessControl.users import system
+from OFS.DTMLMethod import DTMLMethod
 from paste.deploy import loadapp
 from Products.PageTemplates.ZopePageTemplate import ZopePageTemplate
 from Products.PythonScripts.PythonScript import PythonScript
@@ -103,7 +104,9 @@ class Site:
         """
 
         def write(app):
-            if text.startswith("<"):
+            if text.startswith("<dtml"):
+                made = DTMLMethod(text, __name__=id)
+            elif text.startswith("<"):
                 made = ZopePageTemplate(id, text)
             else:
                 made = PythonScript(id)
