@@ -119,7 +119,7 @@ def test_a_call_that_the_application_put_is_given_a_callback_by_a_script(
 
 def says(statement):
     """A script that says what the statement is refused with."""
-    return CALLS + f"try:\n  {statement}\nexcept Exception as error:\n  return str(error)"
+    return f"{CALLS}try:\n  {statement}\nexcept Exception as error:\n  return str(error)"
 
 
 def test_a_plugin_must_be_open_to_it(run, mallory, stored):
@@ -178,6 +178,26 @@ def test_code_of_the_applications_that_a_script_calls_may_no_more(zope_site, ann
     assert zope_site.ask(f"/{script}", ann).status == 401
 
     assert stored() == [("closed", None, [])]
+
+
+def test_what_a_script_has_a_template_without_owner_call_is_the_scripts(run, mallory, stored):
+    script = """
+given = lambda: calls.put('open').on_any('string:done').id
+return context.restrictedTraverse('@@rendering')(given)
+"""
+    run(mallory, CALLS + script)
+
+    assert stored() == [("open", author(mallory), [author(mallory)])]
+
+
+def test_a_template_without_owner_lends_a_script_no_permission(zope_site, run, ann, stored):
+    owner = zope_site.user()
+    script = "given = lambda: calls.put('open').id\n"
+
+    said = run(owner, CALLS + script + says("context.restrictedTraverse('@@rendering')(given)"))
+
+    assert PERMISSION in said
+    assert stored() == []
 
 
 def test_users_of_one_name_in_two_folders_are_two_authors_and_two_owners(zope_site, mallory):

@@ -8,6 +8,7 @@ import json
 import transaction
 from AccessControl import getSecurityManager
 from Products.Five.browser import BrowserView
+from Products.PageTemplates.PageTemplateFile import PageTemplateFile
 from webob import Request
 from zExceptions import Redirect
 from zope.component import adapter
@@ -167,6 +168,15 @@ class Trusting(View):
 
     def answer(self):
         return self.calls.put("closed").id
+
+
+class Rendering(BrowserView):
+    """A template of the file system's that shows what it is given, and calls it for that."""
+
+    template = PageTemplateFile("rendering.pt", globals())
+
+    def __call__(self, given):
+        return type(self).template.__of__(self.context)(given=given)
 
 
 class HandingOver(View):

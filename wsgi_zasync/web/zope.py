@@ -81,16 +81,32 @@ def author() -> Principal | None:
     if management is None:
         return None
     manager = management.getSecurityManager()
-    if not manager.calledByExecutable():
+    executable = _innermost_owned(manager._context.stack)
+    if executable is None:
         return None
-    executable = manager._context.stack[-1]
-    if executable.getOwner() is None:
-        # It came with the file system, like a template of a product's, and is trusted.
-        return None
-    if not manager.checkPermission(PERMISSION, executable):
+    if not _is_permitted(manager, executable):
         raise Unauthorized(
             f"a script or template needs the permission {PERMISSION!r}, of whoever runs it and of "
             "its owner"
         )
     folder, identifier = executable.getOwnerTuple()
     return Principal(identifier, "/".join(folder))
+
+
+def _innermost_owned(executables: list[Any]) -> Any | None:
+    """The one that a user wrote.
+
+    Those without an owner came with the file system, like a template of a product's. They are
+    trusted, and what called them is not: it may have given them something of its own to call.
+    """
+    owned = (each for each in reversed(executables) if each.getOwner() is not None)
+    return next(owned, None)
+
+
+def _is_permitted(manager: Any, executable: Any) -> bool:
+    # Zope asks the owner, and the proxy roles, of the innermost one only.
+    manager.addContext(executable)
+    try:
+        return bool(manager.checkPermission(PERMISSION, executable))
+    finally:
+        manager.removeContext(executable)
