@@ -53,9 +53,6 @@ PASTE_INI = """
 paste.app_factory = tests.zope_instance.serving:zope_factory
 zope_conf = {instance}/zope.conf
 
-[filter:zasync]
-use = egg:wsgi_zasync
-
 [pipeline:published]
 pipeline = egg:Zope#httpexceptions zope
 
