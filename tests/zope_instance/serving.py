@@ -7,9 +7,11 @@ Zope publishes behind the middleware, by the documented pipeline. Beside it are 
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import cache
 from pathlib import Path
+from threading import Thread
 
 import transaction
 import waitress
@@ -181,12 +183,19 @@ class Site:
                 transaction.manager.get().addAfterCommitHook(lambda _: app._p_jar.close())
 
 
+def _end_with_the_tests() -> None:
+    """Whose process, also one that was killed, closes the pipe."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main() -> None:
     instance = Path(sys.argv[1])
     sys.path.insert(0, str(instance))
     # Zope waits before each further attempt, for up to seconds, so that others may get ahead.
     WSGIRequest.delay_retry = lambda request: None
     server = waitress.create_server(Site(instance), host="127.0.0.1", port=0, threads=2)
+    Thread(target=_end_with_the_tests, daemon=True).start()
     print(f"http://127.0.0.1:{server.effective_port}", flush=True)
     server.run()
 

@@ -115,6 +115,7 @@ class Site:
         self._process = subprocess.Popen(
             [*command, str(instance)],
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
@@ -173,7 +174,7 @@ class Site:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._process.terminate()
+        self._process.stdin.close()
         self._process.wait(PATIENCE)
         self._process.stdout.close()
         self._log.close()
