@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""What holds for every test: hypothesis draws the same examples in every run."""
+"""What holds for every test: hypothesis draws the same examples in every run.
+
+And a site of Zope's, which takes long to begin, for those that ask for it.
+"""
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.zope_instance.starting import Site
 
 # No deadline: on a loaded machine it would measure the neighbours. Nothing random: a failure
 # that somebody sees once is one that everybody sees.
@@ -15,3 +21,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repository")
+
+
+@pytest.fixture(scope="session")
+def zope_site(tmp_path_factory):
+    """Zope, published in a process of its own; every test has users of its own there."""
+    with Site(tmp_path_factory.mktemp("zope")) as site:
+        yield site

@@ -31,7 +31,7 @@ from .web.identity import TrustedHeader, identify
 from .web.poll import PollApplication
 from .web.response import Environ, Exchange, StartResponse, default_veto
 from .web.waiting import WaitingGate
-from .web.zope import declare_permission
+from .web.zope import prepare
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ class _Process:
 
     def __init__(self, settings: MiddlewareSettings, database: LazyDatabase, clock: Clock) -> None:
         self.pid = os.getpid()
-        declare_permission()
+        prepare()
         self._settings = settings
         self._database = database
         self._prefix = settings.prefix

@@ -62,7 +62,9 @@ class SharedSettings:
     db: Any = key(convert.anything, "a ZODB.DB that is open already (from Python only)")
     zodb_uri: str | None = key(convert.text, "where the ZODB is, such as zeo://127.0.0.1:8100")
     zodb_conf: Path | None = key(
-        convert.existing_file, "a file with <zodb> sections, as Zope's", here=True
+        convert.existing_file,
+        "a file with <zodb> sections: Zope's <zodb_db>, but without mount-point",
+        here=True,
     )
     secret: SiteSecrets | None = key(
         read_secrets, "env:NAME or file:PATH; older ones after it", here=True, secret=True

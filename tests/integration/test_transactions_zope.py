@@ -1,164 +1,116 @@
 # SPDX-License-Identifier: ZPL-2.1
 """Zope owns the thread's transaction, says so nowhere, and gives its views a copy of the environ.
 
-What stands for Zope here does what ZPublisher.WSGIPublisher of Zope 6.3 does, in its order.
+The site is one of Zope's own, in a process of its own, behind what docs/howto/host-zope.rst says.
 """
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType, SimpleNamespace
-
 import pytest
-import transaction
-from ZODB.POSException import ConflictError
 
-from wsgi_zasync import TransactionOver, get_manager
-from wsgi_zasync.manager import ENVIRON_KEY
-from wsgi_zasync.testing import memory_db
+from tests.zope_instance.starting import Site
+
+DATABASE_OF_CALLS = """
+<zodb_db zasync>
+  <filestorage>
+    path {instance}/Calls.fs
+  </filestorage>
+  mount-point /zasync
+</zodb_db>
+"""
 
 pytestmark = pytest.mark.timeout(60)
 
 
-class BaseRequest(dict):
-    """``ZPublisher.BaseRequest.BaseRequest``."""
-
-    def __init__(self, environ):
-        super().__init__()
-        self.environ = dict(environ)
+@pytest.fixture
+def ann(zope_site):
+    return zope_site.user()
 
 
-class Zope:
-    """A WSGI application that publishes one view."""
-
-    def __init__(self, db, view, attempts=3):
-        self.db = db
-        self.view = view
-        self.attempts = attempts
-        #: The request that the thread publishes.
-        self.request = None
-
-    def __call__(self, environ, start_response):
-        for left in reversed(range(self.attempts)):
-            self.request = BaseRequest(environ)
-            connection = self.db.open()
-            try:
-                transaction.begin()
-                self.request["PARENTS"] = [SimpleNamespace(_p_jar=connection)]
-                text = self.view(self.request)
-                transaction.abort() if transaction.isDoomed() else transaction.commit()
-                break
-            except ConflictError:
-                if not left:
-                    raise
-            finally:
-                transaction.abort()
-                connection.close()
-                self.request = None
-        start_response("200 OK", [("Content-Type", "text/plain")])
-        return [text.encode()]
+@pytest.fixture(params=["main", "apart"])
+def pipeline(request):
+    """With the calls in Zope's database, and in one of which Zope knows nothing."""
+    return request.param
 
 
 @pytest.fixture
-def publish(monkeypatch, wrap, ask, db):
-    """Publish a view, behind the middleware."""
-
-    def publish(view, database=None):
-        zope = Zope(db, view)
-        publisher, thread = ModuleType("ZPublisher.BaseRequest"), ModuleType("zope.globalrequest")
-        publisher.BaseRequest = BaseRequest
-        thread.getRequest = lambda: zope.request
-        for module in (publisher, thread):
-            monkeypatch.setitem(sys.modules, module.__name__, module)
-        return ask(wrap(zope, database=database))
-
-    yield publish
-    transaction.abort()
+def ask(zope_site, ann, pipeline):
+    return lambda view, **form: zope_site.ask(f"/{pipeline}/@@{view}", ann, **form)
 
 
-def put(request):
-    return get_manager(request.environ).put("echo")
+@pytest.fixture
+def stored_ids(zope_site, ann, pipeline):
+    """The ids of the calls of ann, or of somebody of the default source."""
+
+    def ids(name=None):
+        owner = {"user": ann} if name is None else {"user": name, "source": ""}
+        return [call["id"] for call in zope_site.stored(pipeline=pipeline, **owner)]
+
+    return ids
 
 
-@pytest.fixture(params=["in Zope's database", "in another"])
-def calls_db(request, db):
-    """The database of the calls, and what the middleware is given of it."""
-    if request.param == "in Zope's database":
-        yield db, None
-        return
-    other = memory_db()
-    yield other, other
-    other.close()
+def test_the_call_commits_with_zopes_transaction(ask, zope_site, ann, stored_ids):
+    answer = ask("put", note=f"by {ann}").json
+
+    assert answer["connection"]
+    assert stored_ids() == [answer["id"]]
+    assert zope_site.say("note") == f"by {ann}"
+    assert zope_site.say("open_connections") == 0
 
 
-def test_the_call_commits_with_zopes_transaction(publish, calls_db, db, stored_ids, root_of):
-    def view(request):
-        calls = get_manager(request.environ)
-        assert calls.connection is request["PARENTS"][-1]._p_jar
-        calls.root["note"] = "written"
-        return calls.put("echo").id
-
-    response = publish(view, calls_db[1])
-
-    assert stored_ids(calls_db[0]) == [response.text]
-    assert root_of(db, lambda root: root["note"]) == "written"
-    assert [c for c in calls_db[0].connectionDebugInfo() if c["opened"]] == []
+@pytest.mark.parametrize(
+    ("view", "status"), [("doomed", 200), ("failing", 500), ("redirecting", 302)]
+)
+def test_what_zope_aborts_has_no_call(ask, stored_ids, view, status):
+    assert ask(view).status == status
+    assert stored_ids() == []
 
 
-def test_a_doomed_transaction_has_no_call(publish, calls_db, stored_ids):
-    def view(request):
-        put(request)
-        transaction.doom()
-        return "fine"
+def test_a_redirect_that_is_no_exception_has_its_call(ask, stored_ids):
+    answer = ask("redirecting-by-header")
 
-    assert publish(view, calls_db[1]).status_int == 200
-    assert stored_ids(calls_db[0]) == []
+    assert answer.status == 302
+    assert stored_ids() == [answer.json]
 
 
-def test_a_conflict_that_zope_retries_leaves_one_call(publish, calls_db, stored_ids):
-    seen, told = [], []
+def test_a_conflict_that_zope_retries_leaves_one_call(ask, zope_site, ann, stored_ids):
+    answer = ask("conflicting").json
 
-    def view(request):
-        calls = get_manager(request.environ)
-        seen.append(calls.principal.id)
-        if len(seen) == 1:
-            calls.principal = "bob"
-        told.append(calls.put("echo").id)
-        if len(seen) < 3:
-            raise ConflictError
-        return "fine"
-
-    publish(view, calls_db[1])
-
-    assert seen == ["ann", "ann", "ann"]
-    assert stored_ids(calls_db[0]) == [told[-1]]
-    assert stored_ids(calls_db[0], "bob") == []
+    # Whom the view of the first attempt has set is nobody in the second one. REMOTE_USER is what
+    # Zope leaves behind by then.
+    assert answer["seen"] == [None, ann, ann]
+    assert stored_ids() == [answer["id"]]
+    assert stored_ids("bob") == []
 
 
-def test_a_put_after_zopes_commit_is_refused(publish, db, stored_ids):
-    kept = []
-
-    def view(request):
-        kept.append(get_manager(request.environ))
-        return put(request).id
-
-    publish(view)
-
-    with pytest.raises(TransactionOver):
-        kept[0].put("echo")
-    assert len(stored_ids(db)) == 1
+def test_a_view_that_commits_in_the_midst_goes_on_in_the_next_transaction(ask, stored_ids):
+    assert ask("committing").json == stored_ids()
 
 
-def test_the_request_of_another_manager_is_not_joined(publish, db, stored_ids):
-    others = memory_db()
+def test_a_put_after_zopes_commit_is_refused(ask, stored_ids):
+    answer = ask("put", late="yes")
 
-    def view(request):
-        # A request that the application makes of itself, of which Zope knows nothing
-        within = request.environ.pop(ENVIRON_KEY)
-        transaction.doom()
-        return within.put("echo").id
+    assert answer.headers["X-Late"] == "TransactionOver"
+    assert stored_ids() == [answer.json["id"]]
+    assert stored_ids("ann") == []
 
-    response = publish(view, others)
 
-    assert stored_ids(others) == [response.text]
-    others.close()
+def test_a_put_after_zopes_abort_is_refused(ask, zope_site, stored_ids):
+    ask("failing", late="yes")
+
+    assert zope_site.say("last_seen") == [None, "TransactionOver"]
+    assert stored_ids("ann") == []
+
+
+def test_a_database_that_zope_names_zasync_holds_the_calls(tmp_path):
+    with Site(tmp_path, DATABASE_OF_CALLS) as site:
+        ann = site.user()
+        answer = site.ask("/@@put", ann, note="written").json
+
+        assert answer["connection"]
+        assert [call["id"] for call in site.stored(ann)] == [answer["id"]]
+        assert site.say("note") == "written"
+
+
+def test_the_request_of_another_application_is_not_joined(zope_site, ann):
+    assert zope_site.ask("/@@within", ann).json == 1
