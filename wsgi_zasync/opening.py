@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import ZODB.config
 from transaction.interfaces import TransientError
 from ZConfig import ConfigurationError as ZConfigError
 from ZODB.FileStorage.FileStorage import FileStorageError
+from ZODB.POSException import ConflictError
 
 from .callbacks import RESERVED
 from .clock import Clock, SystemClock
@@ -23,6 +25,9 @@ from .security import DefaultPolicy
 from .settings import SharedSettings
 from .site_secrets import SiteSecrets, secrets_for
 from .zodb_uri import without_password
+
+#: How often it is tried to open a new database while others make its root.
+OPENING_TRIES = 5
 
 #: What the drivers of SQL databases call the errors of a server that cannot be reached.
 DRIVERS_AWAY = frozenset({"OperationalError", "InterfaceError"})
@@ -87,6 +92,15 @@ def _from_file(path: str) -> Any:
 
 
 def _opened(shown: str, opener: Callable[[], Any]) -> Any:
+    for _ in range(OPENING_TRIES - 1):
+        # Who opens a database makes its root, if nobody has. Of two processes that do so at the
+        # same moment one meets a conflict, and finds the root when it connects again.
+        with contextlib.suppress(ConflictError):
+            return _opened_now(shown, opener)
+    return _opened_now(shown, opener)
+
+
+def _opened_now(shown: str, opener: Callable[[], Any]) -> Any:
     try:
         return opener()
     except TransientError:

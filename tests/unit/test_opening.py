@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import pytest
 from transaction.interfaces import TransientError
+from ZEO.ClientStorage import ClientStorage
+from ZODB import DB
+from ZODB.POSException import ReadConflictError
+from ZODB.utils import z64
 
+from tests.zeo_server import Server
 from wsgi_zasync.cli import main
 from wsgi_zasync.opening import open_database
 from wsgi_zasync.settings import SharedSettings
@@ -54,3 +59,42 @@ def test_commands_tell_of_an_sql_server_that_is_away_in_one_line(
 
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be reached: connection to server failed" in line
+
+
+class Late(ClientStorage):
+    """A client that connected when there was no root, and was not told of it yet."""
+
+    def lastTransaction(self):
+        return z64
+
+
+def test_a_new_database_is_opened_while_another_process_makes_its_root(tmp_path):
+    def opener(clients):
+        storage = clients.pop(0)(server.socket)
+        try:
+            return DB(storage)
+        except ReadConflictError:
+            storage.close()
+            raise
+
+    with Server(tmp_path) as server:
+        server.open().close()
+        with pytest.raises(ReadConflictError):
+            opener([Late])
+
+        clients = [Late, ClientStorage]
+        open_database(SharedSettings(db=lambda: opener(clients))).close()
+
+        assert not clients
+
+
+def test_a_conflict_that_does_not_end_is_told():
+    tries = []
+
+    def fails():
+        tries.append(1)
+        raise ReadConflictError("no root")
+
+    with pytest.raises(TransientError, match="no root"):
+        open_database(SharedSettings(db=fails))
+    assert len(tries) > 1

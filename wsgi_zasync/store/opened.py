@@ -57,6 +57,8 @@ class Store:
 
     def make(self) -> None:
         """Store the structure, if it is not there."""
+        if self.site._p_jar is not None:
+            return
         root = self.connection.root()
         if ROOT_KEY not in root:
             root[ROOT_KEY] = StoreRoot()
