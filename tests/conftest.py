@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What holds for every test: hypothesis draws the same examples in every run.
 
-And a site of Zope's, which takes long to begin, for those that ask for it.
+And what several ask for: a database in memory, and a site of Zope's, which takes long to begin.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.zope_instance.starting import Site
+from wsgi_zasync.testing import memory_db
 
 # No deadline: on a loaded machine it would measure the neighbours. Nothing random: a failure
 # that somebody sees once is one that everybody sees.
@@ -21,6 +22,14 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("repository")
+
+
+@pytest.fixture
+def db():
+    """A database in memory."""
+    database = memory_db()
+    yield database
+    database.close()
 
 
 @pytest.fixture(scope="session")

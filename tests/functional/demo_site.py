@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import html
 import http.client
-import json
 import re
 import signal
 import subprocess
@@ -16,27 +15,12 @@ from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import urlencode
 
+from tests.http_answer import Answer
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Seconds after which something that should have happened long ago is a failure.
 PATIENCE = 30.0
-
-
-class Answer:
-    """One answer of the server."""
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-
-    @property
-    def text(self) -> str:
-        return self.body.decode()
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.body)
 
 
 class Visitor:

@@ -10,20 +10,13 @@ from webob import Request
 
 from wsgi_zasync import Principal, get_manager
 from wsgi_zasync.middleware import CallManagerMiddleware
-from wsgi_zasync.testing import calls_of, deployment_of, memory_db, run_calls
+from wsgi_zasync.testing import calls_of, deployment_of, run_calls
 
 PLUGINS = {"echo": lambda attempt, value=None: value}
 MEANT = {"Origin": "http://localhost", "X-Zasync": "1", "Content-Type": "application/json"}
 
 #: What nobody but the client can have said.
 CANARY = "CANARY-<script>\u00e9\u202e" + "x" * 200
-
-
-@pytest.fixture
-def db():
-    database = memory_db()
-    yield database
-    database.close()
 
 
 @pytest.fixture

@@ -47,6 +47,12 @@ def divide(attempt, number):
 PLUGINS = {"test.divide": divide}
 
 
+def list_in_process(site, **options):
+    """``zasync list`` in a process of its own, for what becomes of its output."""
+    command = [sys.executable, "-m", "wsgi_zasync", "list", str(site)]
+    return subprocess.run(command, cwd=ROOT, **options)
+
+
 @pytest.fixture
 def site(tmp_path):
     """A site whose database holds calls of ann and bob; the path of its file."""
@@ -723,13 +729,7 @@ class TestUsage:
         reading, writing = os.pipe()
         os.close(reading)
         with os.fdopen(writing, "wb") as out:
-            found = subprocess.run(
-                [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
-                cwd=ROOT,
-                stdout=out,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            found = list_in_process(site, stdout=out, stderr=subprocess.PIPE, text=True)
 
         assert found.stderr == ""
 
@@ -740,12 +740,8 @@ class TestOutput:
     def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
         call = put("ann", title="j\u00f6rg \u2713")
 
-        found = subprocess.run(
-            [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
-            cwd=ROOT,
-            capture_output=True,
-            env={**os.environ, "PYTHONIOENCODING": "latin-1"},
-        )
+        latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+        found = list_in_process(site, capture_output=True, env=latin)
 
         assert (found.returncode, found.stderr) == (0, b"")
         assert call.encode() in found.stdout
@@ -755,13 +751,7 @@ class TestOutput:
     def test_what_cannot_be_written_is_one_line_and_exit_code_1(self, site, put):
         put("ann")
         with open("/dev/full", "wb") as full:
-            found = subprocess.run(
-                [sys.executable, "-m", "wsgi_zasync", "list", str(site)],
-                cwd=ROOT,
-                stdout=full,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            found = list_in_process(site, stdout=full, stderr=subprocess.PIPE, text=True)
 
         assert found.returncode == 1
         assert found.stderr == "zasync: [Errno 28] No space left on device\n"

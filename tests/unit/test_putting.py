@@ -19,7 +19,7 @@ from wsgi_zasync.plugins import Registry
 from wsgi_zasync.security import SESSION_SOURCE
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
-from wsgi_zasync.testing import calls_of, deployment_of, memory_db, run_calls
+from wsgi_zasync.testing import calls_of, deployment_of, run_calls
 
 
 def render(attempt, year, draft=False):
@@ -27,13 +27,6 @@ def render(attempt, year, draft=False):
 
 
 PLUGINS = {"render": plugin("render")(render)}
-
-
-@pytest.fixture
-def db():
-    database = memory_db()
-    yield database
-    database.close()
 
 
 @pytest.fixture

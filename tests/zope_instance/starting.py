@@ -18,6 +18,8 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlencode
 
+from tests.http_answer import Answer
+
 ROOT = Path(__file__).resolve().parents[2]
 
 #: Seconds after which something that should have happened long ago is a failure.
@@ -90,19 +92,6 @@ def make_instance(instance: Path, zope_conf: str) -> None:
     }
     for name, text in files.items():
         (instance / name).write_text(text, encoding="utf-8")
-
-
-class Answer:
-    """What the site has answered."""
-
-    def __init__(self, response: http.client.HTTPResponse) -> None:
-        self.status = response.status
-        self.headers = response.headers
-        self.body = response.read()
-
-    @property
-    def json(self):
-        return json.loads(self.body)
 
 
 class Site:

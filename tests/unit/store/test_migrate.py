@@ -10,18 +10,11 @@ from wsgi_zasync import CallState, ConfigurationError, plugin
 from wsgi_zasync import call as call_module
 from wsgi_zasync.store import migrate, open_store, parking
 from wsgi_zasync.store import root as root_module
-from wsgi_zasync.testing import calls_of, deployment_of, memory_db
+from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.desk import StorageAway
 
 PLUGINS = {"echo": plugin("echo")(lambda attempt, value=None: value)}
-
-
-@pytest.fixture
-def db():
-    database = memory_db()
-    yield database
-    database.close()
 
 
 def put(db, *args):
