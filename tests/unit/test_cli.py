@@ -535,9 +535,12 @@ class TestCheck:
     ):
         path = tmp_path / "site.ini"
         path.write_text(
-            "[DEFAULT]\nzodb_uri = file://%(here)s/a.fs\nsite = a\n[filter:zasync]\n"
-            "use = egg:wsgi_zasync\nset zodb_uri = file://%(here)s/b.fs\nsite = b\n"
+            "[DEFAULT]\nzodb_uri = file://%(here)s/a.fs\nsite = a\nsecret = file:%(here)s/key\n"
+            "[filter:zasync]\nuse = egg:wsgi_zasync\nset zodb_uri = file://%(here)s/b.fs\n"
+            # Of the last it makes no difference.
+            "site = b\nsecret = file:%(here)s/key\n"
         )
+        (tmp_path / "key").write_text("k" * 40)
 
         assert main(["check", str(path)]) == 2
 

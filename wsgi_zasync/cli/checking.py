@@ -12,7 +12,7 @@ from pathlib import Path
 
 from transaction.interfaces import TransientError
 
-from ..config_file import ConfigFile
+from ..config_file import ConfigFile, paste_values
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
 from ..lines import counted
@@ -80,11 +80,12 @@ def check(path: str) -> int:
 def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSettings]:
     found: dict[str, SharedSettings] = {}
     for name, (global_conf, local_conf) in filter_sections(file).items():
+        _, own = paste_values(file.path, name, own_first=True)
         findings.wrong += [
             f"{file.path} [{name}] {key}: PasteDeploy passes by it and takes that of [DEFAULT]: "
             f"write set {key} = …"
-            for key in file.keys[name]
-            if key in global_conf and key not in local_conf
+            for key, value in own.items()
+            if key not in local_conf and global_conf.get(key, value) != value
         ]
         try:
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
