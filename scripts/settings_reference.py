@@ -29,6 +29,10 @@ PasteDeploy wants ``set KEY = value`` for it. ``[plugins]``, ``[plugin:NAME]``, 
 what ``[worker:main]`` says of running, too. ``zasync check FILE`` reads a file as both sides
 would, and says what is wrong with it.
 
+``use = SECTION`` and ``use = config:FILE#SECTION`` mean what they mean to PasteDeploy, in
+``[worker:…]`` as well: what the other section says, and what this one says after it. The shared
+sections are read from the file that is started, and not from the ones that it uses.
+
 .. code-block:: ini
 
     [app:site]

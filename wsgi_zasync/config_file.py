@@ -69,7 +69,7 @@ class ConfigFile:
         path = Path(path).absolute()
         parser = _parsed(path)
         _refuse_misspelt(path, parser)
-        keys = _written_keys(path, DELIMITERS)
+        keys = written_keys(path, DELIMITERS)
 
         def section(name: str) -> dict[str, str]:
             return {key: _value(path, parser, name, key) for key in keys.get(name, ())}
@@ -98,63 +98,6 @@ class ConfigFile:
             if name.split(":", 1)[0] in kinds and any(k.split(":", 1)[0] == key for k in keys)
         ]
 
-    def worker(self, name: str = "main") -> tuple[dict[str, str], dict[str, str]]:
-        """``[worker:NAME]``: the global and the local values.
-
-        PasteDeploy never reads it, so that what it says itself simply comes before ``[DEFAULT]``.
-
-        Raises:
-            ConfigurationError: There is no such section, or it is not one of our workers.
-        """
-        section = f"worker:{name}"
-        if section not in self.keys:
-            raise ConfigurationError(f"{self.path} has no section [{section}]")
-        global_conf, local_conf = paste_values(self.path, section, own_first=True)
-        if local_conf.pop("use", "").replace("-", "_") != WORKER_USE:
-            raise _wrong(self.path, section, "use", f"write use = {WORKER_USE}")
-        return global_conf, local_conf
-
-
-def paste_values(
-    path: Path, section: str, *, own_first: bool = False
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The global and the local values of a section, as PasteDeploy gives them to a factory.
-
-    Args:
-        path: Of the file.
-        section: Its whole name.
-        own_first: Whether a key that ``[DEFAULT]`` has as well may be the section's own. To
-            PasteDeploy it is not: it wants ``set KEY = value``, and passes by ``KEY = value``.
-
-    Raises:
-        ConfigurationError: A value cannot be read.
-    """
-    from paste.deploy.loadwsgi import ConfigLoader
-
-    try:
-        parser = ConfigLoader(str(path)).parser
-        defaults = dict(parser.defaults())
-        keys = _written_keys(path, ("=", ":"))[section]
-        written = {key: parser.get(section, key) for key in keys}
-    except configparser.Error as error:
-        is_percent = isinstance(error, configparser.InterpolationSyntaxError)
-        hint = "; write %% for a percent sign" if is_percent else ""
-        raise ConfigurationError(f"{path} [{section}]: {error}{hint}") from error
-    global_conf, local_conf = dict(defaults), {}
-    for key, value in written.items():
-        if key.startswith("set "):
-            global_conf[key[4:].strip()] = value
-        elif key.startswith("get "):
-            continue
-        elif own_first or key not in defaults:
-            local_conf[key] = value
-    for key, value in written.items():
-        if key.startswith("get "):
-            if value not in global_conf:
-                raise _wrong(path, section, key, f"[DEFAULT] has no {value}")
-            local_conf[key[4:].strip()] = global_conf[value]
-    return global_conf, local_conf
-
 
 def _parsed(path: Path) -> configparser.ConfigParser:
     parser = configparser.ConfigParser(
@@ -174,7 +117,7 @@ def _parsed(path: Path) -> configparser.ConfigParser:
     return parser
 
 
-def _written_keys(path: Path, delimiters: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def written_keys(path: Path, delimiters: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """The keys that are written in each section itself, whether ``[DEFAULT]`` has them or not.
 
     A parser mixes the two, but for one that takes ``[DEFAULT]`` for a section like any other.
@@ -191,13 +134,14 @@ def _value(path: Path, parser: configparser.ConfigParser, section: str, key: str
     try:
         value: str | None = parser.get(section, key)
     except configparser.InterpolationError as error:
-        raise _wrong(path, section, key, f"{error}; write %% for a percent sign") from error
+        raise wrong(path, section, key, f"{error}; write %% for a percent sign") from error
     if value is None:
-        raise _wrong(path, section, key, "write key = value")
+        raise wrong(path, section, key, "write key = value")
     return value.strip()
 
 
-def _wrong(path: Path, section: str, key: str, why: str) -> ConfigurationError:
+def wrong(path: Path, section: str, key: str, why: str) -> ConfigurationError:
+    """The error for a line that makes no sense."""
     return ConfigurationError(f"{path} [{section}] {key}: {why}")
 
 
@@ -208,7 +152,7 @@ def _words(section: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
 def _schedule_entry(path: Path, name: str, text: str) -> ScheduleEntry:
     parts = text.split()
     if len(parts) != 6 or not all(_CRON_FIELD.fullmatch(part) for part in parts[:5]):
-        raise _wrong(
+        raise wrong(
             path,
             "schedule",
             name,

@@ -214,7 +214,10 @@ class MiddlewareSettings(SharedSettings):
         if not embedded or file is None or "worker:main" not in file.keys:
             return {}
         mine = {row.name for row in rows(cls)}
-        _, worker_conf = file.worker()
+        # Loads PasteDeploy.
+        from .paste_sections import worker
+
+        _, worker_conf = worker(file)
         return {name: value for name, value in worker_conf.items() if name in mine - _DATABASE}
 
     def for_embedded_worker(self, db: Any) -> WorkerSettings:

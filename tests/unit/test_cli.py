@@ -549,6 +549,23 @@ class TestCheck:
         (line,) = err.splitlines()
         assert "[filter:zasync] site: PasteDeploy passes by it" in line
 
+    def test_sections_of_another_file_are_read_as_the_site_reads_them(self, tmp_path, capsys):
+        (tmp_path / "base.ini").write_text(
+            "[filter:zasync]\nuse = egg:wsgi_zasync\nprefix = /calls\nworker = embedded\n"
+            "[worker:main]\nuse = egg:wsgi_zasync#worker\nthreads = 3\n"
+        )
+
+        code = self.check(
+            tmp_path,
+            "[filter:zasync]\nuse = config:base.ini#zasync\nzodb_uri = file://%(here)s/a.fs\n"
+            "[worker:main]\nuse = config:base.ini#main\n",
+        )
+
+        out = capsys.readouterr().out
+        assert code == 0
+        for line in ("prefix = /calls", "worker = embedded", "threads = 3", "connected"):
+            assert line in out
+
     @pytest.mark.parametrize(
         "text",
         [

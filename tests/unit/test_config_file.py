@@ -2,9 +2,8 @@
 from __future__ import annotations
 
 import pytest
-from paste.deploy.loadwsgi import FILTER, loadcontext
 
-from wsgi_zasync.config_file import ConfigFile, ScheduleEntry, paste_values
+from wsgi_zasync.config_file import ConfigFile, ScheduleEntry
 from wsgi_zasync.errors import ConfigurationError
 
 SITE = """
@@ -127,77 +126,12 @@ def test_a_file_that_is_not_there_or_not_text_is_said_so(tmp_path):
         ConfigFile.load(tmp_path / "binary.ini")
 
 
-def test_the_worker_section_is_read_with_the_defaults(write, tmp_path):
-    global_conf, local_conf = ConfigFile.load(write(SITE)).worker()
-
-    assert local_conf == {"grace": "5"}
-    assert global_conf["zodb_uri"] == f"file://{tmp_path}/Data.fs"
-    assert global_conf["__file__"] == str(tmp_path / "site.ini")
-
-
-def test_what_a_section_says_itself_comes_before_the_defaults(write):
+def test_options_of_plugins_are_their_sections_own_even_where_the_defaults_have_them(write):
     file = ConfigFile.load(
         write(
-            "[DEFAULT]\nzodb_uri = file:///a.fs\nthreads = 4\nfolder = /everybodys\n"
-            "[worker:main]\nuse: egg:wsgi_zasync#worker\n"
-            "zodb_uri: zeo://localhost:8100?wait=5\nthreads = 4\n"
+            "[DEFAULT]\nfolder = /everybodys\n"
             "[plugins]\na.report = a:report\n[plugin:a.report]\nfolder = /its_own\n"
         )
     )
 
-    # Also where it says the same
-    assert file.worker()[1] == {"zodb_uri": "zeo://localhost:8100?wait=5", "threads": "4"}
     assert file.plugin_options == {"a.report": {"folder": "/its_own"}}
-
-
-def test_a_filter_section_is_read_as_pastedeploy_does(write, tmp_path):
-    text = (
-        "[DEFAULT]\nzodb_uri = file:///a.fs\nsite = a\nmine = /calls\n"
-        "[filter:zasync]\nuse: egg:wsgi_zasync\nset zodb_uri = file:///b.fs\nsite = b\n"
-        "get prefix = mine\nthreads: 3\n[filter:wrong]\nget prefix = yours\n"
-    )
-
-    global_conf, local_conf = paste_values(write(text), "filter:zasync")
-
-    context = loadcontext(FILTER, f"config:{tmp_path}/site.ini", "zasync")
-    assert local_conf == {"use": "egg:wsgi_zasync", "prefix": "/calls", "threads": "3"}
-    assert {key: local_conf[key] for key in ("prefix", "threads")} == context.local_conf
-    assert global_conf == context.global_conf
-    assert (global_conf["zodb_uri"], global_conf["site"]) == ("file:///b.fs", "a")
-    with pytest.raises(ConfigurationError, match=r"get prefix: \[DEFAULT\] has no yours"):
-        paste_values(tmp_path / "site.ini", "filter:wrong")
-
-
-def test_a_worker_section_that_is_not_there_or_uses_nothing_is_said_so(write):
-    file = ConfigFile.load(
-        write(
-            "[worker:main]\ngrace = 5\n[worker:b]\nuse = egg:other#worker\n"
-            "[worker:c]\nuse = %(x)s\n"
-        )
-    )
-
-    with pytest.raises(ConfigurationError, match=r"no section \[worker:other\]"):
-        file.worker("other")
-    with pytest.raises(ConfigurationError, match="write use = egg:wsgi_zasync#worker"):
-        file.worker()
-    with pytest.raises(ConfigurationError, match="write use = egg:wsgi_zasync#worker"):
-        file.worker("b")
-    with pytest.raises(ConfigurationError, match=r"\[worker:c\]"):
-        file.worker("c")
-
-
-def test_set_and_get_are_understood_as_pastedeploy_does(write):
-    file = ConfigFile.load(
-        write(
-            "[DEFAULT]\nsite = one\nshared = env:SECRET\n"
-            "[worker:main]\nuse = egg:wsgi_zasync#worker\nset site = two\nget secret = shared\n"
-            "[worker:b]\nuse = egg:wsgi_zasync#worker\nget secret = nothing\n"
-        )
-    )
-
-    global_conf, local_conf = file.worker()
-
-    assert global_conf["site"] == "two"
-    assert local_conf == {"secret": "env:SECRET"}
-    with pytest.raises(ConfigurationError, match="get secret: .* has no nothing"):
-        file.worker("b")

@@ -11,6 +11,7 @@ from paste.deploy import loadapp
 from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
 from wsgi_zasync.config_file import ConfigFile
 from wsgi_zasync.paste import filter_factory, worker_factory
+from wsgi_zasync.paste_sections import worker as worker_section
 from wsgi_zasync.worker import Worker
 
 SITE = """
@@ -104,7 +105,7 @@ def test_the_filter_factory_reads_settings_before_there_is_an_application():
 
 
 def test_the_worker_factory_makes_a_worker_that_is_not_started(write):
-    global_conf, local_conf = ConfigFile.load(write()).worker()
+    global_conf, local_conf = worker_section(ConfigFile.load(write()))
 
     worker = worker_factory(global_conf, **local_conf)
 

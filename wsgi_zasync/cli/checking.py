@@ -12,17 +12,18 @@ from pathlib import Path
 
 from transaction.interfaces import TransientError
 
-from ..config_file import ConfigFile, paste_values
+from ..config_file import ConfigFile
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
 from ..lines import counted
 from ..middleware import CallManagerMiddleware
 from ..own_file import file_of
+from ..paste_sections import filters, passed_by
 from ..plugins import Registry, check_place, unknown
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..worker import Worker
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
-from .operating import filter_sections, opened, worker_sections, worker_settings
+from .operating import opened, worker_sections, worker_settings
 from .output import shown
 
 #: The sections that PasteDeploy makes an application of.
@@ -79,13 +80,12 @@ def check(path: str) -> int:
 
 def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSettings]:
     found: dict[str, SharedSettings] = {}
-    for name, (global_conf, local_conf) in filter_sections(file).items():
-        _, own = paste_values(file.path, name, own_first=True)
+    for name, (global_conf, local_conf) in filters(file).items():
         findings.wrong += [
             f"{file.path} [{name}] {key}: PasteDeploy passes by it and takes that of [DEFAULT]: "
             f"write set {key} = …"
-            for key, value in own.items()
-            if key not in local_conf and global_conf.get(key, value) != value
+            for key, value in passed_by(file, name).items()
+            if key not in local_conf and global_conf[key] != value
         ]
         try:
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)

@@ -20,12 +20,13 @@ from typing import Any, TypeVar
 
 from ..beside import beside_site
 from ..call import CallRecord, Place
-from ..config_file import ConfigFile, paste_values
+from ..config_file import ConfigFile
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
 from ..opening import deployment_for, open_database
 from ..own_file import file_of
+from ..paste_sections import filters, worker
 from ..security import Principal
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
@@ -39,40 +40,13 @@ from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")
 
-#: What ``use`` and the factories say in our filter sections.
-FILTER_USES = ("egg:wsgi_zasync", "egg:wsgi_zasync#main")
-FILTER_FACTORIES = ("wsgi_zasync.paste:filter_app_factory", "wsgi_zasync.paste:filter_factory")
-
 #: Seconds to wait for a ZEO server, where the address does not say.
 CONNECT_SECONDS = 5
 
 
-def filter_sections(file: ConfigFile) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
-    """The sections that wrap an application with our middleware: global and local values."""
-    found = {}
-    for section in file.keys:
-        if section.partition(":")[0] not in ("filter", "filter-app"):
-            continue
-        global_conf, local_conf = paste_values(file.path, section)
-        if _is_ours(local_conf):
-            found[section] = (global_conf, local_conf)
-    return found
-
-
-def _is_ours(values: dict[str, str]) -> bool:
-    use = values.pop("use", "").replace("-", "_")
-    factories = [
-        values.pop(f"paste.{kind}", "") for kind in ("filter_app_factory", "filter_factory")
-    ]
-    for key in ("next", "filter-with", "require"):
-        # PasteDeploy's own.
-        values.pop(key, None)
-    return use in FILTER_USES or any(factory in FILTER_FACTORIES for factory in factories)
-
-
 def worker_settings(file: ConfigFile, section: str = "main") -> WorkerSettings:
     """The settings of ``[worker:SECTION]``."""
-    global_conf, local_conf = file.worker(section)
+    global_conf, local_conf = worker(file, section)
     return WorkerSettings.from_paste(global_conf, **local_conf)
 
 
@@ -81,10 +55,10 @@ def worker_sections(file: ConfigFile) -> list[str]:
 
     One without a database that is there for the worker of a web process is none of them.
     """
-    filters = filter_sections(file).values()
-    embedded = any(conf.get("worker", "").strip() == "embedded" for _, conf in filters)
+    sides = filters(file).values()
+    embedded = any(conf.get("worker", "").strip() == "embedded" for _, conf in sides)
     found = [name.partition(":")[2] for name in file.keys if name.startswith("worker:")]
-    return [name for name in found if not embedded or _names_database(*file.worker(name))]
+    return [name for name in found if not embedded or _names_database(*worker(file, name))]
 
 
 def _names_database(*values: Mapping[str, str]) -> bool:
@@ -100,7 +74,7 @@ def site_settings(path: str | Path) -> SharedSettings:
     file = ConfigFile.load(path)
     for name in worker_sections(file):
         return worker_settings(file, name)
-    for global_conf, local_conf in filter_sections(file).values():
+    for global_conf, local_conf in filters(file).values():
         settings = MiddlewareSettings.from_paste(global_conf, **local_conf)
         if settings.zodb_uri is not None or settings.zodb_conf is not None:
             return settings
