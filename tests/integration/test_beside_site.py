@@ -181,6 +181,38 @@ def test_a_worker_runs_calls_beside_the_site_and_the_site_sees_them_end(site):
         worker.stop()
 
 
+def test_the_command_runs_a_worker_beside_the_site_by_what_the_filter_says(site):
+    (site.ini.parent / "more_plugins.py").write_text("def double(attempt, n):\n    return 2 * n\n")
+    with site.ini.open("a") as file:
+        file.write(
+            "[worker:night]\nuse = egg:wsgi_zasync#worker\nserves = night\n"
+            "[plugins]\ndouble = more_plugins:double\n"
+        )
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "wsgi_zasync", "worker", str(site.ini), "--section", "night"],
+        cwd=site.ini.parent,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    try:
+        call_id = site.do(lambda calls: put(calls, "double", 4, queue="night"))
+
+        assert site.ended(call_id) == "succeeded"
+    finally:
+        worker.terminate()
+        assert worker.wait(SECONDS) == 0
+
+
+def test_a_worker_without_a_database_leaves_the_file_to_a_site_that_does_not_run(site, capsys):
+    site.middleware.stop()
+
+    assert main(["worker", str(site.ini)]) == 2
+
+    assert "which runs calls itself (worker = embedded) and is not running" in (
+        capsys.readouterr().err
+    )
+
+
 def test_a_site_that_has_ended_leaves_its_file_to_others(tmp_path, capsys):
     site = Site(tmp_path)
     call_id = site.do(lambda calls: put(calls, "double", 1))

@@ -18,12 +18,14 @@ import ZODB
 from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 
-from wsgi_zasync import CallManagerMiddleware, get_manager
+from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
 from wsgi_zasync.cli import main, working
 from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
+from wsgi_zasync.cli.operating import worker_settings
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
+from wsgi_zasync.config_file import ConfigFile
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.worker import Worker
@@ -679,6 +681,34 @@ class TestCheck:
         assert ("[worker:main] zodb_uri: [filter:zasync] has" in capsys.readouterr().err) == bool(
             code
         )
+
+    def test_a_worker_beside_an_embedded_one_has_what_the_filter_says(self, tmp_path, capsys):
+        filter_section = (
+            "[filter:zasync]\nuse = egg:wsgi_zasync\nworker = embedded\nsite = a\nthreads = 3\n"
+            "prefix = /calls\nset zodb_uri = file://%(here)s/a.fs\n"
+        )
+        code = self.check(
+            tmp_path,
+            filter_section + "[worker:main]\nuse = egg:wsgi_zasync#worker\ngrace = 1\n"
+            "[worker:night]\nuse = egg:wsgi_zasync#worker\nserves = night\nthreads = 2\n",
+        )
+
+        out = capsys.readouterr().out
+        assert code == 0
+        own = {part.split("]")[0]: part for part in out.split("[worker:")[1:]}
+        for name, wanted in (("main", "grace = 1.0"), ("night", "serves = ('night',)")):
+            assert wanted in own[name]
+            assert "site = a" in own[name]
+            assert f"zodb_uri = file://{tmp_path}/a.fs" in own[name]
+        assert "threads = 3" in own["main"]
+        assert "threads = 2" in own["night"]
+
+        # A section for it is not needed
+        (tmp_path / "site.ini").write_text(filter_section)
+        settings = worker_settings(ConfigFile.load(tmp_path / "site.ini"))
+        assert (settings.site, settings.threads) == ("a", 3)
+        with pytest.raises(ConfigurationError, match=r"no section \[worker:night\]"):
+            worker_settings(ConfigFile.load(tmp_path / "site.ini"), "night")
 
     def test_a_file_with_nothing_of_ours_is_told(self, tmp_path, capsys):
         code = self.check(tmp_path, "[app:main]\nuse = egg:other\n")

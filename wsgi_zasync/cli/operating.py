@@ -11,7 +11,7 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from heapq import merge
@@ -24,11 +24,12 @@ from ..config_file import ConfigFile
 from ..context import CallContext
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
+from ..key_table import rows
 from ..opening import deployment_for, open_database
 from ..own_file import file_of
-from ..paste_sections import filters, worker
+from ..paste_sections import Values, filters, worker
 from ..security import Principal
-from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
+from ..settings import FROM_DEFAULT, MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
 from ..store.databases import calls_connection
 from ..store.reading import why_unreadable
@@ -45,24 +46,44 @@ CONNECT_SECONDS = 5
 
 
 def worker_settings(file: ConfigFile, section: str = "main") -> WorkerSettings:
-    """The settings of ``[worker:SECTION]``."""
-    global_conf, local_conf = worker(file, section)
+    """The settings of ``[worker:SECTION]``.
+
+    Where it names no database, and a web process runs calls itself, it is one more worker beside
+    that one: on its database, and with all else that both have. No section is needed then.
+    """
+    global_conf, local_conf = _worker_values(file, section)
+    if not has_database(file, section):
+        local_conf = _embedded_values(file) | local_conf
     return WorkerSettings.from_paste(global_conf, **local_conf)
 
 
-def worker_sections(file: ConfigFile) -> list[str]:
-    """The X of each ``[worker:X]`` that can be run by ``zasync worker``.
-
-    One without a database that is there for the worker of a web process is none of them.
-    """
-    sides = filters(file).values()
-    embedded = any(conf.get("worker", "").strip() == "embedded" for _, conf in sides)
-    found = [name.partition(":")[2] for name in file.keys if name.startswith("worker:")]
-    return [name for name in found if not embedded or _names_database(*worker(file, name))]
-
-
-def _names_database(*values: Mapping[str, str]) -> bool:
+def has_database(file: ConfigFile, section: str = "main") -> bool:
+    """Whether ``[worker:SECTION]`` names a database, or ``[DEFAULT]`` does so for it."""
+    values = _worker_values(file, section)
     return any(key in conf for conf in values for key in ("zodb_uri", "zodb_conf"))
+
+
+def _worker_values(file: ConfigFile, section: str) -> Values:
+    if section == "main" and "worker:main" not in file.keys and _embedded_values(file):
+        return {"__file__": str(file.path)}, {}
+    return worker(file, section)
+
+
+def _embedded_values(file: ConfigFile) -> dict[str, str]:
+    """What a filter that runs calls itself says to its worker; nothing where there is none."""
+    known = {row.name for row in rows(SharedSettings)}
+    for global_conf, local_conf in filters(file).values():
+        if local_conf.get("worker", "").strip() == "embedded":
+            said = {
+                name: global_conf[name] for name in FROM_DEFAULT & set(global_conf)
+            } | local_conf
+            return {name: value for name, value in said.items() if name in known}
+    return {}
+
+
+def worker_sections(file: ConfigFile) -> list[str]:
+    """The X of each ``[worker:X]``."""
+    return [name.partition(":")[2] for name in file.keys if name.startswith("worker:")]
 
 
 def site_settings(path: str | Path) -> SharedSettings:

@@ -13,7 +13,7 @@ from ..own_file import file_of
 from ..settings import WorkerSettings
 from ..site_secrets import kept_secret_of
 from .logs import log_to_stderr
-from .operating import worker_settings
+from .operating import has_database, worker_settings
 from .signals import on_stop
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,8 @@ def work(file: str | None, zconfig: str | None, section: str | None, name: str |
     settings = _settings(file, zconfig, section)
     if name is not None:
         settings = settings.evolve(name=name)
-    settings = _beside(settings)
+    lent = file is not None and not has_database(ConfigFile.load(file), section or "main")
+    settings = _beside(settings, lent)
     from ..worker import Worker
 
     log_to_stderr(settings.log_format)
@@ -53,13 +54,23 @@ def work(file: str | None, zconfig: str | None, section: str | None, name: str |
     return 0
 
 
-def _beside(settings: WorkerSettings) -> WorkerSettings:
-    """The same settings; beside a running site through it, and with the secret that it keeps."""
-    found = beside_site(settings)
-    if found is settings or found.secret is not None:
+def _beside(settings: WorkerSettings, lent: bool) -> WorkerSettings:
+    """The same settings; beside a running site through it, and with the secret that it keeps.
+
+    Raises:
+        ConfigurationError: The file is lent by a site that does not run. It would not start any
+            more, if a worker had its file.
+    """
+    found, file = beside_site(settings), file_of(settings.zodb_uri or "")
+    if found is settings and lent and file is not None:
+        raise ConfigurationError(
+            f"{file} is of the site, which runs calls itself (worker = embedded) and is not "
+            "running now: start it first, or write zodb_uri into the [worker:…] section for a "
+            "worker that has the file to itself"
+        )
+    if found is settings or found.secret is not None or file is None:
         return found
-    file = file_of(settings.zodb_uri or "")
-    return found if file is None else found.evolve(secret=kept_secret_of(file))
+    return found.evolve(secret=kept_secret_of(file))
 
 
 def _settings(file: str | None, zconfig: str | None, section: str | None) -> WorkerSettings:
