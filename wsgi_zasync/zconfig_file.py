@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 from .key_table import read_values
+from .plugins import Registry
 from .settings import MiddlewareSettings, WorkerSettings
 from .zodb_uri import refuse_open_servers
 
@@ -36,8 +37,10 @@ def load_worker_conf(path: str | Path) -> WorkerSettings:
         section = getattr(worker, table)
         if section is not None:
             given[table] = section.values
+    names = Registry(given.get("plugins")).names()
     given["plugin_options"] = {
-        section.getSectionName(): section.values for section in worker.plugin_options
+        _plugin_name(path, section.getSectionName(), names): section.values
+        for section in worker.plugin_options
     }
     if config.databases:
         given["db"] = _opener(config.databases)
@@ -66,6 +69,17 @@ def _loaded(path: Path) -> Any:
         return ZConfig.loadConfig(schema, str(path))[0]
     except (ZConfig.ConfigurationError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _plugin_name(path: Path, written: str, names: list[str]) -> str:
+    """The plugin that a section is about: ZConfig tells its name in lower case."""
+    meant = [name for name in names if name.lower() == written] or [written]
+    if len(meant) > 1:
+        raise ConfigurationError(
+            f"{path} <zasync-plugin {written}> may be {' or '.join(meant)}, which ZConfig does not "
+            "tell apart: rename one, or use a PasteDeploy file"
+        )
+    return meant[0]
 
 
 def _opener(databases: list[Any]) -> Callable[[], Any]:

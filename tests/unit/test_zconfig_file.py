@@ -23,7 +23,7 @@ WORKER = """
   <zasync-plugins>
     Report.render my_site.reports:render
   </zasync-plugins>
-  <zasync-plugin report.render>
+  <zasync-plugin Report.render>
     timeout 30
   </zasync-plugin>
   <zasync-roles>
@@ -63,9 +63,17 @@ def test_a_worker_can_be_configured_in_the_syntax_of_zope(write):
     assert settings.serves == ("default", "slow")
     assert (settings.max_running, settings.quotas.max_callbacks) == (7, 3)
     assert settings.plugins == {"Report.render": "my_site.reports:render"}
-    assert settings.plugin_options == {"report.render": {"timeout": "30"}}
+    # ZConfig itself tells the name of a section in lower case
+    assert settings.plugin_options == {"Report.render": {"timeout": "30"}}
     assert settings.roles == {"alice": ("editor",), "members:Bob": ("editor", "reviewer")}
     assert settings.permissions == {"edit": ("role:editor",)}
+
+
+def test_plugins_whose_names_differ_in_case_only_have_no_section(write):
+    text = WORKER.replace("<zasync-plugins>", "<zasync-plugins>\n    report.Render a:b")
+
+    with pytest.raises(ConfigurationError, match=r"may be Report\.render or report\.Render"):
+        load_worker_conf(write(text))
 
 
 def test_the_databases_are_opened_when_asked_for_the_first_one_being_the_applications(write):
