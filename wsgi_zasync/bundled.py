@@ -19,6 +19,7 @@ http_get = PluginDeclaration(
     target="wsgi_zasync.worker.plugins.http:get",
     runs="reactor",
     timeout=60.0,
+    check="wsgi_zasync.worker.plugins.http_options:check",
     parameters=(
         ("url", _POSITIONAL, False),
         ("headers", _KEYWORD, True),

@@ -68,6 +68,8 @@ class PluginDeclaration:
     parameters: tuple[PlainParameter, ...] | None = None
     #: The ``[plugin:NAME]`` options that are not of the declaration, for ``attempt.settings``.
     settings: Mapping[str, str] = field(default_factory=dict)
+    #: What refuses settings that make no sense, or where that is; for plugins of this package.
+    check: Callable[[Mapping[str, str]], None] | str | None = None
 
     def load(self) -> Callable[..., Any]:
         """The callable itself, imported now if it was named by a string.
@@ -305,12 +307,20 @@ class Registry:
         return {name: self.declaration(name).parameters for name in self.names()}
 
 
-def check_place(declaration: PluginDeclaration) -> None:
-    """Refuse a plugin that runs where no worker of this version runs anything.
+def check_runnable(declaration: PluginDeclaration) -> None:
+    """Refuse a plugin that no worker of this version could run.
 
     Raises:
-        ConfigurationError: It is declared with ``runs="process"``.
+        ConfigurationError: It is declared with ``runs="process"``, or cannot read its settings.
     """
+    check = declaration.check
+    if check is not None and declaration.settings:
+        if isinstance(check, str):
+            check = _imported(declaration.name, check)
+        try:
+            check(declaration.settings)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"[plugin:{declaration.name}] {error}") from error
     if declaration.runs == "process":
         raise ConfigurationError(
             f'plugin {declaration.name!r} is declared with runs="process", which this version '

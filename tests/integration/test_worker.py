@@ -244,6 +244,12 @@ def test_a_process_plugin_is_refused_when_the_worker_is_made(site):
         site.worker()
 
 
+def test_options_that_a_plugin_cannot_read_are_refused_when_the_worker_is_made(site):
+    with pytest.raises(ConfigurationError, match=r"\[plugin:http\.get\] max_bytes: 'many'"):
+        Worker(site.db, plugin_options={"http.get": {"max_bytes": "many"}})
+    Worker(site.db, plugin_options={"http.get": {"max_bytes": "1000", "timeout": "5"}})
+
+
 def test_a_plugin_without_a_transaction_has_no_root(site):
     @site.add("look")
     def look(attempt):

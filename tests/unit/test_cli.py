@@ -634,6 +634,25 @@ class TestCheck:
         assert code == 2
         assert "'http.get' is declared with runs=\"process\"" in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("options", "wanted"),
+        [
+            ("max_bytes = 1 MB", "[plugin:http.get] max_bytes: '1 MB' is no number of bytes"),
+            ("alow = 10.0.0.1", "[plugin:http.get] alow: no such option"),
+            ("allow = 10.0.0.1/8", "[plugin:http.get] allow: '10.0.0.1/8' is no network"),
+            ("ca_file = absent.pem", "[plugin:http.get] ca_file: absent.pem cannot be read"),
+            ("user_agent = ünser", "[plugin:http.get] user_agent: "),
+            ("ports = 80 8080", None),
+        ],
+    )
+    def test_options_that_every_call_would_fail_of_are_told(
+        self, tmp_path, capsys, options, wanted
+    ):
+        code = self.check(tmp_path, SITE + f"[plugin:http.get]\n{options}\n")
+
+        assert code == (2 if wanted else 0)
+        assert (wanted or "") in capsys.readouterr().err
+
     @pytest.mark.parametrize(("app", "code"), [("main", 0), ("egg:other", 0), ("mian", 2)])
     def test_an_application_that_is_not_there_is_told(self, tmp_path, capsys, app, code):
         worker = f"[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\napp = {app}\n"

@@ -19,7 +19,7 @@ from ..lines import counted
 from ..middleware import CallManagerMiddleware
 from ..own_file import file_of
 from ..paste_sections import filters, passed_by
-from ..plugins import Registry, check_place, unknown
+from ..plugins import Registry, check_runnable, unknown
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..worker import Worker
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
@@ -197,7 +197,7 @@ def _check_plugins(settings: SharedSettings, file: ConfigFile, findings: Finding
         try:
             declaration = registry.declaration(name)
             declaration.load()
-            check_place(declaration)
+            check_runnable(declaration)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
             continue

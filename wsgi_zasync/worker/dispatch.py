@@ -13,7 +13,7 @@ from typing import Any
 
 from ..call import Failure
 from ..deployment import Deployment
-from ..plugins import Registry, check_place
+from ..plugins import Registry, check_runnable
 from ..settings import WorkerSettings
 from . import log
 from .acceptor import Acceptor
@@ -41,14 +41,14 @@ KNOWN_AFTER = 3
 SHORT_SECONDS = 0.005
 
 
-def check_places(registry: Registry) -> None:
-    """Refuse plugins that run where this worker runs nothing.
+def check_plugins(registry: Registry) -> None:
+    """Refuse plugins that this worker could not run.
 
     Raises:
-        ConfigurationError: One is declared with ``runs="process"``.
+        ConfigurationError: One is declared with ``runs="process"``, or cannot read its settings.
     """
     for name in registry.names():
-        check_place(registry.declaration(name))
+        check_runnable(registry.declaration(name))
 
 
 class Dispatcher:

@@ -49,14 +49,14 @@ class HTTPSettings:
         unknown = sorted(set(options) - set(_KNOWN_SETTINGS))
         if unknown:
             raise ConfigurationError(
-                f"[plugin:…] {unknown[0]}: no such option; there are {', '.join(_KNOWN_SETTINGS)}"
+                f"{unknown[0]}: no such option; there are {', '.join(_KNOWN_SETTINGS)}"
             )
         size = options.get("max_bytes", str(MAX_BYTES))
         if not (size.isascii() and size.isdigit() and int(size) > 0):
-            raise ConfigurationError(f"[plugin:…] max_bytes: {size!r} is no number of bytes")
+            raise ConfigurationError(f"max_bytes: {size!r} is no number of bytes")
         agent = options.get("user_agent", USER_AGENT)
         if _UNSENDABLE.search(agent) or not agent.isascii():
-            raise ConfigurationError("[plugin:…] user_agent: must be printable ASCII")
+            raise ConfigurationError(f"user_agent: {ascii(agent)} must be printable ASCII")
         return cls(
             rules=OutgoingRules.from_settings(options),
             max_bytes=int(size),
@@ -73,6 +73,20 @@ class HTTPSettings:
         if asked is None:
             return self.max_bytes
         return whole("max_bytes", asked, 1, self.max_bytes)
+
+
+def check(options: Mapping[str, str]) -> None:
+    """Refuse at a worker's start what every call would fail of.
+
+    Raises:
+        ConfigurationError: An option that cannot be read, or a file of authorities.
+    """
+    ca_file = HTTPSettings.from_options(options).ca_file
+    if ca_file is not None:
+        # Loads OpenSSL.
+        from .outgoing import authorities
+
+        authorities(ca_file)
 
 
 def checked_headers(headers: Any) -> dict[str, str]:

@@ -239,10 +239,15 @@ def tls_options(host: str, ca_file: str | None) -> IOpenSSLClientConnectionCreat
     Raises:
         ConfigurationError: ``ca_file`` cannot be read or holds no certificate.
     """
-    return optionsForClientTLS(host, trustRoot=_authorities(ca_file) if ca_file else None)
+    return optionsForClientTLS(host, trustRoot=authorities(ca_file) if ca_file else None)
 
 
-def _authorities(ca_file: str) -> Any:
+def authorities(ca_file: str) -> Any:
+    """What TLS trusts instead of the system's authorities.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or holds no certificate.
+    """
     marker = b"-----BEGIN CERTIFICATE-----"
     try:
         with open(ca_file, "rb") as file:
