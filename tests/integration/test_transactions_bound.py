@@ -544,6 +544,30 @@ def test_a_connection_of_another_transaction_than_the_hosts_is_refused(wrap, ask
     assert stored_ids(db) == []
 
 
+@pytest.mark.parametrize("use", [lambda calls: calls.put("echo"), lambda calls: calls.root])
+def test_a_connection_that_is_missing_where_it_should_be_is_no_reason_to_take_another(
+    wrap, ask, stored_ids, db, use
+):
+    def app(environ, start_response):
+        with pytest.raises(ConfigurationError, match="my.connection, .* no such key"):
+            use(get_manager(environ))
+        start_response("200 OK", TEXT)
+        return []
+
+    assert ask(wrap(app, connection="my.connection")).status_int == 200
+    assert stored_ids(db) == []
+
+
+def test_a_function_may_say_that_a_request_has_no_connection(wrap, ask, stored_ids, db):
+    def app(environ, start_response):
+        start_response("200 OK", TEXT)
+        return [get_manager(environ).put("echo").id.encode()]
+
+    response = ask(wrap(app, connection=lambda environ: environ.get("my.connection")))
+
+    assert stored_ids(db) == [response.text]
+
+
 # -- a host that has a transaction, and no connection in it --------------------------------------
 
 

@@ -340,6 +340,13 @@ class WSGIAccess:
 
     def _prepare(self) -> None:
         """Before our connection is opened: see that it is the right one, and find a store."""
+        wanted = self._surroundings.connection
+        if isinstance(wanted, str):
+            raise ConfigurationError(
+                f"connection = {wanted}, and the environ has no such key: put the host's "
+                "connection there before calls are asked for, or give a function of the environ, "
+                "which may return None for requests that have none"
+            )
         self._refuse_threads_connection()
         self._surroundings.make_store()
 
