@@ -283,6 +283,11 @@ class CallRecord(Persistent):
         """End as expired: it was not begun in time."""
         self._end(CallState.EXPIRED, when)
 
+    def has_expired(self, now: int) -> bool:
+        """Whether it is too late to begin. What has begun in time is tried again at any time."""
+        has_begun = self.attempts > 0 or self.interruptions > 0
+        return self.expires is not None and self.expires <= now and not has_begun
+
     def wait(self, reason: str | None, due: int | None = None) -> None:
         """Go on waiting, for the reason given, until ``due`` if that is given."""
         if self.is_final:

@@ -790,6 +790,37 @@ def test_a_call_of_an_unknown_plugin_is_parked_and_runs_when_the_plugin_is_back(
     assert site.of(call, "result") == "back"
 
 
+def test_a_call_whose_plugin_does_not_come_back_in_time_expires(site):
+    # Given calls that a worker without their plugin has put aside, some of them for a time only
+    site.add("old", lambda attempt: 1)
+    declare = lambda call: call.on_cancel("string:too late")  # noqa: E731
+    calls = [site.put("old", options={"expires": 60}, then=declare) for _ in range(3)]
+    patient = site.put("old")
+    site.plugins = {}
+    worker = site.worker()
+    worker.run_once()
+    site.clock.advance(59)
+    worker.run_once()
+    assert {site.of(call, "state") for call in (*calls, patient)} == {CallState.WAITING}
+
+    # When their time is over
+    site.clock.advance(1)
+    worker.run_once()
+
+    # Then they have ended, and whoever waits for that is told
+    assert {site.of(call, "state") for call in calls} == {CallState.EXPIRED}
+    assert site.of(calls[0], "callbacks")[0].value == "too late"
+    assert site.of(patient, "state") == CallState.WAITING
+    # And one that comes too late already is not put aside
+    site.add("old", lambda attempt: 1)
+    late = site.put("old", options={"expires": 60})
+    site.plugins = {}
+    site.clock.advance(61)
+    site.worker().run_once()
+    assert site.of(late, "state") == CallState.EXPIRED
+    assert len(site.root(lambda root: list(root["wsgi_zasync"].sites["main"].parked))) == 1
+
+
 def test_a_parked_call_that_is_forgotten_leaves_nothing_behind(site):
     # Given a call whose plugin never comes back
     site.add("old", lambda attempt: 1)

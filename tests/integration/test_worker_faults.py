@@ -381,6 +381,29 @@ def test_what_was_parked_in_a_commit_of_doubt_is_not_parked_again(site):
     assert chunk == held.chunk
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_what_is_found_to_be_too_late_expires_although_who_found_it_dies(site, dies):
+    site.add("old", lambda attempt: 1)
+    with site.calls() as calls:
+        call = calls.options(expires=60).put("old").id
+    site.plugins = {}
+    worker = site.service("first", one_by_one=False)
+    worker.turn()
+    assert len(parked(site)) == 1
+    site.clock.advance(61)
+    # When it is accepted, and not ended yet
+    worker.turn()
+    assert (len(parked(site)), len(worker.holdings)) == (0, 1)
+    assert site.state(call) == CallState.WAITING
+
+    if dies:
+        worker = site.service("second", one_by_one=False)
+    go_on(site, worker, 12)
+
+    assert site.state(call) == CallState.EXPIRED
+    assert (len(parked(site)), len(worker.holdings)) == (0, 0)
+
+
 @pytest.mark.parametrize("runs", ["thread", "transaction"])
 def test_what_must_not_run_again_fails_when_its_worker_stops_in_the_middle_of_it(site, runs):
     begun, release = threading.Event(), threading.Event()

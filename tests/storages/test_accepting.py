@@ -7,6 +7,7 @@ import pytest
 from ZODB.Connection import TransactionMetaData
 
 from wsgi_zasync.store.lanes import MOST_OPEN
+from wsgi_zasync.store.parking import FIRST, take_overdue
 from wsgi_zasync.store.reading import send_together
 
 ANN = ("", "ann")
@@ -238,6 +239,34 @@ def test_a_plugin_whose_name_begins_like_another_takes_none_of_its_calls(
         accept(one, area)
     with one.writing():
         assert accept(one, area, plugins=("t.strange", "t.", "")).calls == ()
+
+
+def test_put_aside_calls_that_are_too_late_are_looked_for_a_few_at_a_time(
+    one, put, register, accept
+):
+    # Given calls that were put aside, five of them for a time only, and one that is spoilt since
+    area = register(one)
+    with one.writing() as store:
+        late = ids(put(store, 5, plugin="t.strange", expires=50))
+        (spoilt,) = put(store, plugin="t.strange", expires=50)
+        put(store, plugin="t.strange", expires=51)
+        put(store, plugin="t.stranger", expires=50, attempts=1)
+        oid = spoilt._p_oid
+    with one.writing():
+        assert len(accept(one, area).parked) == 8
+    spoil_record(one, oid)
+    # When they are looked at, three at a time
+    found, after, looks = [], FIRST, []
+    for _ in range(4):
+        with one.writing() as store:
+            overdue, after = take_overdue(store.site, 50, after, 3)
+            found += ids(accept(one, area, now=50, overdue=overdue).notes)
+            looks.append(after == FIRST)
+    # Then each was taken once, the others wait, and it begins anew after the last
+    assert sorted(found) == sorted(late)
+    assert looks == [False, False, True, False]
+    with one.reading() as store:
+        assert len(store.site.parked) == 3
 
 
 def test_a_final_call_comes_as_a_note_and_a_forgotten_one_not_at_all(one, put, register, accept):

@@ -10,6 +10,7 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync.errors import CallIsFinal
 from wsgi_zasync.store.mailbox import Mail
+from wsgi_zasync.store.parking import FIRST, take_overdue
 
 ANN = ("", "ann")
 BOB = ("", "bob")
@@ -256,6 +257,24 @@ def test_a_unique_call_that_is_returned_while_it_is_accepted_conflicts(
     with one.writing():
         assert len(accept(one, prepared).calls) == 1
     # Then
+    with pytest.raises(CONFLICT):
+        two.commit()
+
+
+def test_two_workers_that_find_one_call_to_be_too_late_conflict(one, two, put, register, accept):
+    areas = {one: register(one, "one"), two: register(two, "two")}
+    with one.writing() as store:
+        (late,) = put(store, plugin="t.strange", expires=50)
+        wanted = late.id
+    with one.writing():
+        accept(one, areas[one])
+    for session, area in areas.items():
+        overdue, _ = take_overdue(session.begin().site, 50, FIRST, 10)
+        notes = accept(session, area, now=50, overdue=overdue).notes
+        assert [record.id for record in notes] == [wanted]
+
+    one.commit()
+
     with pytest.raises(CONFLICT):
         two.commit()
 

@@ -26,7 +26,8 @@ class Accepted:
     #: Calls to run now; with the notes after them, they belong in the area's chunk ``chunk``.
     calls: tuple[CallRecord, ...]
     chunk: int
-    #: Final calls that need a look: pending callbacks, late mail.
+    #: What needs no plugin: final calls with pending callbacks or late mail, and calls that have
+    #: expired whose plugin is not known here.
     notes: tuple[CallRecord, ...]
     #: Whether as many entries were taken as may be: then there may be more of them, whatever
     #: became of these.
@@ -51,6 +52,7 @@ def accept(
     plugins: Iterable[str],
     limit: int,
     now: int,
+    overdue: Iterable[CallRecord] = (),
 ) -> Accepted:
     """Take up to ``limit`` entries; see ``Store.accept``."""
     known = frozenset(plugins)
@@ -58,7 +60,7 @@ def accept(
     notes: dict[bytes, CallRecord] = {}
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
-    taken = _taken(store, area, lanes, queues, known, limit, now)
+    taken = [*overdue, *_taken(store, area, lanes, queues, known, limit, now)]
     for record in taken:
         reason = why_unreadable(record)
         if reason is not None:
@@ -66,7 +68,7 @@ def accept(
             put_aside(store.site, record)
         elif record.forgotten:
             continue
-        elif record.is_final:
+        elif record.is_final or (record.plugin not in known and record.has_expired(now)):
             notes[record._p_oid] = record
         elif record.due is not None and record.due > now:
             area.wait(record, record.due)

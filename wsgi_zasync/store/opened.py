@@ -366,15 +366,18 @@ class Store:
         plugins: Iterable[str],
         limit: int,
         now: int,
+        overdue: Iterable[CallRecord] = (),
     ) -> Accepted:
         """Take up to ``limit`` entries: what is due, what was parked, then the inboxes.
+
+        Before them ``overdue``, what was just taken up of parked calls (``parking.take_overdue``).
 
         Writes the cursors that moved, and nothing of the calls themselves, but for calls with a
         ``unique`` key: a put that returns such a call as its own reads it, and must conflict with
         this. The chunk with the calls to run is to be written by ``Accepted.keep`` in the same
         transaction, else they are lost.
         """
-        return accept(self, area, lanes, queues, plugins, limit, now)
+        return accept(self, area, lanes, queues, plugins, limit, now, overdue)
 
     def read_ahead(self, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
         """Have the storage send what the next accept of so many will read.

@@ -7,10 +7,14 @@ Kept at one place of the site, by the plugin's name, until a worker that has the
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from ..call import CallRecord
-from .reading import why_unreadable
+from .reading import send_together, why_unreadable
 from .root import Site
+
+#: Before the first call that has a plugin, and after all records that cannot be read.
+FIRST = ("", "\x7f")
 
 
 def park(site: Site, record: CallRecord) -> None:
@@ -36,7 +40,7 @@ def forget_parked(site: Site, record: CallRecord) -> None:
 
 def unreadable(site: Site) -> list[CallRecord]:
     """The records that were put aside because they cannot be read."""
-    return list(site.parked.values(min=("", ""), max=("", "\x7f")))
+    return list(site.parked.values(min=("", ""), max=FIRST))
 
 
 def take_up(site: Site, in_vain: set[bytes]) -> None:
@@ -51,7 +55,7 @@ def take_up(site: Site, in_vain: set[bytes]) -> None:
     """
     if not site.parked:
         return
-    for key, record in list(site.parked.items(min=("", ""), max=("", "\x7f"))):
+    for key, record in list(site.parked.items(min=("", ""), max=FIRST)):
         if record._p_oid in in_vain or not isinstance(record, CallRecord):
             continue
         if why_unreadable(record) is None:
@@ -59,6 +63,29 @@ def take_up(site: Site, in_vain: set[bytes]) -> None:
             site.parked[(record.plugin, record.id)] = record
         else:
             in_vain.add(record._p_oid)
+
+
+def take_overdue(
+    site: Site, now: int, after: tuple[str, str], limit: int
+) -> tuple[list[CallRecord], tuple[str, str]]:
+    """Take up calls that are too late to begin, whoever may have their plugin.
+
+    Args:
+        site: Whose calls they are.
+        now: In microseconds.
+        after: Where to go on looking: ``FIRST``, or what was returned the last time.
+        limit: How many to look at: there may be many, and each has to be loaded.
+    """
+    if not site.parked:
+        return [], FIRST
+    found = list(islice(site.parked.items(min=after, excludemin=True), limit))
+    send_together(site._p_jar, [record for _, record in found])
+    taken = []
+    for key, record in found:
+        if why_unreadable(record) is None and record.has_expired(now):
+            del site.parked[key]
+            taken.append(record)
+    return taken, found[-1][0] if len(found) == limit else FIRST
 
 
 def unpark(site: Site, plugins: Iterable[str], limit: int) -> list[CallRecord]:

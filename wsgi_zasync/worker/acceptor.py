@@ -27,7 +27,7 @@ from ..store.accepted import WorkerArea
 from ..store.claims import claim
 from ..store.databases import calls_database
 from ..store.migrate import upgrade
-from ..store.parking import take_up
+from ..store.parking import FIRST, take_overdue, take_up
 from ..store.wakeup import signal_for
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
@@ -94,6 +94,8 @@ class Acceptor:
         self.commits = 0
         #: The oids of records that were put aside, and that we could not read either.
         self._unreadable: set[bytes] = set()
+        #: The parked call that was looked at last.
+        self._looked_at = FIRST
         self._announcing = threading.local()
 
     # -- connection -----------------------------------------------------------------------
@@ -257,15 +259,19 @@ class Acceptor:
 
     def _accept(self, writing: Writing, work: Work, done: Round) -> Accepted:
         self.lanes.update(writing.store, writing.area)
+        site, now = writing.store.site, self._deployment.clock.micros()
+        overdue: list[CallRecord] = []
         if work.everywhere:
-            take_up(writing.store.site, self._unreadable)
+            take_up(site, self._unreadable)
+            overdue, self._looked_at = take_overdue(site, now, self._looked_at, work.limit)
         accepted = writing.store.accept(
             writing.area,
             self.lanes.to_read(everywhere=work.everywhere),
             self.queues,
             self._plugins,
             work.limit,
-            self._deployment.clock.micros(),
+            now,
+            overdue,
         )
         # Lanes are read one after the other; what was asked for first begins first.
         calls = sorted(accepted.calls, key=lambda record: record.created)

@@ -56,9 +56,7 @@ class Beginning:
         now = self.deployment.clock.micros()
         if writing.store.mail(record).cancel_requested:
             return Outcome(cancelled=True)
-        # What has begun in time is tried again at any time.
-        has_begun = has_begun or record.attempts > 0 or record.interruptions > 0
-        if record.expires is not None and record.expires <= now and not has_begun:
+        if record.has_expired(now) and not has_begun:
             return Outcome(expired=True)
         try:
             owner = authority_now(self.deployment.policy, owner_of(record), writing.root)

@@ -23,7 +23,7 @@ from .completion import Completion, Entry, Settled
 from .dispatch import Dispatcher
 from .early import Early
 from .evaluation import Evaluation
-from .held import Held, Report
+from .held import Held, Outcome, Report
 from .holdings import Holdings
 from .lanes import LaneShare
 from .listening import Listener
@@ -249,7 +249,8 @@ class Service:
         self.holdings.keep(done.begun)
         self.holdings.accept(done.accepted, done.notes)
         for held in done.notes:
-            self.bell.report(Report(held))
+            # Those that have not ended are here because it is too late for them to begin.
+            self.bell.report(Report(held, Outcome(expired=True)))
         for report in done.long:
             self.long.add(report)
         if not done.complete:
