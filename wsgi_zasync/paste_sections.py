@@ -20,7 +20,7 @@ from .errors import ConfigurationError
 #: The factories of our filter.
 FACTORIES = ("wsgi_zasync.paste:filter_app_factory", "wsgi_zasync.paste:filter_factory")
 
-#: What ``use`` says where somebody else's filter is loaded from, which may take long or fail.
+#: What ``use`` says where somebody else's filter is loaded from.
 _OTHERS = re.compile(r"(egg|call):(?!wsgi[_-]zasync\b)")
 
 #: What names a factory where nothing is said to be used.
@@ -64,30 +64,42 @@ def filters(file: ConfigFile) -> dict[str, Values]:
         ConfigurationError: PasteDeploy could not read one either.
     """
     parser = _loader(file).parser
-
-    def said(section: str, key: str) -> str:
-        return str(parser.get(section, key, raw=True, fallback="")).strip()
-
     wrapping = {
         name
         for section in parser.sections()
         for key in ("pipeline", "filter-with")
-        for name in said(section, key).split()
+        for name in _said(parser, section, key).split()
     }
     found, parts = {}, set()
     for section in file.keys:
-        if section.partition(":")[0] not in ("filter", "filter-app"):
-            continue
-        use = said(section, "use")
-        explicit = {said(section, key) for key in _EXPLICIT}
-        if _OTHERS.match(use) or not (use or explicit & set(FACTORIES)):
+        if section.partition(":")[0] not in ("filter", "filter-app") or _is_others(parser, section):
             continue
         context = _context(file, section)
         module, name = (getattr(context.object, part, "") for part in ("__module__", "__name__"))
         if f"{module}:{name}" in FACTORIES:
             found[section] = (dict(context.global_conf), dict(context.local_conf))
-            parts |= {f"filter:{use}"} - {f"filter:{name}" for name in wrapping}
-    return {section: values for section, values in found.items() if section not in parts}
+            parts.add(_said(parser, section, "use"))
+    only_parts = {f"filter:{name}" for name in parts - wrapping}
+    return {section: values for section, values in found.items() if section not in only_parts}
+
+
+def _said(parser: Any, section: str, key: str) -> str:
+    return str(parser.get(section, key, raw=True, fallback="")).strip()
+
+
+def _is_others(parser: Any, section: str) -> bool:
+    """Whether a filter is somebody else's, as far as the text of this file tells.
+
+    Such a one is not loaded: that may take long, and fail where only calls are run.
+    """
+    passed = set()
+    while section not in passed:
+        passed.add(section)
+        use = _said(parser, section, "use")
+        if parser.has_section(f"filter:{use}"):
+            section = f"filter:{use}"
+    explicit = {_said(parser, section, key) for key in _EXPLICIT}
+    return bool(_OTHERS.match(use) or not (use or explicit & set(FACTORIES)))
 
 
 def worker(file: ConfigFile, name: str = "main") -> Values:

@@ -119,11 +119,15 @@ def test_factories_are_known_and_what_wraps_the_filter_is_passed_by(write):
     ]
 
 
-def test_other_peoples_filters_are_not_loaded(write):
+def test_other_peoples_filters_are_not_loaded(write, tmp_path):
+    (tmp_path / "others.ini").write_text(
+        "[filter:main]\npaste.filter_factory = collections:OrderedDict\n"
+    )
     file = write(
         "[filter:a]\nuse = egg:absent#filter\n[filter:b]\npaste.filter_factory = absent:filter\n"
         "[filter:c]\nuse = call:absent:filter\n[filter:d]\na = b\n[app:e]\nuse = egg:wsgi_zasync\n"
-        "[filter:f]\nuse = g\n[filter:g]\npaste.filter_factory = collections:OrderedDict\n"
+        "[filter:f]\nuse = g\n[filter:g]\npaste.filter_factory = absent:f\n"
+        "[filter:h]\nuse = config:others.ini\n"
     )
 
     assert filters(file) == {}
