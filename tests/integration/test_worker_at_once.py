@@ -91,7 +91,14 @@ def test_a_call_of_a_plugin_that_is_not_known_is_accepted_before_it_begins(db, a
     assert watched.was_accepted == [True]
 
 
-def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"retry": RetryPolicy(interruptions=1)}, id="not to be repeated"),
+        pytest.param({"unique": "key"}, id="others may add to it"),
+    ],
+)
+def test_a_call_that_must_not_begin_before_that_is_accepted_first(db, ask, options):
     # Given a plugin that is known to be short, whose calls may begin before
     watched = Watched(db)
     for _ in range(20):
@@ -100,10 +107,11 @@ def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
             break
     assert not watched.was_accepted[-1]
 
-    # When a call of it must not be run again after an interruption
-    ask(watched, is_known_short=True, retry=RetryPolicy(interruptions=1))
+    # When a call of it must not be run again after an interruption, or conflicts with who puts
+    # it once more only from its accept on
+    ask(watched, is_known_short=True, **options)
 
-    # Then it is known to have been begun, before it is
+    # Then that is written before it begins
     assert watched.was_accepted[-1]
 
 

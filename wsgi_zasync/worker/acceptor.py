@@ -386,6 +386,7 @@ def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> l
             plugin=record.plugin,
             priority=record.priority,
             chunk=chunk,
+            keyed=record.unique is not None,
             alone=alone,
         )
         for record in records

@@ -48,6 +48,9 @@ class Early:
         """Begin what was accepted, if it is a few short calls; else it is to be accepted first."""
         if len(held) > AT_ONCE or not self._dispatcher.may_run_at_once(self._holdings, held):
             return False
+        if any(each.keyed for each in held):
+            # A put that takes it for its own conflicts with the accept: it must not have begun.
+            return False
         found = [self._acceptor.order(writing, each) for each in held]
         orders = [each for each in found if isinstance(each, Order)]
         if any(not each.may_be_repeated for each in orders):

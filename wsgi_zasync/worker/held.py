@@ -28,6 +28,8 @@ class Held:
     priority: int
     #: The chunk of our area that it is in, unless it ends in the commit that accepts it.
     chunk: int
+    #: It has a ``unique`` key, so that others may add to what it is about until it is accepted.
+    keyed: bool = False
     #: It may have killed a worker: it runs while nothing else does, and a mark says so.
     alone: bool = False
     #: Its end conflicts with mail that it does not see, or it is read again from the inbox: so
