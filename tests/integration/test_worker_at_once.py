@@ -12,10 +12,11 @@ import pytest
 from wsgi_zasync import RetryPolicy, plugin
 from wsgi_zasync.opening import deployment_for
 from wsgi_zasync.settings import WorkerSettings
-from wsgi_zasync.store import open_store
+from wsgi_zasync.store import accepting, open_store
+from wsgi_zasync.store.accepting import FEW
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
-from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker import Worker, early
 from wsgi_zasync.worker.bell import Bell
 from wsgi_zasync.worker.held import Held, Outcome, Report
 from wsgi_zasync.worker.service import Service
@@ -90,7 +91,14 @@ def test_a_call_of_a_plugin_that_is_not_known_is_accepted_before_it_begins(db, a
     assert watched.was_accepted == [True]
 
 
-def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"retry": RetryPolicy(interruptions=1)}, id="not to be repeated"),
+        pytest.param({"unique": "key"}, id="others may add to it"),
+    ],
+)
+def test_a_call_that_must_not_begin_before_that_is_accepted_first(db, ask, options):
     # Given a plugin that is known to be short, whose calls may begin before
     watched = Watched(db)
     for _ in range(20):
@@ -99,10 +107,11 @@ def test_a_call_that_must_not_be_repeated_is_accepted_before_it_begins(db, ask):
             break
     assert not watched.was_accepted[-1]
 
-    # When a call of it must not be run again after an interruption
-    ask(watched, is_known_short=True, retry=RetryPolicy(interruptions=1))
+    # When a call of it must not be run again after an interruption, or conflicts with who puts
+    # it once more only from its accept on
+    ask(watched, is_known_short=True, **options)
 
-    # Then it is known to have been begun, before it is
+    # Then that is written before it begins
     assert watched.was_accepted[-1]
 
 
@@ -128,7 +137,7 @@ def test_a_call_that_fails_before_its_accept_is_written_runs_again_when_it_is_du
     worker.stop()
 
 
-def test_who_was_told_of_an_outcome_reads_it_before_its_accept_is_written(db, monkeypatch):
+def test_who_was_told_of_an_outcome_reads_it_before_the_worker_goes_on(db, monkeypatch):
     # Given a short plugin with a transaction of its own, and much time for readers
     pausing, inner = threading.Event(), Bell.wait_for_news
 
@@ -143,7 +152,7 @@ def test_who_was_told_of_an_outcome_reads_it_before_its_accept_is_written(db, mo
     worker.start()
     worker._service.dispatcher._took["touch"] = (100, 0.0)
 
-    # When a call is begun and ends before its accept is written
+    # When a call is begun and ends in a commit of its own
     for _ in range(20):
         pausing.clear()
         with calls_of(db, "ann", deployment) as calls:
@@ -152,18 +161,109 @@ def test_who_was_told_of_an_outcome_reads_it_before_its_accept_is_written(db, mo
         _wait_for_its_end(db, deployment, call.id)
         if pausing.wait(0.2):
             break
-    # and its accept is written after that
+    # and whoever reads it goes before what the worker does next
     assert pausing.is_set()
-    assert is_behind(db)
     worker.stop()
-    assert not is_behind(db)
 
 
-def is_behind(db: Any) -> bool:
-    """Whether there is an entry of an inbox whose accept is not written."""
+@pytest.fixture
+def quiet(db, monkeypatch) -> Iterator[Any]:
+    """A worker that waits for short calls of its own as long as they take, made anew by a call."""
+    monkeypatch.setattr(early, "AT_ONCE_SECONDS", 60.0)
+    monkeypatch.setattr(early, "READERS_SECONDS", 0.0)
+    services = []
+
+    def quiet(plugins: dict[str, Any]) -> Service:
+        settings = WorkerSettings.from_kwargs(db=db, plugins=plugins)
+        deployment = deployment_for(settings, None)
+        service = Service(db, deployment, settings, name=f"quiet-{len(services)}")
+        services.append(service)
+        service.open()
+        service.turn()
+        for name in plugins:
+            service.dispatcher._took[name] = (100, 0.0)
+        return service
+
+    yield quiet
+    for service in services:
+        service.stop_threads(1.0)
+        service.close()
+
+
+def test_short_calls_with_a_transaction_take_one_commit_each(db, quiet):
+    # Given an idle worker
+    plugins = {"touch": plugin("touch", runs="transaction")(lambda attempt: attempt.number)}
+    service, deployment = quiet(plugins), deployment_of(plugins)
+
+    def commits_of_a_call() -> int:
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.put("touch")
+        before = service.acceptor.commits
+        while service.turn():
+            pass
+        with calls_of(db, "ann", deployment) as calls:
+            assert calls.get(call.id).result == 1
+        return service.acceptor.commits - before
+
+    for _ in range(5):  # until a segment of the owner's is open
+        commits_of_a_call()
+    # When one call comes after the other
+    found = [commits_of_a_call() for _ in range(2 * FEW + 2)]
+    # Then the effects are a commit, and now and then how far the inbox was read is another
+    assert sorted(set(found)) == [1, 2]
+    assert found.count(2) == 2
+    assert service.ended == 5 + len(found)
+    # and nobody runs any of them again
+    other = quiet(plugins)
+    while other.turn():
+        pass
+    assert other.ended == 0
+    assert not has_chunks(db)
+
+
+@pytest.mark.parametrize("worker", ["the same", "another one"])
+@pytest.mark.parametrize("few", [FEW, 0])
+def test_a_callback_that_comes_while_a_short_call_ends_is_not_forgotten(
+    db, quiet, worker, few, monkeypatch
+):
+    # Given a short call that runs before its accept is committed, and sees no later mail; that
+    # accept would be left uncommitted, or is one that says how far the inbox was read
+    monkeypatch.setattr(accepting, "FEW", few)
+    runs, goes_on = threading.Event(), threading.Event()
+
+    def touch(attempt: Any) -> int:
+        runs.set()
+        assert goes_on.wait(30)
+        return attempt.number
+
+    plugins = {"touch": plugin("touch", runs="transaction")(touch)}
+    service, deployment = quiet(plugins), deployment_of(plugins)
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("touch")
+    turn = threading.Thread(target=service.turn)
+    turn.start()
+    assert runs.wait(30)
+    # When a callback is declared meanwhile, and the call ends
+    with calls_of(db, "ann", deployment) as calls:
+        calls.get(call.id).on_success("path:result")
+    goes_on.set()
+    turn.join()
+    # Then the next look evaluates it, whoever looks
+    others = [service] if worker == "the same" else [quiet(plugins)]
+    for _ in range(5):
+        others[0].turn()
+    with calls_of(db, "ann", deployment) as calls:
+        (callback,) = calls.get(call.id).callbacks
+        assert (callback.state, callback.value) == ("done", 1)
+    # and the call has ended once
+    service.turn()
+    assert service.ended == 1
+
+
+def has_chunks(db: Any) -> bool:
+    """Whether any worker holds calls."""
     connection = db.open()
-    lanes = open_store(connection).site.lanes
-    found = any(inbox.cursor.is_behind() for lane in lanes for inbox in lane.inboxes.values())
+    found = any(area.chunks for area in open_store(connection).areas())
     connection.close()
     return found
 

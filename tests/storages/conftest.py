@@ -323,7 +323,7 @@ def register():
 
 @pytest.fixture
 def accept():
-    """Accepts in the session's current transaction, and keeps what is to run."""
+    """Accepts in the session's current transaction, and keeps what is to run unless told not to."""
 
     def accepted(session, area_oid, limit=100, now=0, lanes=range(4), **more):
         area = session.get(area_oid)
@@ -337,7 +337,8 @@ def accept():
             now,
             more.get("overdue", ()),
         )
-        found.keep(area)
+        if more.get("keeps", True):
+            found.keep(area)
         return found
 
     return accepted

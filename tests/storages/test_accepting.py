@@ -6,13 +6,19 @@ from __future__ import annotations
 import pytest
 from ZODB.Connection import TransactionMetaData
 
+from wsgi_zasync.store.accepting import FEW
 from wsgi_zasync.store.lanes import MOST_OPEN
+from wsgi_zasync.store.mailbox import Mail
 from wsgi_zasync.store.parking import FIRST, take_overdue
 from wsgi_zasync.store.reading import send_together
 
 ANN = ("", "ann")
 BOB = ("", "bob")
 HIGH, NORMAL, LOW = range(3)
+
+
+#: A callback that nobody has evaluated.
+OWED = ("any", "nothing", None, None, "pending", None, None)
 
 
 def ids(calls):
@@ -269,25 +275,106 @@ def test_put_aside_calls_that_are_too_late_are_looked_for_a_few_at_a_time(
         assert len(store.site.parked) == 3
 
 
-def test_a_final_call_comes_as_a_note_and_a_forgotten_one_not_at_all(one, put, register, accept):
+def test_a_final_call_that_owes_something_comes_as_a_note_and_one_that_is_over_not_at_all(
+    one, put, register, accept
+):
+    # Given calls that were cancelled: one owes a callback, one got another one by mail, one owes
+    # nothing, and one is forgotten
     area = register(one)
     with one.writing() as store:
-        cancelled, forgotten = put(store, 2)
-        for record in (cancelled, forgotten):
+        owing, mailed, over, forgotten = put(store, 4)
+        owing.callbacks = (OWED,)
+        store.write_mail(mailed, Mail(callbacks=(OWED,)))
+        for record in (owing, mailed, over, forgotten):
             record.cancel(5)
             store.count_end(store.site.lanes[1].tallies, record)
         store.forget(forgotten, store.site.lanes[1].tallies)
-        note = cancelled.id
+        notes = [owing.id, mailed.id]
     with one.writing():
         accepted = accept(one, area)
         assert accepted.calls == ()
-        assert ids(accepted.notes) == [note]
+        assert ids(accepted.notes) == notes
+        assert accepted.passed == 2
+
+
+def test_an_accept_need_not_be_committed_as_long_as_few_calls_are_over(one, put, register, accept):
+    # Given a segment that is open, and is read
+    area = register(one)
+    with one.writing() as store:
+        put(store, 7)
+    with one.writing():
+        accept(one, area)
+    needed = []
+    for _ in range(FEW + 1):
+        # When one call after the other is put and ends before its accept is committed
+        with one.writing() as store:
+            (call,) = put(store)
+        one.begin()
+        accepted = accept(one, area, keeps=False)
+        assert accepted.calls == (call,)
+        changed = list(one.connection._registered_objects)
+        assert not accepted.is_needless((), changed)
+        needed.append(not accepted.is_needless({call._p_oid}, changed))
+        one.abort()
+        with one.writing():
+            call.cancel(5)
+        # Then there is nothing to be read until the next one comes
+        with one.reading() as store:
+            cursor = store.site.lanes[0].inboxes[("default", NORMAL)].cursor
+            assert not cursor.is_behind()
+    # and that one comes whatever is before it; at last a commit says how far has been read
+    assert needed == [False] * FEW + [True]
+
+
+def test_what_tells_of_a_call_more_is_known_although_a_cursor_is_behind(one, put, register, accept):
+    # Given a cursor that is two calls behind, which are over
+    area = register(one)
+    with one.writing() as store:
+        put(store, 7)
+    with one.writing():
+        accept(one, area)
+    with one.writing() as store:
+        for record in put(store, 2):
+            record.cancel(5)
+    # When it is asked what the next put writes
+    with one.reading() as store:
+        inbox = store.site.lanes[0].inboxes[("default", NORMAL)]
+        assert not inbox.cursor.is_behind()
+        told = [record._p_oid for record in inbox.next_records(is_read_on=True)]
+    # Then the next record is among it, and is the last
+    with one.writing() as store:
+        (record,) = put(store)
+        assert record._p_oid == told[-1]
+
+
+@pytest.mark.parametrize("kind", ["waiting", "unique", "owing", "many"])
+def test_an_accept_that_says_more_than_that_has_to_be_committed(one, put, register, accept, kind):
+    # Given a call, and another one that is over
+    area = register(one)
+    with one.writing() as store:
+        (call,) = put(store)
+        (over,) = put(store, due=1_000 if kind == "waiting" else None)
+        if kind == "unique":
+            store.set_unique(b"\0" * 16, over)
+        if kind == "owing":
+            over.callbacks = (OWED,)
+        if kind != "waiting":
+            over.cancel(5)
+    # When the one ends before the accept is committed
+    one.begin()
+    accepted = accept(one, area, 2 if kind == "many" else 100, keeps=False)
+    needless = accepted.is_needless({call._p_oid}, one.connection._registered_objects)
+    one.abort()
+    # Then it is committed all the same: what waits is written, a callback is owed, or there may
+    # be more of them; a key of one that is over matters to nobody
+    assert needless == (kind == "unique")
 
 
 def test_two_entries_of_one_call_are_held_once(one, put, register, accept):
     area = register(one)
     with one.writing() as store:
         (record,) = put(store)
+        record.callbacks = (OWED,)
         record.cancel(5)
         store.post_note(record, 1)
         store.post_note(record, 0)

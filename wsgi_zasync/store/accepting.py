@@ -4,7 +4,9 @@
 Every entry that is taken ends in exactly one place that is written in the same transaction: the
 worker's chunk, its waiting calls, or what is put aside. So none is lost, and none is in two. The
 chunk is left to who accepts (``Accepted.keep``): a call that ends in that very transaction needs
-none.
+none. A call that is over, since it has ended and owes nothing, is passed by and has no place: so
+an accept that brought nothing else need not be committed (``Accepted.is_needless``), and who
+reads the inbox next passes it again.
 """
 
 from __future__ import annotations
@@ -15,8 +17,14 @@ from typing import Any
 
 from ..call import CallRecord
 from .accepted import WorkerArea
+from .lanes import Cursor
+from .mailbox import is_over
 from .parking import park, put_aside, unpark
 from .reading import send_together, why_unreadable
+
+#: Calls that are over may be passed again and again, without a commit that says so, until there
+#: are so many of them.
+FEW = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +34,8 @@ class Accepted:
     #: Calls to run now; with the notes after them, they belong in the area's chunk ``chunk``.
     calls: tuple[CallRecord, ...]
     chunk: int
-    #: What needs no plugin: final calls with pending callbacks or late mail, and calls that have
-    #: expired whose plugin is not known here.
+    #: What needs no plugin: final calls that owe something (pending callbacks, late mail), and
+    #: calls that have expired whose plugin is not known here.
     notes: tuple[CallRecord, ...]
     #: Whether as many entries were taken as may be: then there may be more of them, whatever
     #: became of these.
@@ -37,11 +45,26 @@ class Accepted:
     #: What cannot be loaded, with the reason: records, or segments of them that calls are read
     #: from. They are put aside under no plugin.
     broken: tuple[tuple[bytes, str], ...] = ()
+    #: How many calls were passed by, because they are over.
+    passed: int = 0
 
     def keep(self, area: WorkerArea, without: Collection[bytes] = ()) -> None:
         """Write the chunk, of all calls and notes but those with these oids."""
         every = (*self.calls, *self.notes)
         area.keep(self.chunk, (record for record in every if record._p_oid not in without))
+
+    def is_needless(self, over: Collection[bytes], changed: Collection[Any]) -> bool:
+        """Whether nothing is lost if this transaction is not committed.
+
+        Args:
+            over: The oids of those of the calls that another transaction has ended meanwhile.
+            changed: What this one would write.
+        """
+        if self.is_full or self.notes or len(over) < len(self.calls):
+            return False
+        if self.passed + len(over) > FEW:
+            return False
+        return all(isinstance(each, Cursor) or each._p_oid in over for each in changed)
 
 
 def accept(
@@ -60,14 +83,15 @@ def accept(
     notes: dict[bytes, CallRecord] = {}
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
+    passed = 0
     taken = [*overdue, *_taken(store, area, lanes, queues, known, limit, now)]
     for record in taken:
         reason = why_unreadable(record)
         if reason is not None:
             broken.append((record._p_oid, reason))
             put_aside(store.site, record)
-        elif record.forgotten:
-            continue
+        elif is_over(record):
+            passed += 1
         elif record.is_final or (record.plugin not in known and record.has_expired(now)):
             notes[record._p_oid] = record
         elif record.due is not None and record.due > now:
@@ -86,6 +110,7 @@ def accept(
         len(taken) >= limit,
         tuple(parked),
         tuple(broken),
+        passed,
     )
 
 

@@ -33,6 +33,7 @@ from persistent.mapping import PersistentMapping
 
 from ..call import SEGMENT_SIZE, CallRecord
 from .index import IndexSegment, is_empty
+from .mailbox import is_over
 from .reading import send_together, why_unreadable
 
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
@@ -56,7 +57,10 @@ class InboxSegment(Persistent):
 
 
 class Cursor(Persistent):
-    """How far workers have read an inbox; the only part of a lane that they write."""
+    """How far workers have read an inbox; the only part of a lane that they write.
+
+    It may be a few calls behind: to write that one is over would cost as much as to end it did.
+    """
 
     #: The segments that are read, and how much of each has been.
     reading: tuple[tuple[IndexSegment, int], ...] = ()
@@ -69,7 +73,7 @@ class Cursor(Persistent):
         self.position = 0
 
     def is_behind(self) -> bool:
-        """Whether there is a call to be taken."""
+        """Whether there is a call to be taken that is not over."""
         if self.position < len(self.segment.entries) or self.segment.next is not None:
             return True
         return any(
@@ -191,9 +195,14 @@ def _read_on(
 
 
 def _is_more_in(segment: IndexSegment, read: int) -> bool:
-    """Whether there is a call at this position."""
+    """Whether there is a call from this position on that is not over."""
     segment.fetch_once(read)
-    return read < len(segment.calls) and not is_empty(segment.calls[read])
+    for call in segment.calls[read:]:
+        if is_empty(call):
+            return False
+        if call is not None and not (why_unreadable(call) is None and is_over(call)):
+            return True
+    return False
 
 
 class Inbox(Persistent):
@@ -249,9 +258,12 @@ class Inbox(Persistent):
         reached = dict(self.cursor.reading)
         for segment in self.open:
             if why_unreadable(segment) is None:
-                read = reached.get(segment, 0)
-                following = segment.calls[read : read + 1 if is_read_on else None]
-                yield from (record for record in following if record is not None)
+                for record in segment.calls[reached.get(segment, 0) :]:
+                    if record is None:
+                        continue
+                    yield record
+                    if is_read_on and record._p_changed is not None and not record.seed:
+                        break
 
     def append(self, entry: Entry) -> None:
         """Add an entry to the log."""

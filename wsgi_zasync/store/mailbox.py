@@ -13,6 +13,9 @@ from typing import Any
 
 from persistent import Persistent
 
+from ..call import CallRecord
+from .reading import why_unreadable
+
 
 @dataclass(frozen=True, slots=True)
 class Mail:
@@ -53,3 +56,31 @@ class Mailbox(Persistent):
         """Throw away what lies here for the call at ``position``."""
         if position in self.mail:
             self.mail = {p: plain for p, plain in self.mail.items() if p != position}
+
+
+def mail_for(record: CallRecord) -> Mail:
+    """What the web wants of a call."""
+    mailbox: Mailbox | None = record.mailbox
+    return _NOTHING if mailbox is None else mailbox.of(record.place[2])
+
+
+def owes(record: CallRecord) -> bool:
+    """Whether a final call has callbacks that nobody has evaluated, or even seen, yet."""
+    if record.pending_callbacks():
+        return True
+    return len(mail_for(record).callbacks) > record.late_callbacks
+
+
+def is_over(record: CallRecord) -> bool:
+    """Whether no worker has anything to do for a call any more, ever.
+
+    It stays so: mail that the end of a call did not see was written before it, and what is owed
+    to who asks for failed callbacks again is told to the workers anew.
+    """
+    if record.forgotten:
+        return True
+    if not record.is_final:
+        return False
+    mailbox = record.mailbox
+    # One that cannot be read is found out where a call's mail is needed.
+    return (mailbox is None or why_unreadable(mailbox) is None) and not owes(record)

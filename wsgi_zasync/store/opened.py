@@ -23,7 +23,7 @@ from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept, read_ahead
 from .index import IndexSegment, OwnerIndex, is_readable, owner_key
-from .mailbox import Mail, Mailbox
+from .mailbox import Mail, Mailbox, mail_for, owes
 from .parking import forget_parked
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
@@ -271,8 +271,7 @@ class Store:
 
     def mail(self, record: CallRecord) -> Mail:
         """What the web wants of the call."""
-        mailbox = self.mailbox(record)
-        return Mail() if mailbox is None else mailbox.of(record.place[2])
+        return mail_for(record)
 
     def mailbox(self, record: CallRecord) -> Mailbox | None:
         """The mailbox that the call shares; None once it was forgotten."""
@@ -295,9 +294,7 @@ class Store:
 
     def owes(self, record: CallRecord) -> bool:
         """Whether a final call has callbacks that nobody has evaluated, or even seen, yet."""
-        if record.pending_callbacks():
-            return True
-        return len(self.mail(record).callbacks) > record.late_callbacks
+        return owes(record)
 
     # -- ends and forgetting --------------------------------------------------------------
 
@@ -375,7 +372,7 @@ class Store:
         Writes the cursors that moved, and nothing of the calls themselves, but for calls with a
         ``unique`` key: a put that returns such a call as its own reads it, and must conflict with
         this. The chunk with the calls to run is to be written by ``Accepted.keep`` in the same
-        transaction, else they are lost.
+        transaction, else they are lost; unless all of it is left uncommitted.
         """
         return accept(self, area, lanes, queues, plugins, limit, now, overdue)
 

@@ -246,11 +246,19 @@ class Acceptor:
                 # While that is on its way to who runs it.
                 self._look_ahead(writing, work, done)
                 ended = set() if run is None else self._end_at_once(writing, run, done)
-                accepted.keep(writing.area, ended)
-                # After that: what failed at once may wait for its retry.
-                done.next_due = writing.area.next_due()
             written = self._write_area(writing.area, work)
-            if self.desk.has_changes():
+            needless = False
+            if accepted is not None:
+                # After all that: what failed at once may wait for its retry.
+                done.next_due = writing.area.next_due()
+                needless = not work.reports and accepted.is_needless(ended, self.desk.changed())
+                if needless:
+                    # Older than those ends, it knows of nothing that came by mail meanwhile: the
+                    # next one reads them again.
+                    done.more = bool(ended)
+                else:
+                    accepted.keep(writing.area, ended)
+            if self.desk.has_changes() and not needless:
                 written += [entry.report.held.oid for entry in done.entries]
                 self.commit(transaction, written)
         if accepted is not None:
@@ -307,13 +315,15 @@ class Acceptor:
         return run
 
     def _end_at_once(self, writing: Writing, run: AtOnce, done: Round) -> set[bytes]:
-        """Write what has ended by now.
+        """Write what has ended by now, unless it is written already.
 
         Returns the oids of those that need no chunk: they have ended, or wait elsewhere.
         """
         ended: set[bytes] = set()
         for report in run.ended():
-            entry = self._completion.settle(writing, report, brief=self._brief)
+            entry = report.entry
+            if entry is None:
+                entry = self._completion.settle(writing, report, brief=self._brief)
             done.settled(entry)
             if entry.settled in (Settled.DONE, Settled.WAITS):
                 self._refuse_late_mail(writing, report.held)
@@ -382,6 +392,7 @@ def hold(records: Iterable[CallRecord], chunk: int, *, alone: bool = False) -> l
             plugin=record.plugin,
             priority=record.priority,
             chunk=chunk,
+            keyed=record.unique is not None,
             alone=alone,
         )
         for record in records

@@ -42,6 +42,11 @@ class Bell:
         """Whether there are news that were not taken yet."""
         return self._news
 
+    @property
+    def is_told(self) -> bool:
+        """Whether others have something to say that was not taken yet."""
+        return self._news or self._mail or self._stop or self._fenced
+
     def news(self, tid: bytes | None) -> None:
         """There may be calls to accept, visible from the transaction ``tid`` on."""
         with self._changed:
@@ -139,7 +144,7 @@ class Bell:
     def wait_for_news(self, timeout_seconds: float) -> None:
         """Wait until others have something to say, or the time is over."""
         with self._changed:
-            self._changed.wait_for(self._is_told, timeout_seconds)
+            self._changed.wait_for(lambda: self.is_told, timeout_seconds)
 
     def wait_for_stop(self, timeout_seconds: float) -> None:
         """Wait until the worker is to stop, or the time is over."""
@@ -152,7 +157,4 @@ class Bell:
             self._changed.wait_for(lambda: bool(self._reports), timeout_seconds)
 
     def _is_rung(self) -> bool:
-        return bool(self._reports) or self._is_told()
-
-    def _is_told(self) -> bool:
-        return self._news or self._mail or self._stop or self._fenced
+        return bool(self._reports) or self.is_told

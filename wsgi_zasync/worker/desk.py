@@ -201,10 +201,12 @@ class Desk:
 
     def has_changes(self) -> bool:
         """Whether the current transaction has written anything to the store."""
+        return bool(self.store_connection._savepoint_storage or self.changed())
+
+    def changed(self) -> list[Any]:
+        """What it has changed in the store, or has added to it, since its last savepoint."""
         connection = self.store_connection
-        return bool(
-            connection._registered_objects or connection._added or connection._savepoint_storage
-        )
+        return [*connection._registered_objects, *connection._added.values()]
 
     def _abort(self) -> None:
         try:

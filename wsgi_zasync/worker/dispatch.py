@@ -169,7 +169,9 @@ class Dispatcher:
         self._bell.report(Report(order.held, None, order, entry))
 
     def _note_time(self, order: Order) -> None:
-        took = self._clock.monotonic() - (order.begun or order.handed_out)
+        # A commit takes what the storage takes, whatever the plugin.
+        returned = order.returned or self._clock.monotonic()
+        took = returned - (order.begun or order.handed_out)
         ended, average = self._took.get(order.held.plugin, (0, took))
         self._took[order.held.plugin] = (ended + 1, 0.7 * average + 0.3 * took)
 

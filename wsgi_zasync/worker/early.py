@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from .acceptor import Acceptor
 from .bell import Bell
+from .completion import Settled
 from .desk import Writing
 from .dispatch import Dispatcher
 from .held import Held, Order, Report
 from .holdings import Holdings
 from .rounds import BATCH
 
-#: How many calls are begun before their accept is committed, and the seconds that it waits.
+#: How many calls are begun before their accept is committed, and the seconds that it waits: so
+#: long whatever others have to say, and so long as they say nothing.
 AT_ONCE = 4
 AT_ONCE_SECONDS = 0.005
+UNDISTURBED_SECONDS = 0.05
 
 #: How long the accept waits where the outcome has been committed already: who was told of that
-#: reads it first, and does not wait for the server to write that it was accepted.
+#: reads it first, and waits neither for this process nor for the server.
 READERS_SECONDS = 0.003
 
 
@@ -38,10 +41,15 @@ class Early:
         self._reports: list[Report] = []
         #: Handed out.
         self._orders: list[Order] = []
+        #: What is over by commits of its own.
+        self._over: list[Report] = []
 
     def begin(self, writing: Writing, held: list[Held]) -> bool:
         """Begin what was accepted, if it is a few short calls; else it is to be accepted first."""
         if len(held) > AT_ONCE or not self._dispatcher.may_run_at_once(self._holdings, held):
+            return False
+        if any(each.keyed for each in held):
+            # A put that takes it for its own conflicts with the accept: it must not have begun.
             return False
         found = [self._acceptor.order(writing, each) for each in held]
         orders = [each for each in found if isinstance(each, Order)]
@@ -57,28 +65,39 @@ class Early:
         return True
 
     def ended(self) -> list[Report]:
-        """Wait a moment for what was begun; gives what has ended by then."""
+        """Wait a moment for what was begun; gives what has ended by then.
+
+        That is what is to be written, and what is over by a commit of its own.
+        """
         reports = self._reports
-        if self._orders:
-            self._bell.wait_for_more(len(self._orders), AT_ONCE_SECONDS, lambda: True)
+        wanted = len(self._orders)
+        if wanted:
+            self._bell.wait_for_more(wanted, AT_ONCE_SECONDS, lambda: True)
+            self._bell.wait_for_more(wanted, UNDISTURBED_SECONDS, lambda: not self._bell.is_told)
         others: list[Report] = []
         for report in self._bell.take(BATCH):
-            if report.order in self._orders and report.entry is None:
+            if report.order in self._orders and _needs_no_chunk(report):
                 self._holdings.ended(report.order)
                 reports.append(report)
             else:
                 others.append(report)
-        if others:
-            self._bell.put_back(others)
-            if not reports:
-                self._bell.wait_for_news(READERS_SECONDS)
+        self._bell.put_back(others)
+        self._over = [report for report in reports if report.entry is not None]
+        if (others or self._over) and len(self._over) == len(reports):
+            self._bell.wait_for_news(READERS_SECONDS)
         return reports
 
     def give_up(self) -> None:
-        """The commit has not come about: nothing of them counts."""
+        """The commit has not come about: nothing of them counts but what was written before."""
+        self._bell.put_back(self._over)
         for order in self._orders:
             self._dispatcher.give_up(order)
             self._holdings.ended(order)
+
+
+def _needs_no_chunk(report: Report) -> bool:
+    """Whether it is to be written with the accept, or nothing is owed after its own commit."""
+    return report.entry is None or report.entry.settled is Settled.DONE
 
 
 def _is_put_aside(report: Report) -> bool:

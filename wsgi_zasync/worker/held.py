@@ -28,9 +28,12 @@ class Held:
     priority: int
     #: The chunk of our area that it is in, unless it ends in the commit that accepts it.
     chunk: int
+    #: It has a ``unique`` key, so that others may add to what it is about until it is accepted.
+    keyed: bool = False
     #: It may have killed a worker: it runs while nothing else does, and a mark says so.
     alone: bool = False
-    #: Its end conflicts with mail that it does not see, so that nobody has to look again.
+    #: Its end conflicts with mail that it does not see, or it is read again from the inbox: so
+    #: nobody has to look once more.
     checked: bool = False
     #: Commits of its end that conflicted, in a row.
     conflicts: int = 0
@@ -81,6 +84,8 @@ class Order:
     secrets: tuple[str, ...] = ()
     #: When its thread began it, on the monotonic clock; None while it is queued.
     begun: float | None = None
+    #: When its plugin had returned, if a commit of its own follows; on the same clock.
+    returned: float | None = None
     #: Its plugin was called in a transaction, which may have to be done again.
     was_called: bool = False
     #: The call's own retry policy, if it has one.

@@ -27,7 +27,7 @@ class AtOnce(Protocol):
         """Begin them; false if they are not the few short ones that this is for."""
 
     def ended(self) -> list[Report]:
-        """What of them has ended, after a moment."""
+        """What of them has ended, after a moment; also what is over, and written already."""
 
     def give_up(self) -> None:
         """The transaction has not come about."""

@@ -237,6 +237,7 @@ class TransactionRunner:
             order.attempt, order.secrets = fresh.attempt, fresh.secrets
             order.retry, order.was_called = fresh.retry, True
             outcome = call_blocking(replace(fresh, held=order.held), self._deployment.clock)
+            order.returned = self._deployment.clock.monotonic()
             if isinstance(outcome.error, (TransientError, Fenced)):
                 raise outcome.error
             if outcome.failure is not None or order.given_up:
