@@ -179,6 +179,25 @@ def test_what_the_client_has_is_not_sent_again(site):
     assert response.headers["Retry-After"] == "1"
 
 
+@pytest.mark.parametrize(
+    "known", ['"other", {}', '"other",{}', "W/{}", '"other",W/{},"another"', " {} ,", "*", " * "]
+)
+def test_a_client_may_have_several_versions(site, known):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+
+    response = site.get(identifier, headers={"If-None-Match": known.format(etag)})
+
+    assert response.status_int == 304
+
+
+@pytest.mark.parametrize("known", ["", '"other"', '"other","another"', '"', '""', '"*"', "\xff"])
+def test_what_the_client_has_of_other_versions_is_no_reason_to_send_nothing(site, known):
+    identifier = site.put()
+
+    assert site.get(identifier, headers={"If-None-Match": known}).status_int == 200
+
+
 def test_a_change_changes_the_etag(site):
     identifier = site.put()
     etag = site.get(identifier).headers["ETag"]

@@ -34,6 +34,7 @@ from ..states import CallState
 from ..store.wakeup import signal_for
 from ..view import Call
 from .answers import DOWNLOAD_HEADERS, answer, empty, encoded, not_found, problem
+from .conditions import names
 from .connection import Surroundings
 from .csrf import TOKEN_FIELD, TOKEN_HEADER, is_programs, is_same_origin, is_token
 from .visitor import Seen, SeenCall, Visitor
@@ -234,7 +235,7 @@ class _Poll:
 
     def _is_known(self, etag: str) -> bool:
         """Whether it has this."""
-        return self._knows_any() and etag in self._request.if_none_match
+        return names(self._request.headers.get("If-None-Match", ""), etag)
 
     def _parameter(self, name: str) -> str | None:
         """A parameter of the query; bytes that are not UTF-8 come out as question marks."""
