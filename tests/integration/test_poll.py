@@ -410,6 +410,8 @@ ANSWERS = [
     ("GET", "?wait=9", {}),
     ("GET", "?wait=x", {}),
     ("GET", "", {"If-None-Match": "*"}),
+    ("GET", "", {"If-Match": '"other"'}),
+    ("DELETE", "", MEANT | {"If-Match": '"other"'}),
     ("GET", "", {"Range": "bytes=0-1"}),
     ("GET", "", {"Accept": "text/html"}),
     ("GET", "/result", {}),
@@ -594,6 +596,59 @@ def test_retrying_where_nothing_failed_changes_nothing(site):
 
     assert response.status_int == 200
     assert response.json["callbacks_failed"] == 0
+
+
+ONLY_IF = [
+    ("If-Match", "{}", True),
+    ("If-Match", '"other", {}', True),
+    ("If-Match", "*", True),
+    ("If-Match", '"other"', False),
+    ("If-Match", "W/{}", False),
+    ("If-Match", "", False),
+    ("If-None-Match", '"other"', True),
+    ("If-None-Match", "{}", False),
+    ("If-None-Match", "W/{}", False),
+    ("If-None-Match", "*", False),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "is_met"), ONLY_IF)
+@pytest.mark.parametrize(("method", "tail"), [("DELETE", ""), ("POST", "/cancel")])
+def test_a_call_is_changed_only_in_the_version_that_is_asked_for(
+    site, method, tail, name, value, is_met
+):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+
+    headers = MEANT | {name: value.format(etag)}
+    response = site.get(identifier, tail, method=method, headers=headers)
+
+    assert response.status_int == (200 if is_met else 412)
+    assert site.get(identifier).json["state"] == ("cancelled" if is_met else "waiting")
+
+
+def test_a_call_that_has_changed_meanwhile_is_not_forgotten(site):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+    site.run()
+
+    headers = MEANT | {"If-Match": etag}
+    response = site.get(identifier, "/forget", method="POST", headers=headers)
+
+    assert response.status_int == 412
+    assert response.content_type == "application/problem+json"
+    assert site.get(identifier).json["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_another_version_than_the_one_that_is_asked_for_is_not_shown(site, method):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+
+    def ask(tags):
+        return site.get(identifier, method=method, headers={"If-Match": tags}).status_int
+
+    assert (ask(etag), ask('"other"')) == (200, 412)
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}

@@ -34,10 +34,10 @@ from ..states import CallState
 from ..store.wakeup import signal_for
 from ..view import Call
 from .answers import DOWNLOAD_HEADERS, answer, empty, encoded, not_found, problem
-from .conditions import names
+from .conditions import is_known, is_wanted, may_change
 from .connection import Surroundings
 from .csrf import TOKEN_FIELD, TOKEN_HEADER, is_programs, is_same_origin, is_token
-from .visitor import Seen, SeenCall, Visitor
+from .visitor import AnotherVersion, Seen, SeenCall, Visitor
 from .waiting import WaitingGate
 
 #: How many calls a list has where the client does not say, and at most.
@@ -224,6 +224,8 @@ class _Poll:
         return problem(409, "No result", detail, _come_again(seen), state=str(seen.state))
 
     def _conditional(self, body: bytes, etag: str, headers: dict[str, str]) -> Response:
+        if not is_wanted(self._request.headers, etag):
+            return _another_version()
         headers = {**headers, "ETag": f'"{etag}"'}
         if self._is_known(etag):
             return empty(304, headers)
@@ -235,7 +237,7 @@ class _Poll:
 
     def _is_known(self, etag: str) -> bool:
         """Whether it has this."""
-        return names(self._request.headers.get("If-None-Match", ""), etag)
+        return is_known(self._request.headers, etag)
 
     def _parameter(self, name: str) -> str | None:
         """A parameter of the query; bytes that are not UTF-8 come out as question marks."""
@@ -291,9 +293,12 @@ class _Poll:
                 "header.",
             )
         try:
-            seen = self._visitor.change(call_id, change)
+            may = partial(may_change, self._request.headers)
+            seen = self._visitor.change(call_id, change, may)
         except CallNotFound:
             return not_found()
+        except AnotherVersion:
+            return _another_version()
         except (CallNotFinal, CallIsFinal):
             return problem(409, "Not now", "The call is not in a state in which that can be done.")
         except QuotaExceeded as exc:
@@ -366,6 +371,10 @@ def _limit(text: str | None) -> int | None:
 
 def _unfit(name: str, wanted: str) -> Response:
     return problem(400, "Bad request", f"The parameter {name} must be {wanted}.")
+
+
+def _another_version() -> Response:
+    return problem(412, "Another version", "This is not the version that was asked for.")
 
 
 def _not_logged_in() -> Response:

@@ -60,6 +60,10 @@ class SeenCall(Seen):
         return self.state.is_final
 
 
+class AnotherVersion(Exception):
+    """The call is not in a version in which the visitor wants to change it."""
+
+
 class Visitor:
     """A user at our addresses."""
 
@@ -139,17 +143,27 @@ class Visitor:
 
         return reading(self._database(), look)
 
-    def change(self, call_id: str, change: Callable[[Call], object]) -> SeenCall | None:
+    def change(
+        self, call_id: str, change: Callable[[Call], object], may_change: Callable[[str], bool]
+    ) -> SeenCall | None:
         """Change a call; None if it is gone by that.
+
+        Args:
+            call_id: Of the call.
+            change: Changes it.
+            may_change: Tells it from the call's ETag.
 
         Raises:
             CallNotFound: This user has none of that id.
+            AnotherVersion: It may not be changed as it is.
             ZasyncError: What the change raises.
         """
 
         def changed(connection: Any) -> SeenCall | None:
             manager = self._manager(connection)
             call = manager.get(call_id)
+            if not may_change(self._seen(call).etag):
+                raise AnotherVersion
             change(call)
             return self._seen(call) if call_id in manager else None
 
