@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 
 from .call import CallRecord
 from .context import CallContext, PutState
@@ -22,7 +22,7 @@ from .errors import (
     NotAuthenticated,
     TransactionOver,
 )
-from .options import NO_OPTIONS, PutOptions
+from .options import NO_OPTIONS, Options, PutOptions
 from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
 from .restricted import shown
@@ -160,12 +160,17 @@ class CallManager(OfOneTransaction):
 
     # -- asking for calls -----------------------------------------------------------------
 
-    def options(self, **options: Any) -> CallManager:
+    def options(self, **options: Unpack[Options]) -> CallManager:
         """The same manager with options for the puts made through it.
 
+        Durations are seconds or a timedelta; moments are durations from now or aware datetimes.
+
         Args:
-            options: timeout, begin_after, expires, priority, unique, on_duplicate, queue, retry,
-                keep, title, author; see docs/reference/api.rst.
+            options: ``timeout`` (for one attempt) and ``keep`` (for how long it is kept once
+                final) are durations; ``begin_after`` and ``expires`` moments; ``priority`` is
+                "high", "normal" or "low"; ``unique`` a text, and ``on_duplicate`` "return",
+                "raise" or "replace"; ``queue`` a word; ``retry`` a RetryPolicy; ``title`` a text;
+                ``author`` the Principal who wrote the expressions.
 
         Raises:
             InvalidArguments: An unknown option, or a value that does not fit.

@@ -88,6 +88,8 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         "string:${user/id} could not read ${call/id}: ${failure/message}"
     )
     later = calls.options(begin_after=timedelta(hours=1), priority="low", unique="report")
+    calls.options(priorty="low")  # type: ignore[call-arg]
+    calls.options(priority="urgent", timeout="5 min")  # type: ignore[arg-type]
     later.put("report.render", 2026, password=Secret("hunter2"))
     start_response("202 Accepted", [("Location", f"/_zasync/calls/{call.id}")])
     return [call.id.encode()]
@@ -108,13 +110,16 @@ def outcome(call: Call) -> str:
         return str(call.result)
     except CallNotFinal:
         return call.waiting_reason or str(call.state)
-    except CallFailed:
-        failure: Failure | None = call.failure
+    except CallFailed as error:
+        failure: Failure | None = error.failure
+        error.failure.message  # type: ignore[union-attr]
         return "?" if failure is None else failure.message
 
 
 wrapped = CallManagerMiddleware(application, zodb_uri="file://Data.fs", worker="embedded")
 
 Principal(5)  # type: ignore[arg-type]
+RetryPolicy(delay_seconds=timedelta(minutes=1), on=[TimeoutError, "ldap.SERVER_DOWN"])
+RetryPolicy(delay_seconds="1 min")  # type: ignore[arg-type]
 RetryPolicy(3)  # type: ignore[call-arg]
 Secret(5)  # type: ignore[arg-type]
