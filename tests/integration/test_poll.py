@@ -16,7 +16,7 @@ from ZODB import DB
 from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
-from wsgi_zasync import Principal, Unauthorized, get_manager
+from wsgi_zasync import CallManagerMiddleware, Principal, Unauthorized, get_manager
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.store.wakeup import Watch
 from wsgi_zasync.testing import calls_of, deployment_of, run_calls
@@ -915,6 +915,18 @@ def test_a_database_that_is_busy_is_to_be_asked_again(site, monkeypatch):
         assert response.headers["Retry-After"] == "1"
         assert response.content_type == "application/problem+json"
     assert site.get(identifier).json["state"] == "waiting"
+
+
+def test_a_process_that_has_not_seen_the_database_yet_is_to_be_asked_again(ask, caplog):
+    # Given a host that binds its own connection in each request, and that had none yet
+    application = CallManagerMiddleware(lambda environ, start_response: [])
+
+    for path in ("/_zasync/calls", "/_zasync/calls/a-aaaaaaaaaaaaaaaa"):
+        response = ask(application, path)
+        assert response.status_int == 503
+        assert response.headers["Retry-After"] == "1"
+        assert "configured" not in response.text
+    assert "give CallManagerMiddleware a db or a zodb_uri" in caplog.text
 
 
 def test_callbacks_that_were_retried_too_often_are_refused(db, wrap, ask):

@@ -8,6 +8,7 @@ the request is looked at. A client that waits holds no connection and no transac
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,6 +24,7 @@ from ..errors import (
     CallIsFinal,
     CallNotFinal,
     CallNotFound,
+    ConfigurationError,
     InvalidArguments,
     QuotaExceeded,
     Unauthorized,
@@ -39,6 +41,8 @@ from .connection import Surroundings
 from .csrf import TOKEN_FIELD, TOKEN_HEADER, is_programs, is_same_origin, is_token
 from .visitor import AnotherVersion, Seen, SeenCall, Visitor
 from .waiting import WaitingGate
+
+logger = logging.getLogger(__name__)
 
 #: How many calls a list has where the client does not say, and at most.
 DEFAULT_LIMIT = 50
@@ -113,13 +117,12 @@ class PollApplication:
             return poll.answered(segments)
         except Unauthorized:
             return not_found()
+        except ConfigurationError as exc:
+            # Such as a process that no put has led to the host's database yet.
+            logger.error("calls cannot be shown: %s", exc)
+            return _no_database()
         except TransientError:
-            return problem(
-                503,
-                "Try again",
-                "The database is busy or cannot be reached at the moment.",
-                {"Retry-After": "1"},
-            )
+            return _no_database()
 
 
 class _Poll:
@@ -371,6 +374,11 @@ def _limit(text: str | None) -> int | None:
 
 def _unfit(name: str, wanted: str) -> Response:
     return problem(400, "Bad request", f"The parameter {name} must be {wanted}.")
+
+
+def _no_database() -> Response:
+    detail = "The database is busy or cannot be reached at the moment."
+    return problem(503, "Try again", detail, {"Retry-After": "1"})
 
 
 def _another_version() -> Response:
