@@ -514,6 +514,31 @@ def test_who_is_gone_sees_nothing_any_more(db, wrap, ask, tail, monkeypatch):
     assert site.ask("/_zasync/calls").status_int == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("GET", "/{}"), ("GET", "/{}/result"), ("DELETE", "/{}")]
+)
+def test_where_nobody_knows_who_the_user_is_now_it_is_to_be_asked_again(
+    db, wrap, ask, method, path, monkeypatch, caplog
+):
+    class Away(dict):
+        def __contains__(self, user):
+            raise ConnectionError("ldap.example is away")
+
+    site = Site(db, wrap, ask, policy=Directory())
+    identifier = site.put()
+    monkeypatch.setattr(Directory, "gone", Away())
+
+    path = "/_zasync/calls" + path.format(identifier)
+    response = site.ask(path, method=method, headers=MEANT)
+
+    assert response.status_int == 503
+    assert response.headers["Retry-After"] == "1"
+    assert "ldap" not in response.text
+    assert "ldap.example is away" in caplog.text
+    monkeypatch.undo()
+    assert site.get(identifier).json["state"] == "waiting"
+
+
 # -- changing -------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from ..errors import (
     Unauthorized,
     ZasyncError,
 )
+from ..expressions import CannotDecide
 from ..sealing import Keys
 from ..security import Principal
 from ..states import CallState
@@ -117,12 +118,12 @@ class PollApplication:
             return poll.answered(segments)
         except Unauthorized:
             return not_found()
-        except ConfigurationError as exc:
+        except (CannotDecide, ConfigurationError) as exc:
             # Such as a process that no put has led to the host's database yet.
-            logger.error("calls cannot be shown: %s", exc)
-            return _no_database()
+            logger.error("calls cannot be shown", exc_info=exc)
+            return _not_now()
         except TransientError:
-            return _no_database()
+            return _not_now()
 
 
 class _Poll:
@@ -376,8 +377,8 @@ def _unfit(name: str, wanted: str) -> Response:
     return problem(400, "Bad request", f"The parameter {name} must be {wanted}.")
 
 
-def _no_database() -> Response:
-    detail = "The database is busy or cannot be reached at the moment."
+def _not_now() -> Response:
+    detail = "The database, or what knows the users, is busy or away at the moment."
     return problem(503, "Try again", detail, {"Retry-After": "1"})
 
 

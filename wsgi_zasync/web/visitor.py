@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from transaction.interfaces import TransientError
+
 from ..deployment import Deployment
-from ..errors import CallNotFound
+from ..errors import CallNotFound, Unauthorized
+from ..expressions import CannotDecide
 from ..manager import CallManager
 from ..sealing import ETAG, Keys
 from ..security import Principal
@@ -202,7 +205,12 @@ class Visitor:
 
     def _manager(self, connection: Any) -> CallManager:
         # Whoever was disabled sees nothing any more, whatever cookie is still good.
-        self._deployment.policy.principal_now(self.principal, connection.root())
+        try:
+            self._deployment.policy.principal_now(self.principal, connection.root())
+        except (Unauthorized, TransientError):
+            raise
+        except Exception as exc:
+            raise CannotDecide("the policy could not decide") from exc
         token = self._surroundings.token
         access = ConnectionAccess(
             connection, self.principal, token=token, base_path=self._base_path
