@@ -70,7 +70,9 @@ def from_micros(micros: int) -> datetime:
 class Failure:
     """Why an attempt did not succeed.
 
-    ``message`` is safe to show to the owner; ``traceback_text`` is for operators.
+    ``type`` names the error's class; ``message`` is safe to show to the owner; ``traceback_text``
+    is for operators, and empty in an owner's view. ``attempt`` is its number, from 1, and ``when``
+    an aware datetime.
     """
 
     type: str

@@ -28,9 +28,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from transaction.interfaces import TransientError
+
+if TYPE_CHECKING:
+    from .call import Failure
 
 
 class ZasyncError(Exception):
@@ -56,7 +59,7 @@ class CallIsFinal(ZasyncError):
 class CallFailed(ZasyncError):
     """The call ended in a failure, which is in ``.failure``."""
 
-    def __init__(self, message: str, failure: Any = None) -> None:
+    def __init__(self, message: str, failure: Failure | None = None) -> None:
         super().__init__(message)
         self.failure = failure
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, Unpack
 
 from .call import CallRecord
 from .context import CallContext, PutState
@@ -22,7 +22,7 @@ from .errors import (
     NotAuthenticated,
     TransactionOver,
 )
-from .options import NO_OPTIONS, PutOptions
+from .options import NO_OPTIONS, Options, PutOptions
 from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
 from .restricted import shown
@@ -105,6 +105,8 @@ class CallManager(OfOneTransaction):
 
         Raises:
             ConfigurationError: It was set before the host's transaction was begun or bound.
+            InvalidArguments: What it is set to is neither a Principal nor a text that can be the
+                id of one, or of the source kept for visitors.
         """
         try:
             state = self._peek()
@@ -136,7 +138,12 @@ class CallManager(OfOneTransaction):
 
     @property
     def connection(self) -> Any:
-        """This request's ZODB connection: the host's, or ours, opened at first need."""
+        """This request's ZODB connection: the host's, or ours, opened at first need.
+
+        Raises:
+            ConfigurationError: No connection can be used; the text says what to configure.
+            TransactionOver: The request's transaction has been committed already.
+        """
         return self._access.application_connection()
 
     @property
@@ -145,7 +152,12 @@ class CallManager(OfOneTransaction):
         return self.connection.root()
 
     def bind(self, connection: Any) -> None:
-        """Use this ZODB connection and its transaction, until that transaction ends."""
+        """Use this ZODB connection and its transaction, until that transaction ends.
+
+        Raises:
+            ConfigurationError: It is no open connection, or this manager is a worker's.
+            TransactionOver: Its explicit manager has begun no transaction.
+        """
         self._access.bind(connection)
 
     def serve(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -160,12 +172,17 @@ class CallManager(OfOneTransaction):
 
     # -- asking for calls -----------------------------------------------------------------
 
-    def options(self, **options: Any) -> CallManager:
+    def options(self, **options: Unpack[Options]) -> CallManager:
         """The same manager with options for the puts made through it.
 
+        Durations are seconds or a timedelta; moments are durations from now or aware datetimes.
+
         Args:
-            options: timeout, begin_after, expires, priority, unique, on_duplicate, queue, retry,
-                keep, title, author; see docs/reference/api.rst.
+            options: ``timeout`` (for one attempt) and ``keep`` (for how long it is kept once
+                final) are durations; ``begin_after`` and ``expires`` moments; ``priority`` is
+                "high", "normal" or "low"; ``unique`` a text, and ``on_duplicate`` "return",
+                "raise" or "replace"; ``queue`` a word; ``retry`` a RetryPolicy; ``title`` a text;
+                ``author`` the Principal who wrote the expressions.
 
         Raises:
             InvalidArguments: An unknown option, or a value that does not fit.
@@ -249,7 +266,11 @@ class CallManager(OfOneTransaction):
         return list(islice(found, limit))
 
     def count(self, state: CallState | str | None = None) -> int:
-        """How many calls the owner has, in all or in one state."""
+        """How many calls the owner has, in all or in one state.
+
+        Raises:
+            InvalidArguments: There is no such state.
+        """
         context = self._context(self._owner(self._peek()))
         if state is not None and not _state(state).is_final:
             # What runs is on the workers' boards only, so these few are looked at.
@@ -261,7 +282,11 @@ class CallManager(OfOneTransaction):
         return tally.stored if state is None else tally.by_state[_state(state)]
 
     def cancel(self, id: str, /) -> Call:
-        """Cancel a call: at once if it waits, else by asking the worker to stop it."""
+        """Cancel a call: at once if it waits, else by asking the worker to stop it.
+
+        Raises:
+            CallNotFound: There is none, or it is somebody else's.
+        """
         call = self.get(id)
         call.cancel()
         return call

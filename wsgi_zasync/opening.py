@@ -118,7 +118,7 @@ def _opened_now(shown: str, opener: Callable[[], Any]) -> Any:
         ImportError,
         ZConfigError,
     ) as exc:
-        raise ConfigurationError(f"the database {shown} cannot be opened: {_why(exc)}") from exc
+        raise ConfigurationError(f"the database {shown} cannot be opened: {_why(exc)}") from None
     except Exception as exc:
         # PEP 249 gives them names, and each driver has classes of its own.
         if DRIVERS_AWAY & {kind.__name__ for kind in type(exc).__mro__}:
@@ -205,4 +205,10 @@ def _why(error: Exception) -> str:
         missing = Path(str(error.filename)).absolute().parent
         if not missing.is_dir():
             return f"there is no directory {missing}: make it, or name another place"
-    return str(error) or type(error).__name__
+    if isinstance(error, KeyError) and "No resolver" in str(error):
+        return (
+            "nothing that is installed knows this kind of storage; the package RelStorage knows "
+            "postgres, mysql, oracle and sqlite"
+        )
+    # Those who read an address repeat it.
+    return without_password(str(error)) or type(error).__name__

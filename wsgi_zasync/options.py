@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypedDict, get_args
 
 from .call import PRIORITIES, to_micros
 from .clock import seconds
@@ -18,11 +18,30 @@ from .security import Principal
 #: What a put with a ``unique`` key does when such a call is open.
 OnDuplicate = Literal["return", "raise", "replace"]
 
+#: Which calls go first.
+Priority = Literal["high", "normal", "low"]
+
 #: What a length of time is given as.
 _DURATIONS = (int, float, timedelta)
 
 #: Longest unique key, queue name and title, in characters.
 MAX_KEY = 200
+
+
+class Options(TypedDict, total=False):
+    """The keywords of ``CallManager.options``, for type checkers."""
+
+    timeout: float | timedelta | None
+    begin_after: float | timedelta | datetime | None
+    expires: float | timedelta | datetime | None
+    priority: Priority
+    unique: str | None
+    on_duplicate: OnDuplicate
+    queue: str
+    retry: RetryPolicy | None
+    keep: float | timedelta | None
+    title: str | None
+    author: Principal | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,40 +70,58 @@ class RetryDecision:
     reason: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, init=False, slots=True)
 class RetryPolicy:
-    """How often, and how soon, a call runs again.
+    """How often, and how soon, a call runs again."""
 
-    Raises:
-        InvalidArguments: A value makes no sense; ``.path`` names it.
-    """
+    attempts: int
+    delay_seconds: float
+    backoff: float
+    max_delay_seconds: float
+    jitter: float
+    on: tuple[str, ...]
+    conflicts: int
+    interruptions: int
 
-    #: Attempts in all, the first one included, when the plugin raises.
-    attempts: int = 3
-    #: Before the second attempt (seconds, or a timedelta).
-    delay_seconds: float = 1.0
-    #: Each delay is the one before times this.
-    backoff: float = 2.0
-    max_delay_seconds: float = 3600.0
-    #: Each delay is changed at random by up to this part of it, so that crowds disperse.
-    jitter: float = 0.1
-    #: Names of exception types, or the types; empty: every exception.
-    on: tuple[str | type[BaseException], ...] = ()
-    #: How many times it runs again after a conflict, within one attempt. Of those who write to
-    #: one busy object each second one conflicts: the bound is where that is no bad luck any more.
-    conflicts: int = 20
-    #: The interruption that is one too many: with 3 the third one fails the call.
-    interruptions: int = 3
+    def __init__(
+        self,
+        *,
+        attempts: int = 3,
+        delay_seconds: float | timedelta = 1.0,
+        backoff: float = 2.0,
+        max_delay_seconds: float | timedelta = 3600.0,
+        jitter: float = 0.1,
+        on: str | type[BaseException] | Iterable[str | type[BaseException]] = (),
+        conflicts: int = 20,
+        interruptions: int = 3,
+    ) -> None:
+        """Check, and bring values into their stored form.
 
-    def __post_init__(self) -> None:
-        """Check, and bring values into their stored form."""
-        for name, lowest in (("attempts", 1), ("conflicts", 0), ("interruptions", 1)):
-            _whole(f"retry.{name}", getattr(self, name), lowest)
-        for name in ("delay_seconds", "max_delay_seconds"):
-            self._set(name, _delay(f"retry.{name}", getattr(self, name)))
-        self._set("backoff", _number("retry.backoff", self.backoff, 1.0, 1000.0))
-        self._set("jitter", _number("retry.jitter", self.jitter, 0.0, 1.0))
-        self._set("on", _type_names(self.on))
+        Args:
+            attempts: In all, the first one included, when the plugin raises.
+            delay_seconds: Before the second attempt (seconds, or a timedelta).
+            backoff: Each delay is the one before times this.
+            max_delay_seconds: The longest delay (seconds, or a timedelta).
+            jitter: Each delay is changed at random by up to this part of it, so that crowds
+                disperse.
+            on: Names of exception types, or the types; empty: every exception.
+            conflicts: How many times it runs again after a conflict, within one attempt. Of those
+                who write to one busy object each second one conflicts: the bound is where that is
+                no bad luck any more.
+            interruptions: The interruption that is one too many: with 3 the third one fails the
+                call.
+
+        Raises:
+            InvalidArguments: A value makes no sense; ``.path`` names it.
+        """
+        self._set("attempts", _whole("retry.attempts", attempts, 1))
+        self._set("delay_seconds", _delay("retry.delay_seconds", delay_seconds))
+        self._set("backoff", _number("retry.backoff", backoff, 1.0, 1000.0))
+        self._set("max_delay_seconds", _delay("retry.max_delay_seconds", max_delay_seconds))
+        self._set("jitter", _number("retry.jitter", jitter, 0.0, 1.0))
+        self._set("on", _type_names(on))
+        self._set("conflicts", _whole("retry.conflicts", conflicts, 0))
+        self._set("interruptions", _whole("retry.interruptions", interruptions, 1))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -214,11 +232,12 @@ def _type_names(given: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _whole(path: str, value: Any, lowest: int) -> None:
+def _whole(path: str, value: Any, lowest: int) -> int:
     if type(value) is not int or not lowest <= value <= 1000:
         raise InvalidArguments(
             f"{path} is a number from {lowest} to 1000, not {value!r}", path=path
         )
+    return value
 
 
 def _number(path: str, value: Any, lowest: float, highest: float) -> float:

@@ -338,23 +338,24 @@ class Call(OfOneTransaction):
             InvalidArguments: A name cannot be bound to that value.
             CallIsFinal: The call has ended.
             QuotaExceeded: It has too many callbacks.
+            TransactionOver: The transaction in which the call was put or got has ended.
         """
         return self._declare("success", text, names)
 
     def on_failure(self, text: str, /, **names: Any) -> Call:
-        """Evaluate the expression when the call has failed; ``failure`` says why."""
+        """As ``on_success``, when the call has failed; ``failure`` says why."""
         return self._declare("failure", text, names)
 
     def on_cancel(self, text: str, /, **names: Any) -> Call:
-        """Evaluate the expression when the call was cancelled, or has expired."""
+        """As ``on_success``, when the call was cancelled, or has expired."""
         return self._declare("cancel", text, names)
 
     def on_any(self, text: str, /, **names: Any) -> Call:
-        """Evaluate the expression when the call has ended, however."""
+        """As ``on_success``, when the call has ended, however."""
         return self._declare("any", text, names)
 
     def on_event(self, text: str, /, **names: Any) -> Call:
-        """Evaluate the expression for each event that the call emits."""
+        """As ``on_success``, for each event that the call emits; kept, and not evaluated yet."""
         return self._declare("event", text, names)
 
     def _declare(self, on: Occasion, text: str, names: dict[str, Any]) -> Call:

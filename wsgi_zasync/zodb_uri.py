@@ -13,13 +13,15 @@ from .errors import ConfigurationError
 #: Schemes of storages that no other process has open at the same time.
 _OWN = ("", "file", "memory")
 
-_USERINFO = re.compile(r"(?<=//)[^/@?#]*@")
+# Up to the last @, since a password may have been written as it is, with a slash or an @ in it. A
+# path, as after file://, has no user.
+_USERINFO = re.compile(r"(?<=[^/]//)(?!/)\S*@")
 _SECRET_QUERY = re.compile(r"(?i)([?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=)[^&]*")
 
 
-def without_password(uri: str) -> str:
-    """The address as it may be shown: user, password and secret parameters masked."""
-    return _SECRET_QUERY.sub(r"\1***", _USERINFO.sub("***@", uri))
+def without_password(text: str) -> str:
+    """An address as it may be shown, or a text with it: user, password and secrets masked."""
+    return _SECRET_QUERY.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
 def may_be_shared(uri: str) -> bool:

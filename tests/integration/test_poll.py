@@ -16,7 +16,7 @@ from ZODB import DB
 from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
-from wsgi_zasync import Principal, Unauthorized, get_manager
+from wsgi_zasync import CallManagerMiddleware, Principal, Unauthorized, get_manager
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.store.wakeup import Watch
 from wsgi_zasync.testing import calls_of, deployment_of, run_calls
@@ -177,6 +177,25 @@ def test_what_the_client_has_is_not_sent_again(site):
     assert response.body == b""
     assert response.headers["ETag"] == etag
     assert response.headers["Retry-After"] == "1"
+
+
+@pytest.mark.parametrize(
+    "known", ['"other", {}', '"other",{}', "W/{}", '"other",W/{},"another"', " {} ,", "*", " * "]
+)
+def test_a_client_may_have_several_versions(site, known):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+
+    response = site.get(identifier, headers={"If-None-Match": known.format(etag)})
+
+    assert response.status_int == 304
+
+
+@pytest.mark.parametrize("known", ["", '"other"', '"other","another"', '"', '""', '"*"', "\xff"])
+def test_what_the_client_has_of_other_versions_is_no_reason_to_send_nothing(site, known):
+    identifier = site.put()
+
+    assert site.get(identifier, headers={"If-None-Match": known}).status_int == 200
 
 
 def test_a_change_changes_the_etag(site):
@@ -391,6 +410,8 @@ ANSWERS = [
     ("GET", "?wait=9", {}),
     ("GET", "?wait=x", {}),
     ("GET", "", {"If-None-Match": "*"}),
+    ("GET", "", {"If-Match": '"other"'}),
+    ("DELETE", "", MEANT | {"If-Match": '"other"'}),
     ("GET", "", {"Range": "bytes=0-1"}),
     ("GET", "", {"Accept": "text/html"}),
     ("GET", "/result", {}),
@@ -493,6 +514,31 @@ def test_who_is_gone_sees_nothing_any_more(db, wrap, ask, tail, monkeypatch):
     assert site.ask("/_zasync/calls").status_int == 404
 
 
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", ""), ("GET", "/{}"), ("GET", "/{}/result"), ("DELETE", "/{}")]
+)
+def test_where_nobody_knows_who_the_user_is_now_it_is_to_be_asked_again(
+    db, wrap, ask, method, path, monkeypatch, caplog
+):
+    class Away(dict):
+        def __contains__(self, user):
+            raise ConnectionError("ldap.example is away")
+
+    site = Site(db, wrap, ask, policy=Directory())
+    identifier = site.put()
+    monkeypatch.setattr(Directory, "gone", Away())
+
+    path = "/_zasync/calls" + path.format(identifier)
+    response = site.ask(path, method=method, headers=MEANT)
+
+    assert response.status_int == 503
+    assert response.headers["Retry-After"] == "1"
+    assert "ldap" not in response.text
+    assert "ldap.example is away" in caplog.text
+    monkeypatch.undo()
+    assert site.get(identifier).json["state"] == "waiting"
+
+
 # -- changing -------------------------------------------------------------------------------------
 
 
@@ -575,6 +621,59 @@ def test_retrying_where_nothing_failed_changes_nothing(site):
 
     assert response.status_int == 200
     assert response.json["callbacks_failed"] == 0
+
+
+ONLY_IF = [
+    ("If-Match", "{}", True),
+    ("If-Match", '"other", {}', True),
+    ("If-Match", "*", True),
+    ("If-Match", '"other"', False),
+    ("If-Match", "W/{}", False),
+    ("If-Match", "", False),
+    ("If-None-Match", '"other"', True),
+    ("If-None-Match", "{}", False),
+    ("If-None-Match", "W/{}", False),
+    ("If-None-Match", "*", False),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "is_met"), ONLY_IF)
+@pytest.mark.parametrize(("method", "tail"), [("DELETE", ""), ("POST", "/cancel")])
+def test_a_call_is_changed_only_in_the_version_that_is_asked_for(
+    site, method, tail, name, value, is_met
+):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+
+    headers = MEANT | {name: value.format(etag)}
+    response = site.get(identifier, tail, method=method, headers=headers)
+
+    assert response.status_int == (200 if is_met else 412)
+    assert site.get(identifier).json["state"] == ("cancelled" if is_met else "waiting")
+
+
+def test_a_call_that_has_changed_meanwhile_is_not_forgotten(site):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+    site.run()
+
+    headers = MEANT | {"If-Match": etag}
+    response = site.get(identifier, "/forget", method="POST", headers=headers)
+
+    assert response.status_int == 412
+    assert response.content_type == "application/problem+json"
+    assert site.get(identifier).json["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_another_version_than_the_one_that_is_asked_for_is_not_shown(site, method):
+    identifier = site.put()
+    etag = site.get(identifier).headers["ETag"]
+
+    def ask(tags):
+        return site.get(identifier, method=method, headers={"If-Match": tags}).status_int
+
+    assert (ask(etag), ask('"other"')) == (200, 412)
 
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -841,6 +940,18 @@ def test_a_database_that_is_busy_is_to_be_asked_again(site, monkeypatch):
         assert response.headers["Retry-After"] == "1"
         assert response.content_type == "application/problem+json"
     assert site.get(identifier).json["state"] == "waiting"
+
+
+def test_a_process_that_has_not_seen_the_database_yet_is_to_be_asked_again(ask, caplog):
+    # Given a host that binds its own connection in each request, and that had none yet
+    application = CallManagerMiddleware(lambda environ, start_response: [])
+
+    for path in ("/_zasync/calls", "/_zasync/calls/a-aaaaaaaaaaaaaaaa"):
+        response = ask(application, path)
+        assert response.status_int == 503
+        assert response.headers["Retry-After"] == "1"
+        assert "configured" not in response.text
+    assert "give CallManagerMiddleware a db or a zodb_uri" in caplog.text
 
 
 def test_callbacks_that_were_retried_too_often_are_refused(db, wrap, ask):

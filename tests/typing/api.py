@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from wsgi_zasync import (
@@ -30,6 +30,9 @@ from wsgi_zasync import (
     get_manager,
     plugin,
 )
+
+if TYPE_CHECKING:
+    from wsgi_zasync.worker.attempt import Attempt
 
 
 @expose("title", publish="edit")
@@ -64,7 +67,7 @@ policy: SecurityPolicy = Policy()
 
 
 @plugin("report.render", runs="transaction", timeout=60, retry=RetryPolicy(attempts=3))
-def render(attempt: Any, year: int, *, draft: bool = False) -> dict[str, int]:
+def render(attempt: Attempt, year: int, *, draft: bool = False) -> dict[str, int]:
     """A plugin keeps its own type."""
     if draft:
         raise Retry("the draft is not there yet", delay=timedelta(minutes=5))
@@ -72,7 +75,10 @@ def render(attempt: Any, year: int, *, draft: bool = False) -> dict[str, int]:
     return {"pages": year}
 
 
-pages: dict[str, int] = render(None, 2026)
+def test_render(attempt: Attempt) -> dict[str, int]:
+    """So that a test can call it."""
+    attempt.progres(0.5)  # type: ignore[attr-defined]
+    return render(attempt, 2026)
 
 
 @plugin("wrong", runs="nowhere")  # type: ignore[arg-type]
@@ -88,6 +94,8 @@ def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iter
         "string:${user/id} could not read ${call/id}: ${failure/message}"
     )
     later = calls.options(begin_after=timedelta(hours=1), priority="low", unique="report")
+    calls.options(priorty="low")  # type: ignore[call-arg]
+    calls.options(priority="urgent", timeout="5 min")  # type: ignore[arg-type]
     later.put("report.render", 2026, password=Secret("hunter2"))
     start_response("202 Accepted", [("Location", f"/_zasync/calls/{call.id}")])
     return [call.id.encode()]
@@ -108,13 +116,16 @@ def outcome(call: Call) -> str:
         return str(call.result)
     except CallNotFinal:
         return call.waiting_reason or str(call.state)
-    except CallFailed:
-        failure: Failure | None = call.failure
+    except CallFailed as error:
+        failure: Failure | None = error.failure
+        error.failure.message  # type: ignore[union-attr]
         return "?" if failure is None else failure.message
 
 
 wrapped = CallManagerMiddleware(application, zodb_uri="file://Data.fs", worker="embedded")
 
 Principal(5)  # type: ignore[arg-type]
+RetryPolicy(delay_seconds=timedelta(minutes=1), on=[TimeoutError, "ldap.SERVER_DOWN"])
+RetryPolicy(delay_seconds="1 min")  # type: ignore[arg-type]
 RetryPolicy(3)  # type: ignore[call-arg]
 Secret(5)  # type: ignore[arg-type]

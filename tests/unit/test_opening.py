@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from traceback import format_exception
+
 import pytest
 from transaction.interfaces import TransientError
 from ZEO.ClientStorage import ClientStorage
@@ -12,6 +14,7 @@ from ZODB.utils import z64
 
 from tests.zeo_server import Server
 from wsgi_zasync.cli import main
+from wsgi_zasync.errors import ConfigurationError
 from wsgi_zasync.opening import open_database
 from wsgi_zasync.settings import SharedSettings
 
@@ -43,6 +46,17 @@ def test_what_is_no_outage_is_raised_as_it_is():
 
     with pytest.raises(OfNobodyWeKnow):
         open_database(SharedSettings(db=fails))
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [("nothing://ann:hunter2@db/zodb", "RelStorage"), ("zeo://ann:hunter2@[db/zodb", "Invalid")],
+)
+def test_an_address_that_cannot_be_used_is_told_without_its_password(uri, why):
+    with pytest.raises(ConfigurationError, match=why) as caught:
+        open_database(SharedSettings(zodb_uri=uri, secret="s" * 40))
+
+    assert "hunter2" not in "".join(format_exception(caught.value))
 
 
 @pytest.mark.parametrize("command", ["list", "check", "worker"])

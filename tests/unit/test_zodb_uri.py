@@ -18,6 +18,9 @@ from wsgi_zasync.zodb_uri import (
         ("zeo://127.0.0.1:8100", "zeo://127.0.0.1:8100"),
         ("postgres://ann:s3cret@db/zodb", "postgres://***@db/zodb"),
         ("zeo://h:1?username=a&password=b&wait=1", "zeo://h:1?username=a&password=***&wait=1"),
+        ("postgres://ann:s3cr/e@t@db/zodb", "postgres://***@db/zodb"),
+        ("no: zeo://ann:s3cret@h:1, sorry", "no: zeo://***@h:1, sorry"),
+        ("file:///home/ann@site/Data.fs", "file:///home/ann@site/Data.fs"),
         ("file:///var/Data.fs?blobstorage_dir=/b", "file:///var/Data.fs?blobstorage_dir=/b"),
     ],
 )

@@ -62,7 +62,8 @@ def is_same_origin(headers: Mapping[str, str], own_origin: str) -> bool:
     origin = headers.get("Origin")
     if site is not None and site != "same-origin":
         return False
-    if origin is not None and origin != own_origin:
+    # A browser writes it in small letters, however a proxy is configured to send the host.
+    if origin is not None and origin.lower() != own_origin.lower():
         return False
     return site is not None or origin is not None
 

@@ -8,6 +8,7 @@ the request is looked at. A client that waits holds no connection and no transac
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,21 +24,26 @@ from ..errors import (
     CallIsFinal,
     CallNotFinal,
     CallNotFound,
+    ConfigurationError,
     InvalidArguments,
     QuotaExceeded,
     Unauthorized,
     ZasyncError,
 )
+from ..expressions import CannotDecide
 from ..sealing import Keys
 from ..security import Principal
 from ..states import CallState
 from ..store.wakeup import signal_for
 from ..view import Call
 from .answers import DOWNLOAD_HEADERS, answer, empty, encoded, not_found, problem
+from .conditions import is_known, is_wanted, may_change
 from .connection import Surroundings
 from .csrf import TOKEN_FIELD, TOKEN_HEADER, is_programs, is_same_origin, is_token
-from .visitor import Seen, SeenCall, Visitor
+from .visitor import AnotherVersion, Seen, SeenCall, Visitor
 from .waiting import WaitingGate
+
+logger = logging.getLogger(__name__)
 
 #: How many calls a list has where the client does not say, and at most.
 DEFAULT_LIMIT = 50
@@ -112,13 +118,12 @@ class PollApplication:
             return poll.answered(segments)
         except Unauthorized:
             return not_found()
+        except (CannotDecide, ConfigurationError) as exc:
+            # Such as a process that no put has led to the host's database yet.
+            logger.error("calls cannot be shown", exc_info=exc)
+            return _not_now()
         except TransientError:
-            return problem(
-                503,
-                "Try again",
-                "The database is busy or cannot be reached at the moment.",
-                {"Retry-After": "1"},
-            )
+            return _not_now()
 
 
 class _Poll:
@@ -223,6 +228,8 @@ class _Poll:
         return problem(409, "No result", detail, _come_again(seen), state=str(seen.state))
 
     def _conditional(self, body: bytes, etag: str, headers: dict[str, str]) -> Response:
+        if not is_wanted(self._request.headers, etag):
+            return _another_version()
         headers = {**headers, "ETag": f'"{etag}"'}
         if self._is_known(etag):
             return empty(304, headers)
@@ -234,7 +241,7 @@ class _Poll:
 
     def _is_known(self, etag: str) -> bool:
         """Whether it has this."""
-        return self._knows_any() and etag in self._request.if_none_match
+        return is_known(self._request.headers, etag)
 
     def _parameter(self, name: str) -> str | None:
         """A parameter of the query; bytes that are not UTF-8 come out as question marks."""
@@ -290,9 +297,12 @@ class _Poll:
                 "header.",
             )
         try:
-            seen = self._visitor.change(call_id, change)
+            may = partial(may_change, self._request.headers)
+            seen = self._visitor.change(call_id, change, may)
         except CallNotFound:
             return not_found()
+        except AnotherVersion:
+            return _another_version()
         except (CallNotFinal, CallIsFinal):
             return problem(409, "Not now", "The call is not in a state in which that can be done.")
         except QuotaExceeded as exc:
@@ -365,6 +375,15 @@ def _limit(text: str | None) -> int | None:
 
 def _unfit(name: str, wanted: str) -> Response:
     return problem(400, "Bad request", f"The parameter {name} must be {wanted}.")
+
+
+def _not_now() -> Response:
+    detail = "The database, or what knows the users, is busy or away at the moment."
+    return problem(503, "Try again", detail, {"Retry-After": "1"})
+
+
+def _another_version() -> Response:
+    return problem(412, "Another version", "This is not the version that was asked for.")
 
 
 def _not_logged_in() -> Response:

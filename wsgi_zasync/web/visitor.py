@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from transaction.interfaces import TransientError
+
 from ..deployment import Deployment
-from ..errors import CallNotFound
+from ..errors import CallNotFound, Unauthorized
+from ..expressions import CannotDecide
 from ..manager import CallManager
 from ..sealing import ETAG, Keys
 from ..security import Principal
@@ -58,6 +61,10 @@ class SeenCall(Seen):
     def is_final(self) -> bool:
         """Whether it has ended."""
         return self.state.is_final
+
+
+class AnotherVersion(Exception):
+    """The call is not in a version in which the visitor wants to change it."""
 
 
 class Visitor:
@@ -139,17 +146,27 @@ class Visitor:
 
         return reading(self._database(), look)
 
-    def change(self, call_id: str, change: Callable[[Call], object]) -> SeenCall | None:
+    def change(
+        self, call_id: str, change: Callable[[Call], object], may_change: Callable[[str], bool]
+    ) -> SeenCall | None:
         """Change a call; None if it is gone by that.
+
+        Args:
+            call_id: Of the call.
+            change: Changes it.
+            may_change: Tells it from the call's ETag.
 
         Raises:
             CallNotFound: This user has none of that id.
+            AnotherVersion: It may not be changed as it is.
             ZasyncError: What the change raises.
         """
 
         def changed(connection: Any) -> SeenCall | None:
             manager = self._manager(connection)
             call = manager.get(call_id)
+            if not may_change(self._seen(call).etag):
+                raise AnotherVersion
             change(call)
             return self._seen(call) if call_id in manager else None
 
@@ -188,7 +205,12 @@ class Visitor:
 
     def _manager(self, connection: Any) -> CallManager:
         # Whoever was disabled sees nothing any more, whatever cookie is still good.
-        self._deployment.policy.principal_now(self.principal, connection.root())
+        try:
+            self._deployment.policy.principal_now(self.principal, connection.root())
+        except (Unauthorized, TransientError):
+            raise
+        except Exception as exc:
+            raise CannotDecide("the policy could not decide") from exc
         token = self._surroundings.token
         access = ConnectionAccess(
             connection, self.principal, token=token, base_path=self._base_path

@@ -92,6 +92,12 @@ def test_the_browser_says_where_a_request_comes_from(given, expected):
     assert is_same_origin(headers(**given), "https://site.org") is expected
 
 
+@pytest.mark.parametrize("own_origin", ["https://Site.Org", "https://site.org"])
+@pytest.mark.parametrize("origin", ["https://site.org", "https://SITE.org"])
+def test_a_host_is_the_same_in_capitals(origin, own_origin):
+    assert is_same_origin(headers(origin=origin), own_origin)
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
