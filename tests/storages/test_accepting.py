@@ -156,6 +156,60 @@ def test_it_is_known_which_lane_was_put_into_last(one, put):
     assert sorted(range(4), key=opened.__getitem__) == [0, 2, 1, 3]
 
 
+def test_calls_that_are_due_at_one_moment_come_in_the_order_of_their_puts(
+    one, put, register, accept
+):
+    # Given so many for midnight that the places in their ids have one, two and three digits
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, 70, due=10))
+    for now in (0, 10):
+        with one.writing():
+            accepted = accept(one, area, now=now)
+    assert ids(accepted.calls) == wanted
+
+
+def test_what_is_due_comes_after_better_priorities_and_before_its_own(one, put, register, accept):
+    # Given many that are due, more than are accepted at once
+    area = register(one)
+    with one.writing() as store:
+        late = put(store, 20, priority=LOW, due=10)
+        due = put(store, due=10)
+    with one.writing():
+        accept(one, area)
+    # When others are put then
+    with one.writing() as store:
+        low, normal, high = (put(store, priority=priority) for priority in (LOW, NORMAL, HIGH))
+    # Then
+    with one.writing():
+        first = ids(accept(one, area, limit=5, now=10).calls)
+        rest = ids(accept(one, area, now=10).calls)
+    assert first + rest == ids([*high, *due, *normal, *late, *low])
+
+
+def test_what_was_put_aside_comes_by_priority_from_the_queues_that_are_served(
+    one, put, register, accept
+):
+    # Given calls that this worker put aside, as it has not their plugin
+    area = register(one)
+    with one.writing() as store:
+        other = put(store, plugin="t.new", queue="night")
+        low = put(store, plugin="t.new", priority=LOW)
+        first = put(store, 40, plugin="t.new")
+    with one.writing():
+        accept(one, area, queues=("default", "night"))
+    # When it is there, with another worker's calls
+    with one.writing() as store:
+        fresh = put(store)
+    with one.writing():
+        found = accept(one, area, plugins=("t.add", "t.new"))
+        assert ids(found.calls) == ids([*first, *fresh, *low])
+    # Then the others wait for who serves their queue
+    with one.writing():
+        found = accept(one, area, plugins=("t.new",), queues=("night",))
+        assert ids(found.calls) == ids(other)
+
+
 def test_accepted_calls_are_held_in_a_chunk_until_it_is_dropped(one, put, register, accept):
     area = register(one)
     with one.writing() as store:

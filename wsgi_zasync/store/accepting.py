@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..call import CallRecord
+from ..call import PRIORITIES, CallRecord
 from .accepted import WorkerArea
 from .parking import park, put_aside, unpark
 from .reading import send_together, why_unreadable
@@ -46,8 +46,8 @@ class Accepted:
 def accept(
     store: Any,
     area: WorkerArea,
-    lanes: Iterable[int],
-    queues: Iterable[str],
+    lanes: Collection[int],
+    queues: Collection[str],
     plugins: Iterable[str],
     limit: int,
     now: int,
@@ -87,42 +87,45 @@ def accept(
     )
 
 
-def read_ahead(store: Any, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
+def read_ahead(store: Any, lanes: Collection[int], queues: Collection[str], count: int) -> None:
     """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
-    for inbox in _inboxes(store.site, lanes, queues):
-        count -= inbox.cursor.read_ahead(count)
-        if count <= 0:
-            break
+    for priority in range(len(PRIORITIES)):
+        for inbox in _inboxes(store.site, lanes, queues, priority):
+            count -= inbox.cursor.read_ahead(count)
+            if count <= 0:
+                return
 
 
 def _taken(
     store: Any,
     area: WorkerArea,
-    lanes: Iterable[int],
-    queues: Iterable[str],
-    plugins: Iterable[str],
+    lanes: Collection[int],
+    queues: Collection[str],
+    plugins: Collection[str],
     limit: int,
     now: int,
 ) -> list[CallRecord]:
-    calls = area.take_due(now, limit)
-    calls += unpark(store.site, plugins, limit - len(calls))
-    for inbox in _inboxes(store.site, lanes, queues):
-        if len(calls) >= limit:
-            break
-        if inbox.cursor.is_behind():
-            calls += inbox.cursor.take(limit - len(calls))
+    """What comes next: of each priority what is due, what was put aside, then the inboxes."""
+    calls: list[CallRecord] = []
+    for priority in range(len(PRIORITIES)):
+        calls += area.take_due(priority, now, limit - len(calls))
+        calls += unpark(store.site, plugins, queues, priority, limit - len(calls))
+        for inbox in _inboxes(store.site, lanes, queues, priority):
+            if len(calls) >= limit:
+                break
+            if inbox.cursor.is_behind():
+                calls += inbox.cursor.take(limit - len(calls))
     if len(calls) > 1:
         send_together(store.connection, calls)
     return calls
 
 
-def _inboxes(site: Any, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:
-    """The inboxes in the order of their priority, lanes in the order given."""
-    found = [site.lanes[number] for number in lanes]
-    names = list(queues)
-    for priority in range(3):
-        for lane in found:
-            for queue in names:
-                inbox = lane.inboxes.get((queue, priority))
-                if inbox is not None:
-                    yield inbox
+def _inboxes(
+    site: Any, lanes: Iterable[int], queues: Iterable[str], priority: int
+) -> Iterator[Any]:
+    """The inboxes of a priority, lanes in the order given."""
+    for number in lanes:
+        for queue in queues:
+            inbox = site.lanes[number].inboxes.get((queue, priority))
+            if inbox is not None:
+                yield inbox

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any
@@ -361,13 +361,13 @@ class Store:
     def accept(
         self,
         area: WorkerArea,
-        lanes: Iterable[int],
-        queues: Iterable[str],
+        lanes: Collection[int],
+        queues: Collection[str],
         plugins: Iterable[str],
         limit: int,
         now: int,
     ) -> Accepted:
-        """Take up to ``limit`` entries: what is due, what was parked, then the inboxes.
+        """Take up to ``limit`` entries, the best priority first: see ``accepting``.
 
         Writes the cursors that moved, and nothing of the calls themselves, but for calls with a
         ``unique`` key: a put that returns such a call as its own reads it, and must conflict with
@@ -376,7 +376,7 @@ class Store:
         """
         return accept(self, area, lanes, queues, plugins, limit, now)
 
-    def read_ahead(self, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
+    def read_ahead(self, lanes: Collection[int], queues: Collection[str], count: int) -> None:
         """Have the storage send what the next accept of so many will read.
 
         What was read ahead before is here, and the rest is not waited for.

@@ -1,22 +1,36 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What no worker can run now: calls of plugins that none has, and records that cannot be read.
 
-Kept at one place of the site, by the plugin's name, until a worker that has the plugin accepts.
+Kept at one place of the site, by plugin, queue, priority and when they were put, until a worker
+that has the plugin and serves the queue accepts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator
+from itertools import islice
 
-from ..call import CallRecord
+from ..call import PRIORITIES, CallRecord
 from .reading import why_unreadable
 from .root import Site
+
+#: plugin, queue, priority, created, id; of what cannot be read an empty plugin, and the oid.
+_Key = tuple[str, str, int, int, str] | tuple[str, str]
+
+
+def _key(record: CallRecord) -> _Key:
+    return (record.plugin, record.queue, record.priority, record.created, record.id)
 
 
 def park(site: Site, record: CallRecord) -> None:
     """Put aside a call whose plugin this worker does not know, until one does."""
     record.wait(f"no worker here has the plugin {record.plugin!r}")
-    site.parked[(record.plugin, record.id)] = record
+    site.parked[_key(record)] = record
+
+
+def is_parked(site: Site, record: CallRecord) -> bool:
+    """Whether the call is put aside here."""
+    return bool(site.parked) and _key(record) in site.parked
 
 
 def put_aside(site: Site, record: CallRecord) -> None:
@@ -29,9 +43,8 @@ def put_aside(site: Site, record: CallRecord) -> None:
 
 def forget_parked(site: Site, record: CallRecord) -> None:
     """Let go of a call that is to be erased: its plugin may never come back."""
-    key = (record.plugin, record.id)
-    if site.parked and key in site.parked:
-        del site.parked[key]
+    if is_parked(site, record):
+        del site.parked[_key(record)]
 
 
 def unreadable(site: Site) -> list[CallRecord]:
@@ -56,22 +69,38 @@ def take_up(site: Site, in_vain: set[bytes]) -> None:
             continue
         if why_unreadable(record) is None:
             del site.parked[key]
-            site.parked[(record.plugin, record.id)] = record
+            site.parked[_key(record)] = record
         else:
             in_vain.add(record._p_oid)
 
 
-def unpark(site: Site, plugins: Iterable[str], limit: int) -> list[CallRecord]:
-    """Take up calls that were put aside, of plugins that are known now."""
-    if not site.parked:
-        return []
-    keys: list[tuple[str, str]] = []
-    for name in plugins:
-        for key in site.parked.keys(min=(name, ""), max=(name, "\x7f")):
-            if len(keys) >= limit:
-                break
-            keys.append(key)
+def unpark(
+    site: Site,
+    plugins: Collection[str],
+    queues: Collection[str],
+    priority: int,
+    limit: int,
+) -> list[CallRecord]:
+    """Take up calls that were put aside, of plugins that are known now, the oldest first."""
+    keys: list[_Key] = []
+    for plugin, queue in _groups(site) if site.parked else ():
+        if plugin in plugins and queue in queues:
+            first, last = (plugin, queue, priority), (plugin, queue, priority + 1)
+            keys += islice(site.parked.keys(min=first, max=last), limit)
+    keys = sorted(keys, key=lambda key: key[3:])[:limit]
     taken = [site.parked[key] for key in keys]
     for key in keys:
         del site.parked[key]
     return taken
+
+
+def _groups(site: Site) -> Iterator[tuple[str, str]]:
+    """The plugins and queues of what is put aside, without going through all of that."""
+    group = ("", "\x7f")
+    while True:
+        try:
+            plugin, queue, *_ = site.parked.minKey((*group, len(PRIORITIES)))
+        except ValueError:
+            return
+        group = (plugin, queue)
+        yield group
