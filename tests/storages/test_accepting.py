@@ -156,6 +156,30 @@ def test_it_is_known_which_lane_was_put_into_last(one, put):
     assert sorted(range(4), key=opened.__getitem__) == [0, 2, 1, 3]
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"lane": 0}, {"lane": 2}, {"lane": 3}],
+        [{"queue": "first"}, {"queue": "second"}],
+    ],
+)
+def test_of_equal_priority_no_lane_and_no_queue_keeps_others_waiting(
+    one, put, register, accept, places
+):
+    # Given a full inbox, and one call in each of others
+    area = register(one)
+    with one.writing() as store:
+        put(store, 40, **places[0])
+        wanted = {call.id for place in places[1:] for call in put(store, **place)}
+    # When calls are taken one by one, as by a worker that is at its limit
+    got = []
+    for _ in places:
+        with one.writing():
+            got += ids(accept(one, area, limit=1, queues=("default", "first", "second")).calls)
+    # Then the others came in their turn
+    assert wanted < set(got)
+
+
 def test_calls_that_are_due_at_one_moment_come_in_the_order_of_their_puts(
     one, put, register, accept
 ):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ..call import PRIORITIES, CallRecord
 from .accepted import WorkerArea
+from .lanes import Cursor
 from .parking import park, put_aside, unpark
 from .reading import send_together, why_unreadable
 
@@ -90,8 +91,8 @@ def accept(
 def read_ahead(store: Any, lanes: Collection[int], queues: Collection[str], count: int) -> None:
     """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
     for priority in range(len(PRIORITIES)):
-        for inbox in _inboxes(store.site, lanes, queues, priority):
-            count -= inbox.cursor.read_ahead(count)
+        for cursor in _in_turn(_cursors(store.site, lanes, queues, priority)):
+            count -= cursor.read_ahead(count)
             if count <= 0:
                 return
 
@@ -110,22 +111,28 @@ def _taken(
     for priority in range(len(PRIORITIES)):
         calls += area.take_due(priority, now, limit - len(calls))
         calls += unpark(store.site, plugins, queues, priority, limit - len(calls))
-        for inbox in _inboxes(store.site, lanes, queues, priority):
-            if len(calls) >= limit:
-                break
-            if inbox.cursor.is_behind():
-                calls += inbox.cursor.take(limit - len(calls))
+        if len(calls) < limit:
+            cursors = _cursors(store.site, lanes, queues, priority)
+            for cursor in _in_turn(each for each in cursors if each.is_behind()):
+                calls += cursor.take(limit - len(calls))
+                if len(calls) >= limit:
+                    break
     if len(calls) > 1:
         send_together(store.connection, calls)
     return calls
 
 
-def _inboxes(
+def _cursors(
     site: Any, lanes: Iterable[int], queues: Iterable[str], priority: int
-) -> Iterator[Any]:
-    """The inboxes of a priority, lanes in the order given."""
+) -> Iterator[Cursor]:
+    """Those of the inboxes of a priority, lanes in the order given."""
     for number in lanes:
         for queue in queues:
             inbox = site.lanes[number].inboxes.get((queue, priority))
             if inbox is not None:
-                yield inbox
+                yield inbox.cursor
+
+
+def _in_turn(cursors: Iterable[Cursor]) -> list[Cursor]:
+    """First where was taken from the longest ago: an inbox that is never empty hinders no other."""
+    return sorted(cursors, key=lambda cursor: (bool(cursor._p_changed), cursor._p_serial))
