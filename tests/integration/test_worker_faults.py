@@ -25,8 +25,8 @@ from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.completion import Settled
 from wsgi_zasync.worker.held import Outcome, Report
+from wsgi_zasync.worker.room import AHEAD
 from wsgi_zasync.worker.rounds import Work
-from wsgi_zasync.worker.service import AHEAD
 
 
 @pytest.fixture

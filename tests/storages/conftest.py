@@ -335,6 +335,7 @@ def accept():
             more.get("plugins", ("t.add",)),
             limit,
             now,
+            more.get("held_up", ()),
         )
         found.keep(area)
         return found

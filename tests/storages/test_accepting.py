@@ -7,6 +7,7 @@ import pytest
 from ZODB.Connection import TransactionMetaData
 
 from wsgi_zasync.store.lanes import MOST_OPEN
+from wsgi_zasync.store.parking import count_without
 from wsgi_zasync.store.reading import send_together
 
 ANN = ("", "ann")
@@ -304,6 +305,35 @@ def test_a_call_of_an_unknown_plugin_is_put_aside_and_comes_when_the_plugin_does
         assert ids(accepted.calls) == strange
     with one.writing():
         assert accept(one, area, plugins=("t.strange",)).calls == ()
+
+
+def test_calls_of_a_plugin_that_is_held_up_are_left_to_others_but_for_what_is_due(
+    one, put, register, accept
+):
+    """What is due may be in an earlier chunk: who takes that over would run it beside the other."""
+    # Given a call that was accepted, and waits to be tried again
+    area = register(one)
+    with one.writing() as store:
+        due = ids(put(store))
+    with one.writing():
+        [record] = accept(one, area).calls
+        record.wait("again", 10)
+        one.get(area).wait(record, 10)
+    # When it is due, and others have been put
+    with one.writing() as store:
+        left = ids(put(store, 2))
+        other = ids(put(store, plugin="t.other"))
+    plugins = ("t.add", "t.other")
+    with one.writing() as store:
+        found = accept(one, area, now=10, plugins=plugins, held_up=("t.add",))
+        assert ids(found.calls) == due + other
+        # Then the others wait for who can begin them, and lack nothing
+        assert count_without(store.site, lambda plugin, queue: plugin in plugins) == 0
+        assert count_without(store.site, lambda plugin, queue: queue == "night") == 2
+    with one.writing() as store:
+        assert store.find(ANN, left[0]).waiting_reason is None
+        assert accept(one, area, plugins=plugins, held_up=("t.add",)).calls == ()
+        assert ids(accept(one, area, plugins=plugins).calls) == left
 
 
 def test_a_plugin_whose_name_begins_like_another_takes_none_of_its_calls(

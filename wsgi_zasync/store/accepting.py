@@ -16,7 +16,7 @@ from typing import Any
 from ..call import PRIORITIES, CallRecord
 from .accepted import WorkerArea
 from .lanes import Cursor
-from .parking import park, put_aside, unpark
+from .parking import leave, park, put_aside, unpark
 from .reading import send_together, why_unreadable
 
 
@@ -52,6 +52,7 @@ def accept(
     plugins: Iterable[str],
     limit: int,
     now: int,
+    held_up: Collection[str] = (),
 ) -> Accepted:
     """Take up to ``limit`` entries; see ``Store.accept``."""
     known = frozenset(plugins)
@@ -59,7 +60,7 @@ def accept(
     notes: dict[bytes, CallRecord] = {}
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
-    taken = _taken(store, area, lanes, queues, known, limit, now)
+    taken, due = _taken(store, area, lanes, queues, known.difference(held_up), limit, now)
     for record in taken:
         reason = why_unreadable(record)
         if reason is not None:
@@ -74,6 +75,8 @@ def accept(
         elif record.plugin not in known:
             park(store.site, record)
             parked.append(record)
+        elif record.plugin in held_up and record._p_oid not in due:
+            leave(store.site, record)
         else:
             run[record._p_oid] = record
             if record.unique is not None:
@@ -105,11 +108,18 @@ def _taken(
     plugins: Collection[str],
     limit: int,
     now: int,
-) -> list[CallRecord]:
-    """What comes next: of each priority what is due, what was put aside, then the inboxes."""
+) -> tuple[list[CallRecord], frozenset[bytes]]:
+    """What comes next: of each priority what is due, what was put aside, then the inboxes.
+
+    And the oids of what is due: an earlier chunk of ours may have that too, so that only we may
+    run it as long as we live.
+    """
     calls: list[CallRecord] = []
+    due: list[CallRecord] = []
     for priority in range(len(PRIORITIES)):
-        calls += area.take_due(priority, now, limit - len(calls))
+        found = area.take_due(priority, now, limit - len(calls))
+        due += found
+        calls += found
         calls += unpark(store.site, plugins, queues, priority, limit - len(calls))
         if len(calls) < limit:
             cursors = _cursors(store.site, lanes, queues, priority)
@@ -119,7 +129,7 @@ def _taken(
                     break
     if len(calls) > 1:
         send_together(store.connection, calls)
-    return calls
+    return calls, frozenset(record._p_oid for record in due)
 
 
 def _cursors(

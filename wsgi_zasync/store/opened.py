@@ -366,15 +366,15 @@ class Store:
         plugins: Iterable[str],
         limit: int,
         now: int,
+        held_up: Collection[str] = (),
     ) -> Accepted:
-        """Take up to ``limit`` entries, the best priority first: see ``accepting``.
+        """Take up to ``limit`` entries, best priority first; leaves aside calls of ``held_up``.
 
-        Writes the cursors that moved, and nothing of the calls themselves, but for calls with a
-        ``unique`` key: a put that returns such a call as its own reads it, and must conflict with
-        this. The chunk with the calls to run is to be written by ``Accepted.keep`` in the same
-        transaction, else they are lost.
+        Writes the cursors that moved, and of the calls only those with a ``unique`` key: a put
+        that returns such a call as its own reads it, and must conflict with this. The chunk is to
+        be written by ``Accepted.keep`` in the same transaction, else its calls are lost.
         """
-        return accept(self, area, lanes, queues, plugins, limit, now)
+        return accept(self, area, lanes, queues, plugins, limit, now, held_up)
 
     def read_ahead(self, lanes: Collection[int], queues: Collection[str], count: int) -> None:
         """Have the storage send what the next accept of so many will read.

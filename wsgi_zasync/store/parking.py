@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""What no worker can run now: calls of plugins that none has, and records that cannot be read.
+"""What a worker came across and cannot run now, as it lacks the plugin or cannot read the record.
+
+Or because it runs as many of that plugin's calls as it may, and others come after them.
 
 Kept at one place of the site, by plugin, queue, priority and when they were put, until a worker
 that has the plugin and serves the queue accepts.
@@ -7,7 +9,7 @@ that has the plugin and serves the queue accepts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
 from ..call import PRIORITIES, CallRecord
@@ -25,6 +27,11 @@ def _key(record: CallRecord) -> _Key:
 def park(site: Site, record: CallRecord) -> None:
     """Put aside a call whose plugin this worker does not know, until one does."""
     record.wait(f"no worker here has the plugin {record.plugin!r}")
+    leave(site, record)
+
+
+def leave(site: Site, record: CallRecord) -> None:
+    """Leave a call to who can begin it sooner. Nothing is written of the call itself."""
     site.parked[_key(record)] = record
 
 
@@ -50,6 +57,20 @@ def forget_parked(site: Site, record: CallRecord) -> None:
 def unreadable(site: Site) -> list[CallRecord]:
     """The records that were put aside because they cannot be read."""
     return list(site.parked.values(min=("", ""), max=("", "\x7f")))
+
+
+def count_without(site: Site, has_plugin: Callable[[str, str], bool]) -> int:
+    """How many calls were put aside whose plugin nobody has who serves their queue.
+
+    Args:
+        site: Whose calls they are.
+        has_plugin: Whether somebody has a plugin and serves a queue.
+    """
+    return sum(
+        len(site.parked.keys(min=group, max=(*group, len(PRIORITIES))))
+        for group in _groups(site)
+        if not has_plugin(*group)
+    )
 
 
 def take_up(site: Site, in_vain: set[bytes]) -> None:

@@ -266,6 +266,7 @@ class Acceptor:
             self._plugins,
             work.limit,
             self._deployment.clock.micros(),
+            work.held_up,
         )
         # Lanes are read one after the other; what was asked for first begins first.
         calls = sorted(accepted.calls, key=lambda record: record.created)
