@@ -343,4 +343,4 @@ def _ordered(context: CallContext, newest_first: bool, after: str | None) -> Ite
     mark = (last.created, last.id)
     if newest_first:
         return (r for r in store.newest(owner, last.created) if (r.created, r.id) < mark)
-    return (r for r in store.oldest(owner) if (r.created, r.id) > mark)
+    return (r for r in store.oldest(owner, last.created) if (r.created, r.id) > mark)

@@ -187,9 +187,9 @@ class Store:
         """
         return merge(*self._parts(owner, lambda i: i.newest(before)), key=_age, reverse=True)
 
-    def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
-        """The owner's calls, oldest first."""
-        return merge(*self._parts(owner, OwnerIndex.oldest), key=_age)
+    def oldest(self, owner: tuple[str, str], after: int | None = None) -> Iterator[CallRecord]:
+        """The same, oldest first; ``after`` as ``before`` is there."""
+        return merge(*self._parts(owner, lambda i: i.oldest(after)), key=_age)
 
     def next_written(self, owner: tuple[str, str]) -> Iterator[Persistent]:
         """What is written when the owner gets a call more, as far as it can be foretold."""
