@@ -251,13 +251,14 @@ class CallManager(OfOneTransaction):
     def count(self, state: CallState | str | None = None) -> int:
         """How many calls the owner has, in all or in one state."""
         context = self._context(self._owner(self._peek()))
+        store, owner = context.store, context.owner.owner
+        tally = store.tally(owner)
         if state is not None and not _state(state).is_final:
-            # What runs is on the workers' boards only, so these few are looked at.
+            # What runs is on the workers' boards only, so these few are looked at: mostly they
+            # are the newest, and behind the last of them nobody has to look.
+            records = (record for record in store.newest(owner) if not record.is_final)
             wanted = _state(state)
-            store = context.store
-            records = store.newest(context.owner.owner)
-            return sum(1 for r in records if not r.is_final and store.state_of(r) is wanted)
-        tally = context.store.tally(context.owner.owner)
+            return sum(store.state_of(r) is wanted for r in islice(records, max(0, tally.open)))
         return tally.stored if state is None else tally.by_state[_state(state)]
 
     def cancel(self, id: str, /) -> Call:
