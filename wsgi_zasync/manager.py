@@ -252,14 +252,17 @@ class CallManager(OfOneTransaction):
         """How many calls the owner has, in all or in one state."""
         context = self._context(self._owner(self._peek()))
         store, owner = context.store, context.owner.owner
+        wanted = None if state is None else _state(state)
+        if store.gone_since(owner) is not None:
+            # The tallies count what an earlier owner of that name had, too.
+            return sum(wanted in (None, store.state_of(record)) for record in store.newest(owner))
         tally = store.tally(owner)
-        if state is not None and not _state(state).is_final:
+        if wanted is not None and not wanted.is_final:
             # What runs is on the workers' boards only, so these few are looked at: mostly they
             # are the newest, and behind the last of them nobody has to look.
             records = (record for record in store.newest(owner) if not record.is_final)
-            wanted = _state(state)
             return sum(store.state_of(r) is wanted for r in islice(records, max(0, tally.open)))
-        return tally.stored if state is None else tally.by_state[_state(state)]
+        return tally.stored if wanted is None else tally.by_state[wanted]
 
     def cancel(self, id: str, /) -> Call:
         """Cancel a call: at once if it waits, else by asking the worker to stop it."""
