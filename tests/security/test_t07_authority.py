@@ -110,6 +110,21 @@ def test_the_third_of_a_name_gets_nothing_of_the_second_and_nothing_of_a_clock_t
     assert found == []
 
 
+def test_somebody_new_has_what_they_put_after_a_clock_was_put_back(site):
+    # Given a bob who was found gone, and a clock that is put back then
+    site.put("echo", user="bob")
+    site.policy.gone.add("bob")
+    site.clock.advance(60)
+    site.run()
+    site.clock.set(site.clock.now() - timedelta(hours=1))
+    # When a new bob puts
+    site.policy.gone.clear()
+    after = site.put("echo", user="bob")
+    # Then that is not hidden with what the other one had
+    with site.calls("bob") as calls:
+        assert [call.id for call in calls.mine()] == [after]
+
+
 def test_a_directory_that_is_down_neither_allows_nor_fails_a_callback(site):
     call = site.put("echo", 7, on_success="python: put('open', 1).id")
     with site.calls() as calls:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ZPL-2.1
 """Accepted calls that have not begun: whose turn is next.
 
-High priority first; among equals the owners take turns, so that one with ten thousand calls
-delays nobody by more than one; all owners that are only a browser session share one turn. A
-plugin that runs as many calls as it may lets the others pass.
+High priority first; among equals the owners take turns, so that of the calls that are here one
+with a hundred delays nobody by more than one; all owners that are only a browser session share one
+turn. A plugin that runs as many calls as it may lets the others pass.
 
 Threads: belongs to the acceptor's thread.
 """
