@@ -141,10 +141,7 @@ def _duration(name: str, given: Any) -> float | None:
         return None
     if type(given) not in _DURATIONS:
         raise _wrong(name, "seconds or a timedelta", given)
-    try:
-        value = seconds(given)
-    except OverflowError:
-        value = float("inf")
+    value = seconds(given)
     if not 0 < value < float("inf"):
         raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
     return value
