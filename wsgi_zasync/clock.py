@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -38,5 +39,10 @@ class SystemClock:
 
 
 def seconds(duration: float | timedelta) -> float:
-    """A duration given as seconds or as a timedelta, in seconds."""
-    return duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    """A duration given as seconds or as a timedelta, in seconds; infinite if none can tell it."""
+    if isinstance(duration, timedelta):
+        return duration.total_seconds()
+    try:
+        return float(duration)
+    except OverflowError:
+        return math.inf if duration > 0 else -math.inf

@@ -15,6 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from .clock import seconds
+
 Convert = Callable[..., Any]
 
 _YES = frozenset({"yes", "true", "on", "1"})
@@ -76,10 +78,9 @@ def duration(lowest: float = 0.0, highest: float = YEAR_SECONDS) -> Convert:
 
 
 def _seconds(value: Any) -> float | None:
-    if type(value) is timedelta:
-        return value.total_seconds()
-    if type(value) in (int, float):
-        return float(value) if math.isfinite(value) else None
+    if type(value) in (int, float, timedelta):
+        length = seconds(value)
+        return length if math.isfinite(length) else None
     found = re.fullmatch(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)\s*([smhdw]?)", str(value).strip())
     return float(found[1]) * _UNITS[found[2] or "s"] if found else None
 

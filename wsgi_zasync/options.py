@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
 from .call import PRIORITIES, to_micros
@@ -104,11 +104,18 @@ class PutOptions:
         return replace(self, **changes)
 
     def micros(self, name: Literal["begin_after", "expires"], now: datetime) -> int | None:
-        """The moment of ``begin_after`` or ``expires`` in microseconds, None without one."""
+        """The moment of ``begin_after`` or ``expires`` in microseconds, None without one.
+
+        Raises:
+            InvalidArguments: It lies after the year 9999.
+        """
         given: float | datetime | None = getattr(self, name)
         if given is None:
             return None
-        when = given if isinstance(given, datetime) else now + timedelta(seconds=given)
+        try:
+            when = given if isinstance(given, datetime) else now + timedelta(seconds=given)
+        except OverflowError as exc:
+            raise InvalidArguments(f"{name} is after the year 9999", path=name) from exc
         return to_micros(when)
 
     def check_ahead(self, now: datetime, max_seconds: float) -> None:
@@ -153,25 +160,28 @@ def _duration(name: str, given: Any) -> float | None:
         return None
     if type(given) not in _DURATIONS:
         raise _wrong(name, "seconds or a timedelta", given)
-    try:
-        value = seconds(given)
-    except OverflowError:
-        value = float("inf")
+    value = seconds(given)
     if not 0 < value < float("inf"):
         raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
     return value
 
 
 def _moment(name: str, given: Any) -> float | datetime | None:
+    """A duration in seconds, or a moment in UTC: one that cannot be told in it is never shown."""
     if not isinstance(given, datetime):
         return _duration(name, given)
-    if given.tzinfo is None or given.utcoffset() is None:
+    try:
+        offset = given.utcoffset()
+        moment = None if offset is None else given.astimezone(UTC)
+    except (OverflowError, ValueError, TypeError, NotImplementedError) as exc:
+        raise InvalidArguments(f"{name} cannot be told in UTC: {exc}", path=name) from exc
+    if moment is None:
         raise InvalidArguments(
             f"{name} is a naive datetime: give one with a timezone, "
             "such as datetime.now(timezone.utc)",
             path=name,
         )
-    return given
+    return moment
 
 
 #: A put without a word more.

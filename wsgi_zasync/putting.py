@@ -96,6 +96,10 @@ def put_call(
     if existing is not None:
         cancel(context, state, existing)
     store.make()
+    gone = store.gone_since(record.owner)
+    if gone is not None:
+        # Else a clock that was put back would hide it with what an earlier owner of the name had.
+        record.created = max(record.created, gone + 1)
     lane = context.lane(state)
     with state.putting(store.connection):
         record = store.add(record, lane)

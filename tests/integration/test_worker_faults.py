@@ -15,6 +15,7 @@ from ZODB.POSException import ConflictError, POSKeyError
 
 from tests.integration.stepping import Site, accept_only
 from wsgi_zasync import CallNotFound, CallState, RetryPolicy
+from wsgi_zasync.call import NORMAL
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.store import Store, open_store
@@ -24,8 +25,8 @@ from wsgi_zasync.testing import calls_of, deployment_of
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker.completion import Settled
 from wsgi_zasync.worker.held import Outcome, Report
+from wsgi_zasync.worker.room import AHEAD
 from wsgi_zasync.worker.rounds import Work
-from wsgi_zasync.worker.service import AHEAD
 
 
 @pytest.fixture
@@ -376,7 +377,7 @@ def test_what_was_parked_in_a_commit_of_doubt_is_not_parked_again(site):
             writing = first.acceptor.writing(txn)
             first.acceptor._completion.settle(writing, report)
             assert len(writing.store.site.parked) == expected
-            unpark(writing.store.site, ["new"], 10)
+            unpark(writing.store.site, ["new"], ["default"], NORMAL, 10)
             first.acceptor.commit(txn)
     assert chunk == held.chunk
 

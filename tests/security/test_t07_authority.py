@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from wsgi_zasync import CallNotFound, CallState, Principal, Unauthorized
@@ -80,9 +82,47 @@ def test_somebody_new_of_the_same_name_gets_nothing_of_the_one_who_is_gone(site)
 
     with site.calls("bob") as calls:
         assert [call.id for call in calls.mine()] == [after]
+        assert calls.count() == calls.count("waiting") == 1
+        assert calls.count("failed") == 0
         assert before not in calls
         with pytest.raises(CallNotFound):
             calls.get(before)
+
+
+def test_the_third_of_a_name_gets_nothing_of_the_second_and_nothing_of_a_clock_that_was_ahead(site):
+    # Given bob, who is gone, and another bob
+    found = []
+    for _ in range(2):
+        site.clock.advance(60)
+        then = site.clock.now()
+        # One call was put by a host whose clock is ahead
+        site.clock.set(then + timedelta(minutes=5))
+        site.put("echo", user="bob")
+        site.clock.set(then)
+        site.put("echo", user="bob")
+        # When that one is gone, too
+        site.policy.gone.add("bob")
+        site.run()
+        site.policy.gone.clear()
+        with site.calls("bob") as calls:
+            found += calls.mine()
+    # Then neither the second nor the third sees any of it
+    assert found == []
+
+
+def test_somebody_new_has_what_they_put_after_a_clock_was_put_back(site):
+    # Given a bob who was found gone, and a clock that is put back then
+    site.put("echo", user="bob")
+    site.policy.gone.add("bob")
+    site.clock.advance(60)
+    site.run()
+    site.clock.set(site.clock.now() - timedelta(hours=1))
+    # When a new bob puts
+    site.policy.gone.clear()
+    after = site.put("echo", user="bob")
+    # Then that is not hidden with what the other one had
+    with site.calls("bob") as calls:
+        assert [call.id for call in calls.mine()] == [after]
 
 
 def test_a_directory_that_is_down_neither_allows_nor_fails_a_callback(site):

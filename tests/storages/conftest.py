@@ -335,6 +335,7 @@ def accept():
             more.get("plugins", ("t.add",)),
             limit,
             now,
+            more.get("held_up", ()),
             more.get("overdue", ()),
         )
         if more.get("keeps", True):

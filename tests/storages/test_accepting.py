@@ -9,7 +9,7 @@ from ZODB.Connection import TransactionMetaData
 from wsgi_zasync.store.accepting import FEW
 from wsgi_zasync.store.lanes import MOST_OPEN
 from wsgi_zasync.store.mailbox import Mail
-from wsgi_zasync.store.parking import FIRST, take_overdue
+from wsgi_zasync.store.parking import FIRST, count_without, take_overdue
 from wsgi_zasync.store.reading import send_together
 
 ANN = ("", "ann")
@@ -163,6 +163,84 @@ def test_it_is_known_which_lane_was_put_into_last(one, put):
     assert sorted(range(4), key=opened.__getitem__) == [0, 2, 1, 3]
 
 
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"lane": 0}, {"lane": 2}, {"lane": 3}],
+        [{"queue": "first"}, {"queue": "second"}],
+    ],
+)
+def test_of_equal_priority_no_lane_and_no_queue_keeps_others_waiting(
+    one, put, register, accept, places
+):
+    # Given a full inbox, and one call in each of others
+    area = register(one)
+    with one.writing() as store:
+        put(store, 40, **places[0])
+        wanted = {call.id for place in places[1:] for call in put(store, **place)}
+    # When calls are taken one by one, as by a worker that is at its limit
+    got = []
+    for _ in places:
+        with one.writing():
+            got += ids(accept(one, area, limit=1, queues=("default", "first", "second")).calls)
+    # Then the others came in their turn
+    assert wanted < set(got)
+
+
+def test_calls_that_are_due_at_one_moment_come_in_the_order_of_their_puts(
+    one, put, register, accept
+):
+    # Given so many for midnight that the places in their ids have one, two and three digits
+    area = register(one)
+    with one.writing() as store:
+        wanted = ids(put(store, 70, due=10))
+    for now in (0, 10):
+        with one.writing():
+            accepted = accept(one, area, now=now)
+    assert ids(accepted.calls) == wanted
+
+
+def test_what_is_due_comes_after_better_priorities_and_before_its_own(one, put, register, accept):
+    # Given many that are due, more than are accepted at once
+    area = register(one)
+    with one.writing() as store:
+        late = put(store, 20, priority=LOW, due=10)
+        due = put(store, due=10)
+    with one.writing():
+        accept(one, area)
+    # When others are put then
+    with one.writing() as store:
+        low, normal, high = (put(store, priority=priority) for priority in (LOW, NORMAL, HIGH))
+    # Then
+    with one.writing():
+        first = ids(accept(one, area, limit=5, now=10).calls)
+        rest = ids(accept(one, area, now=10).calls)
+    assert first + rest == ids([*high, *due, *normal, *late, *low])
+
+
+def test_what_was_put_aside_comes_by_priority_from_the_queues_that_are_served(
+    one, put, register, accept
+):
+    # Given calls that this worker put aside, as it has not their plugin
+    area = register(one)
+    with one.writing() as store:
+        other = put(store, plugin="t.new", queue="night")
+        low = put(store, plugin="t.new", priority=LOW)
+        first = put(store, 40, plugin="t.new")
+    with one.writing():
+        accept(one, area, queues=("default", "night"))
+    # When it is there, with another worker's calls
+    with one.writing() as store:
+        fresh = put(store)
+    with one.writing():
+        found = accept(one, area, plugins=("t.add", "t.new"))
+        assert ids(found.calls) == ids([*first, *fresh, *low])
+    # Then the others wait for who serves their queue
+    with one.writing():
+        found = accept(one, area, plugins=("t.new",), queues=("night",))
+        assert ids(found.calls) == ids(other)
+
+
 def test_accepted_calls_are_held_in_a_chunk_until_it_is_dropped(one, put, register, accept):
     area = register(one)
     with one.writing() as store:
@@ -233,6 +311,35 @@ def test_a_call_of_an_unknown_plugin_is_put_aside_and_comes_when_the_plugin_does
         assert ids(accepted.calls) == strange
     with one.writing():
         assert accept(one, area, plugins=("t.strange",)).calls == ()
+
+
+def test_calls_of_a_plugin_that_is_held_up_are_left_to_others_but_for_what_is_due(
+    one, put, register, accept
+):
+    """What is due may be in an earlier chunk: who takes that over would run it beside the other."""
+    # Given a call that was accepted, and waits to be tried again
+    area = register(one)
+    with one.writing() as store:
+        due = ids(put(store))
+    with one.writing():
+        [record] = accept(one, area).calls
+        record.wait("again", 10)
+        one.get(area).wait(record, 10)
+    # When it is due, and others have been put
+    with one.writing() as store:
+        left = ids(put(store, 2))
+        other = ids(put(store, plugin="t.other"))
+    plugins = ("t.add", "t.other")
+    with one.writing() as store:
+        found = accept(one, area, now=10, plugins=plugins, held_up=("t.add",))
+        assert ids(found.calls) == due + other
+        # Then the others wait for who can begin them, and lack nothing
+        assert count_without(store.site, lambda plugin, queue: plugin in plugins) == 0
+        assert count_without(store.site, lambda plugin, queue: queue == "night") == 2
+    with one.writing() as store:
+        assert store.find(ANN, left[0]).waiting_reason is None
+        assert accept(one, area, plugins=plugins, held_up=("t.add",)).calls == ()
+        assert ids(accept(one, area, plugins=plugins).calls) == left
 
 
 def test_a_plugin_whose_name_begins_like_another_takes_none_of_its_calls(

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import pytest
 from ZODB.POSException import POSKeyError
 
-from wsgi_zasync.call import Place
+from wsgi_zasync.call import SEGMENT_SIZE, Place
 from wsgi_zasync.errors import CallNotFound
 from wsgi_zasync.states import CallState
 
@@ -142,6 +144,51 @@ def test_newest_can_begin_further_back(one, put):
     # Whole segments that are newer are skipped, and nothing that is older.
     assert found[-101:] == ids[100::-1]
     assert len(found) < 200
+
+
+def test_a_list_goes_on_from_any_call_whatever_was_forgotten_before_and_behind(one, put):
+    # Given an owner of many calls in two lanes, and three whole segments forgotten
+    with one.writing() as store:
+        records = [put(store, lane=number % 2)[0] for number in range(400)]
+    with one.writing() as store:
+        index = store.site.lanes[0].owners["\0ann"]
+        gone = [call for number in (0, 3, 4) for call in index.segments[number].calls]
+        for record in gone:
+            record.cancel(1)
+            store.forget(record, store.site.lanes[0].tallies)
+        records = [record for record in records if not record.forgotten]
+        assert [number for number, segment in index.segments.items() if segment is None] == [
+            0,
+            3,
+            4,
+        ]
+    # Then, from each moment on, nothing is left out, and no more than a segment a lane is too much
+    with one.reading() as store:
+        moments = [record.created for record in records]
+        for when in (0, *moments[::31], moments[-1] + 1):
+            for found, wanted in (
+                (store.oldest(ANN, when), [r for r in records if r.created >= when]),
+                (store.newest(ANN, when), [r for r in records if r.created <= when][::-1]),
+            ):
+                listed = list(found)
+                assert [record for record in listed if record in wanted] == wanted
+                assert len(listed) <= len(wanted) + 2 * SEGMENT_SIZE
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_to_list_from_a_call_on_reads_little_of_what_is_not_shown(one, put, loads_of, newest_first):
+    # Given many calls
+    with one.writing() as store:
+        records = put(store, 5 + 40 * SEGMENT_SIZE)
+        middle = records[len(records) // 2].created
+
+    # When the next few are listed, from the middle on
+    def look(store):
+        found = store.newest(ANN, middle) if newest_first else store.oldest(ANN, middle)
+        assert len(list(islice(found, 20))) == 20
+
+    # Then what is read is two segments with their calls, and a few to find them
+    assert len(loads_of(one, look)) < 3 * SEGMENT_SIZE
 
 
 def test_calls_put_in_one_microsecond_or_while_the_clock_goes_back_keep_their_order(one, put):

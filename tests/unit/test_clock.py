@@ -5,7 +5,10 @@ from datetime import UTC, timedelta
 
 import pytest
 
+from wsgi_zasync import ConfigurationError, InvalidArguments, Retry, RetryPolicy, plugin
 from wsgi_zasync.clock import SystemClock, seconds
+from wsgi_zasync.options import PutOptions
+from wsgi_zasync.settings import WorkerSettings
 
 
 def test_the_wall_clock_is_aware_and_in_utc():
@@ -28,3 +31,18 @@ def test_durations_are_seconds_or_timedeltas(given, expected):
 
     assert length == expected
     assert type(length) is float
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: Retry(delay=10**400),
+        lambda: RetryPolicy(delay_seconds=10**400),
+        lambda: plugin("render", timeout=10**400)(print),
+        lambda: WorkerSettings.from_kwargs(db=object(), grace=10**400),
+        lambda: PutOptions(timeout=10**400),
+    ],
+)
+def test_a_duration_that_no_float_can_tell_is_refused_as_any_other_that_is_too_long(given):
+    with pytest.raises((InvalidArguments, ConfigurationError)):
+        given()

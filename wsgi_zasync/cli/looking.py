@@ -21,7 +21,7 @@ from ..lines import counted, owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
 from ..store.index import owner_of
-from ..store.parking import unreadable
+from ..store.parking import count_without, unreadable
 from ..store.reading import readable
 from ..values import to_json
 from .operating import Operation, opened, refuse_unknown
@@ -185,7 +185,11 @@ def _counts(operation: Operation) -> Counter[str]:
         if state.is_final:
             counts[str(state)] = sum(tally.by_state[state] for tally in tallies)
     counts["unreadable"] = len(unreadable(store.site))
-    counts["parked"] = len(store.site.parked) - counts["unreadable"]
+    workers = [area.publication for area in store.areas()]
+    counts["parked"] = count_without(
+        store.site,
+        lambda plugin, queue: any(plugin in w.plugins and queue in w.queues for w in workers),
+    )
     return counts
 
 

@@ -20,7 +20,7 @@ from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 from ZODB.POSException import POSKeyError
 
-from ..call import CallRecord
+from ..call import PRIORITIES, CallRecord
 from ..errors import Fenced
 from . import tallies
 
@@ -95,8 +95,9 @@ class WorkerArea(Persistent):
         self.publication = publication
         #: number -> Chunk
         self.chunks: IOBTree = IOBTree()
-        #: Trees of calls that wait for a time, by (due in microseconds, id). The first is our
-        #: own; the others came with areas taken over, and are dropped when empty.
+        #: Trees of calls that wait for a time, by (priority, due, created, id), the times in
+        #: microseconds. The first is our own; the others came with areas taken over, and are
+        #: dropped when empty.
         self.waiting: tuple[OOBTree, ...] = (OOBTree(),)
         #: owner key -> counts (see ``store.tallies``), of what the acceptor's thread ends
         self.tallies: OOBTree = OOBTree()
@@ -146,28 +147,37 @@ class WorkerArea(Persistent):
 
     def wait(self, record: CallRecord, due: int) -> None:
         """Keep a call until ``due`` (microseconds); it is accepted then."""
-        self.waiting[0][(due, record.id)] = record
+        self.waiting[0][_waiting_key(record, due)] = record
 
     def holds_waiting(self, record: CallRecord) -> bool:
         """Whether the call is in one of the waiting trees."""
-        key = (record.due, record.id)
-        return record.due is not None and any(key in tree for tree in self.waiting)
+        if record.due is None:
+            return False
+        key = _waiting_key(record, record.due)
+        return any(key in tree for tree in self.waiting)
 
     def next_due(self) -> int | None:
         """When the first waiting call is due, in microseconds, or None."""
-        firsts = [tree.minKey()[0] for tree in self.waiting if tree]
-        return min(firsts, default=None)
+        return min(
+            (
+                key[1]
+                for tree in self.waiting
+                for priority in range(len(PRIORITIES))
+                for key in islice(tree.keys(min=(priority,), max=(priority + 1,)), 1)
+            ),
+            default=None,
+        )
 
-    def take_due(self, now: int, limit: int) -> list[CallRecord]:
-        """Take out at most ``limit`` calls that are due."""
+    def take_due(self, priority: int, now: int, limit: int) -> list[CallRecord]:
+        """Take out at most ``limit`` calls of a priority that are due; who was put first is first.
+
+        Of each tree, that is: calls that are due at one moment, as at midnight, come in the
+        order of their puts.
+        """
         taken: list[CallRecord] = []
         for tree in self.waiting:
-            # Ids are ASCII, so every id that is due now sorts before this bound.
-            keys: list[tuple[int, str]] = []
-            for key in tree.keys(max=(now, "\x7f")):
-                if len(keys) + len(taken) >= limit:
-                    break
-                keys.append(key)
+            found = tree.keys(min=(priority,), max=(priority, now + 1))
+            keys = list(islice(found, limit - len(taken)))
             taken.extend(tree[key] for key in keys)
             for key in keys:
                 del tree[key]
@@ -212,6 +222,10 @@ class WorkerArea(Persistent):
         for counts in (dead.tallies, *dead.thread_tallies):
             tallies.merge(self.tallies, counts)
         return numbers
+
+
+def _waiting_key(record: CallRecord, due: int) -> tuple[int, int, int, str]:
+    return (record.priority, due, record.created, record.id)
 
 
 def held_area(connection: Any, oid: bytes) -> WorkerArea:

@@ -15,11 +15,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ..call import CallRecord
+from ..call import PRIORITIES, CallRecord
 from .accepted import WorkerArea
 from .lanes import Cursor
 from .mailbox import is_over
-from .parking import park, put_aside, unpark
+from .parking import leave, park, put_aside, unpark
 from .reading import send_together, why_unreadable
 
 #: Calls that are over may be passed again and again, without a commit that says so, until there
@@ -35,7 +35,7 @@ class Accepted:
     calls: tuple[CallRecord, ...]
     chunk: int
     #: What needs no plugin: final calls that owe something (pending callbacks, late mail), and
-    #: calls that have expired whose plugin is not known here.
+    #: calls that have expired and cannot begin here.
     notes: tuple[CallRecord, ...]
     #: Whether as many entries were taken as may be: then there may be more of them, whatever
     #: became of these.
@@ -70,11 +70,12 @@ class Accepted:
 def accept(
     store: Any,
     area: WorkerArea,
-    lanes: Iterable[int],
-    queues: Iterable[str],
+    lanes: Collection[int],
+    queues: Collection[str],
     plugins: Iterable[str],
     limit: int,
     now: int,
+    held_up: Collection[str] = (),
     overdue: Iterable[CallRecord] = (),
 ) -> Accepted:
     """Take up to ``limit`` entries; see ``Store.accept``."""
@@ -84,21 +85,24 @@ def accept(
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
     passed = 0
-    taken = [*overdue, *_taken(store, area, lanes, queues, known, limit, now)]
-    for record in taken:
+    able = known.difference(held_up)
+    taken, due = _taken(store, area, lanes, queues, able, limit, now)
+    for record in (*overdue, *taken):
         reason = why_unreadable(record)
         if reason is not None:
             broken.append((record._p_oid, reason))
             put_aside(store.site, record)
         elif is_over(record):
             passed += 1
-        elif record.is_final or (record.plugin not in known and record.has_expired(now)):
+        elif record.is_final or (record.plugin not in able and record.has_expired(now)):
             notes[record._p_oid] = record
         elif record.due is not None and record.due > now:
             area.wait(record, record.due)
         elif record.plugin not in known:
             park(store.site, record)
             parked.append(record)
+        elif record.plugin in held_up and record._p_oid not in due:
+            leave(store.site, record)
         else:
             run[record._p_oid] = record
             if record.unique is not None:
@@ -114,42 +118,58 @@ def accept(
     )
 
 
-def read_ahead(store: Any, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
+def read_ahead(store: Any, lanes: Collection[int], queues: Collection[str], count: int) -> None:
     """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
-    for inbox in _inboxes(store.site, lanes, queues):
-        count -= inbox.cursor.read_ahead(count)
-        if count <= 0:
-            break
+    for priority in range(len(PRIORITIES)):
+        for cursor in _in_turn(_cursors(store.site, lanes, queues, priority)):
+            count -= cursor.read_ahead(count)
+            if count <= 0:
+                return
 
 
 def _taken(
     store: Any,
     area: WorkerArea,
-    lanes: Iterable[int],
-    queues: Iterable[str],
-    plugins: Iterable[str],
+    lanes: Collection[int],
+    queues: Collection[str],
+    plugins: Collection[str],
     limit: int,
     now: int,
-) -> list[CallRecord]:
-    calls = area.take_due(now, limit)
-    calls += unpark(store.site, plugins, limit - len(calls))
-    for inbox in _inboxes(store.site, lanes, queues):
-        if len(calls) >= limit:
-            break
-        if inbox.cursor.is_behind():
-            calls += inbox.cursor.take(limit - len(calls))
+) -> tuple[list[CallRecord], frozenset[bytes]]:
+    """What comes next: of each priority what is due, what was put aside, then the inboxes.
+
+    And the oids of what is due: an earlier chunk of ours may have that too, so that only we may
+    run it as long as we live.
+    """
+    calls: list[CallRecord] = []
+    due: list[CallRecord] = []
+    for priority in range(len(PRIORITIES)):
+        found = area.take_due(priority, now, limit - len(calls))
+        due += found
+        calls += found
+        calls += unpark(store.site, plugins, queues, priority, limit - len(calls))
+        if len(calls) < limit:
+            cursors = _cursors(store.site, lanes, queues, priority)
+            for cursor in _in_turn(each for each in cursors if each.is_behind()):
+                calls += cursor.take(limit - len(calls))
+                if len(calls) >= limit:
+                    break
     if len(calls) > 1:
         send_together(store.connection, calls)
-    return calls
+    return calls, frozenset(record._p_oid for record in due)
 
 
-def _inboxes(site: Any, lanes: Iterable[int], queues: Iterable[str]) -> Iterator[Any]:
-    """The inboxes in the order of their priority, lanes in the order given."""
-    found = [site.lanes[number] for number in lanes]
-    names = list(queues)
-    for priority in range(3):
-        for lane in found:
-            for queue in names:
-                inbox = lane.inboxes.get((queue, priority))
-                if inbox is not None:
-                    yield inbox
+def _cursors(
+    site: Any, lanes: Iterable[int], queues: Iterable[str], priority: int
+) -> Iterator[Cursor]:
+    """Those of the inboxes of a priority, lanes in the order given."""
+    for number in lanes:
+        for queue in queues:
+            inbox = site.lanes[number].inboxes.get((queue, priority))
+            if inbox is not None:
+                yield inbox.cursor
+
+
+def _in_turn(cursors: Iterable[Cursor]) -> list[Cursor]:
+    """First where was taken from the longest ago: an inbox that is never empty hinders no other."""
+    return sorted(cursors, key=lambda cursor: (bool(cursor._p_changed), cursor._p_serial))

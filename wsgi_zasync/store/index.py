@@ -15,7 +15,7 @@ numbers of a chain's segments follow each other, and the chain is in their highe
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -305,25 +305,51 @@ class OwnerIndex(Persistent):
         return [self._newest(chain, before) for chain in range(len(self.chains))]
 
     def _newest(self, chain: int, before: int | None) -> Iterator[CallRecord]:
-        for number in reversed(self._numbers(chain)):
+        last = None if before is None else self._begun(chain, before)
+        for number in reversed(self._numbers(chain, last=last)):
             segment = self.segments[number]
-            if not is_readable(segment) or (before is not None and segment.first_created > before):
-                continue
-            yield from segment.put_here(newest_first=True)
+            if is_readable(segment):
+                yield from segment.put_here(newest_first=True)
 
-    def oldest(self) -> list[Iterator[CallRecord]]:
-        """The calls of each chain, oldest first."""
-        return [self._oldest(chain) for chain in range(len(self.chains))]
+    def oldest(self, after: int | None = None) -> list[Iterator[CallRecord]]:
+        """The calls of each chain, oldest first; segments older than ``after`` are skipped.
 
-    def _oldest(self, chain: int) -> Iterator[CallRecord]:
-        for number in self._numbers(chain):
+        Args:
+            after: Microseconds; a call put before may still come, never all of a segment.
+        """
+        return [self._oldest(chain, after) for chain in range(len(self.chains))]
+
+    def _oldest(self, chain: int, after: int | None) -> Iterator[CallRecord]:
+        first = None if after is None else self._begun(chain, after)
+        for number in self._numbers(chain, first=first):
             segment = self.segments[number]
             if is_readable(segment):
                 yield from segment.put_here()
 
-    def _numbers(self, chain: int) -> Any:
-        first = chain << _CHAIN_BITS
-        return self.segments.keys(first, first + (1 << _CHAIN_BITS) - 1)
+    def _numbers(self, chain: int, first: int | None = None, last: int | None = None) -> Any:
+        begin = chain << _CHAIN_BITS
+        end = begin + (1 << _CHAIN_BITS) - 1
+        return self.segments.keys(begin if first is None else first, end if last is None else last)
+
+    def _begun(self, chain: int, when: int) -> int:
+        """The last segment of a chain whose first call was put by ``when``, of those that can be
+        read; a number before all if there is none. It goes straight there, passing all others by.
+        """
+        begin = chain << _CHAIN_BITS
+        last = self._last(chain)
+        numbers = range(begin, begin if last is None else last + 1)
+
+        def created(number: int) -> int:
+            found = self._readable_to(number, begin)
+            return -1 if found < begin else self.segments[found].first_created
+
+        return self._readable_to(begin + bisect_right(numbers, when, key=created) - 1, begin)
+
+    def _readable_to(self, number: int, begin: int) -> int:
+        """The last segment up to ``number`` that can be read; a number before ``begin`` if none."""
+        while number >= begin and not is_readable(self.segments.get(number)):
+            number -= 1
+        return number
 
     def remove(self, segment: int, position: int) -> None:
         """Drop an erased call from a full segment, and the segment when it was the last one.

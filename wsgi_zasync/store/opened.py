@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any
@@ -187,9 +187,9 @@ class Store:
         """
         return merge(*self._parts(owner, lambda i: i.newest(before)), key=_age, reverse=True)
 
-    def oldest(self, owner: tuple[str, str]) -> Iterator[CallRecord]:
-        """The owner's calls, oldest first."""
-        return merge(*self._parts(owner, OwnerIndex.oldest), key=_age)
+    def oldest(self, owner: tuple[str, str], after: int | None = None) -> Iterator[CallRecord]:
+        """The same, oldest first; ``after`` as ``before`` is there."""
+        return merge(*self._parts(owner, lambda i: i.oldest(after)), key=_age)
 
     def next_written(self, owner: tuple[str, str]) -> Iterator[Persistent]:
         """What is written when the owner gets a call more, as far as it can be foretold."""
@@ -358,25 +358,27 @@ class Store:
     def accept(
         self,
         area: WorkerArea,
-        lanes: Iterable[int],
-        queues: Iterable[str],
+        lanes: Collection[int],
+        queues: Collection[str],
         plugins: Iterable[str],
         limit: int,
         now: int,
+        held_up: Collection[str] = (),
         overdue: Iterable[CallRecord] = (),
     ) -> Accepted:
-        """Take up to ``limit`` entries: what is due, what was parked, then the inboxes.
+        """Take up to ``limit`` entries, best priority first; leaves aside calls of ``held_up``.
 
-        Before them ``overdue``, what was just taken up of parked calls (``parking.take_overdue``).
+        Before all that ``overdue``, what was just taken up of parked calls
+        (``parking.take_overdue``).
 
-        Writes the cursors that moved, and nothing of the calls themselves, but for calls with a
-        ``unique`` key: a put that returns such a call as its own reads it, and must conflict with
-        this. The chunk with the calls to run is to be written by ``Accepted.keep`` in the same
-        transaction, else they are lost; unless all of it is left uncommitted.
+        Writes the cursors that moved, and of the calls only those with a ``unique`` key: a put
+        that returns such a call as its own reads it, and must conflict with this. The chunk is to
+        be written by ``Accepted.keep`` in the same transaction, else its calls are lost; unless
+        all of it is left uncommitted.
         """
-        return accept(self, area, lanes, queues, plugins, limit, now, overdue)
+        return accept(self, area, lanes, queues, plugins, limit, now, held_up, overdue)
 
-    def read_ahead(self, lanes: Iterable[int], queues: Iterable[str], count: int) -> None:
+    def read_ahead(self, lanes: Collection[int], queues: Collection[str], count: int) -> None:
         """Have the storage send what the next accept of so many will read.
 
         What was read ahead before is here, and the rest is not waited for.

@@ -1,26 +1,46 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""What no worker can run now: calls of plugins that none has, and records that cannot be read.
+"""What a worker came across and cannot run now, as it lacks the plugin or cannot read the record.
 
-Kept at one place of the site, by the plugin's name, until a worker that has the plugin accepts.
+Or because it runs as many of that plugin's calls as it may, and others come after them.
+
+Kept at one place of the site, by plugin, queue, priority and when they were put, until a worker
+that has the plugin and serves the queue accepts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
-from ..call import CallRecord
+from ..call import PRIORITIES, CallRecord
 from .reading import send_together, why_unreadable
 from .root import Site
 
+#: plugin, queue, priority, created, id; of what cannot be read an empty plugin, and the oid.
+Key = tuple[str, str, int, int, str] | tuple[str, str]
+
 #: Before the first call that has a plugin, and after all records that cannot be read.
-FIRST = ("", "\x7f")
+FIRST: Key = ("", "\x7f")
+
+
+def _key(record: CallRecord) -> Key:
+    return (record.plugin, record.queue, record.priority, record.created, record.id)
 
 
 def park(site: Site, record: CallRecord) -> None:
     """Put aside a call whose plugin this worker does not know, until one does."""
     record.wait(f"no worker here has the plugin {record.plugin!r}")
-    site.parked[(record.plugin, record.id)] = record
+    leave(site, record)
+
+
+def leave(site: Site, record: CallRecord) -> None:
+    """Leave a call to who can begin it sooner. Nothing is written of the call itself."""
+    site.parked[_key(record)] = record
+
+
+def is_parked(site: Site, record: CallRecord) -> bool:
+    """Whether the call is put aside here."""
+    return bool(site.parked) and _key(record) in site.parked
 
 
 def put_aside(site: Site, record: CallRecord) -> None:
@@ -33,14 +53,27 @@ def put_aside(site: Site, record: CallRecord) -> None:
 
 def forget_parked(site: Site, record: CallRecord) -> None:
     """Let go of a call that is to be erased: its plugin may never come back."""
-    key = (record.plugin, record.id)
-    if site.parked and key in site.parked:
-        del site.parked[key]
+    if is_parked(site, record):
+        del site.parked[_key(record)]
 
 
 def unreadable(site: Site) -> list[CallRecord]:
     """The records that were put aside because they cannot be read."""
     return list(site.parked.values(min=("", ""), max=FIRST))
+
+
+def count_without(site: Site, has_plugin: Callable[[str, str], bool]) -> int:
+    """How many calls were put aside whose plugin nobody has who serves their queue.
+
+    Args:
+        site: Whose calls they are.
+        has_plugin: Whether somebody has a plugin and serves a queue.
+    """
+    return sum(
+        len(site.parked.keys(min=group, max=(*group, len(PRIORITIES))))
+        for group in _groups(site)
+        if not has_plugin(*group)
+    )
 
 
 def take_up(site: Site, in_vain: set[bytes]) -> None:
@@ -60,14 +93,12 @@ def take_up(site: Site, in_vain: set[bytes]) -> None:
             continue
         if why_unreadable(record) is None:
             del site.parked[key]
-            site.parked[(record.plugin, record.id)] = record
+            site.parked[_key(record)] = record
         else:
             in_vain.add(record._p_oid)
 
 
-def take_overdue(
-    site: Site, now: int, after: tuple[str, str], limit: int
-) -> tuple[list[CallRecord], tuple[str, str]]:
+def take_overdue(site: Site, now: int, after: Key, limit: int) -> tuple[list[CallRecord], Key]:
     """Take up calls that are too late to begin, whoever may have their plugin.
 
     Args:
@@ -88,17 +119,33 @@ def take_overdue(
     return taken, found[-1][0] if len(found) == limit else FIRST
 
 
-def unpark(site: Site, plugins: Iterable[str], limit: int) -> list[CallRecord]:
-    """Take up calls that were put aside, of plugins that are known now."""
-    if not site.parked:
-        return []
-    keys: list[tuple[str, str]] = []
-    for name in plugins:
-        for key in site.parked.keys(min=(name, ""), max=(name, "\x7f")):
-            if len(keys) >= limit:
-                break
-            keys.append(key)
+def unpark(
+    site: Site,
+    plugins: Collection[str],
+    queues: Collection[str],
+    priority: int,
+    limit: int,
+) -> list[CallRecord]:
+    """Take up calls that were put aside, of plugins that are known now, the oldest first."""
+    keys: list[Key] = []
+    for plugin, queue in _groups(site) if site.parked else ():
+        if plugin in plugins and queue in queues:
+            first, last = (plugin, queue, priority), (plugin, queue, priority + 1)
+            keys += islice(site.parked.keys(min=first, max=last), limit)
+    keys = sorted(keys, key=lambda key: key[3:])[:limit]
     taken = [site.parked[key] for key in keys]
     for key in keys:
         del site.parked[key]
     return taken
+
+
+def _groups(site: Site) -> Iterator[tuple[str, str]]:
+    """The plugins and queues of what is put aside, without going through all of that."""
+    group = ("", "\x7f")
+    while True:
+        try:
+            plugin, queue, *_ = site.parked.minKey((*group, len(PRIORITIES)))
+        except ValueError:
+            return
+        group = (plugin, queue)
+        yield group

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from ZODB.POSException import ConflictError
@@ -279,6 +279,7 @@ class Acceptor:
             self._plugins,
             work.limit,
             now,
+            work.held_up,
             overdue,
         )
         # Lanes are read one after the other; what was asked for first begins first.
@@ -298,7 +299,7 @@ class Acceptor:
         ours = frozenset(self.lanes.to_read(everywhere=False))
         done.watched = what_changes_with_news(writing.store.site, self.queues, ours)
 
-    def _read_ahead(self, store: Store, lanes: Iterable[int], count: int) -> None:
+    def _read_ahead(self, store: Store, lanes: Collection[int], count: int) -> None:
         """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
         try:
             store.read_ahead(lanes, self.queues, count)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: ZPL-2.1
 """Accepted calls that have not begun: whose turn is next.
 
-High priority first; among equals the owners take turns, so that one with ten thousand calls
-delays nobody by more than one; all owners that are only a browser session share one turn. A
-plugin that runs as many calls as it may lets the others pass.
+High priority first; among equals the owners take turns, so that of the calls that are here one
+with a hundred delays nobody by more than one; all owners that are only a browser session share one
+turn. A plugin that runs as many calls as it may lets the others pass.
 
 Threads: belongs to the acceptor's thread.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 
 from ..security import SESSION_SOURCE
@@ -24,6 +24,8 @@ class Backlog:
         #: priority -> turn -> calls, the first turn being next
         self._turns: dict[int, OrderedDict[object, deque[Held]]] = {}
         self._length = 0
+        #: How many there are, by plugin.
+        self.by_plugin: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return self._length
@@ -43,6 +45,7 @@ class Backlog:
             calls = turns[turn] = deque()
         calls.append(held)
         self._length += 1
+        self.by_plugin[held.plugin] += 1
 
     def take(self, limit: int, may_begin: Callable[[Held], bool]) -> list[Held]:
         """Take up to ``limit`` calls out, in turn.
@@ -72,6 +75,7 @@ class Backlog:
             if not turns:
                 del self._turns[priority]
         self._length -= len(taken)
+        self.by_plugin -= Counter(held.plugin for held in taken)
         return taken
 
     def clear(self) -> list[Held]:
@@ -79,6 +83,7 @@ class Backlog:
         everything = list(self)
         self._turns.clear()
         self._length = 0
+        self.by_plugin.clear()
         return everything
 
 

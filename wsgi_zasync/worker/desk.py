@@ -8,6 +8,7 @@ thread. Nothing here commits.
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from ..store import Store, open_store
 from ..store.accepted import WorkerArea, held_area
 from ..store.databases import calls_connection, calls_database
 from .held import Held
+
+logger = logging.getLogger(__name__)
 
 #: The root of every database.
 ROOT_OID = b"\0" * 8
@@ -193,6 +196,20 @@ class Desk:
         except Exception:  # noqa: BLE001 - whatever it says, nothing was read
             return True
         return False
+
+    def catch_up(self) -> None:
+        """See what others have committed, while there is nothing else to do.
+
+        ZODB keeps the oid of every object that was written for a connection until that begins
+        its next transaction: for one that is idle that is all calls of a worker's life.
+        """
+        try:
+            try:
+                self._manager.begin()
+            finally:
+                self._abort()
+        except Exception as exc:  # noqa: BLE001 - whoever has something to do finds out, and says so
+            logger.debug("an idle connection cannot catch up: %s", type(exc).__name__)
 
     @property
     def is_connected(self) -> bool:

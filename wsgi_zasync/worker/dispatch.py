@@ -87,6 +87,7 @@ class Dispatcher:
             settings.threads,
             lambda _: Desk(db, deployment.site),
             lambda desk: desk.close(),
+            lambda desk: desk.catch_up(),
         )
         self._reactor = ReactorRunner(self.ended, self._clock)
         self._thread = ThreadRunner(self._threads, self.ended, self._clock, db, beginning)

@@ -229,12 +229,12 @@ def _answer(ask: Callable[[Principal, Any], Any], principal: Principal, root: An
 def mark_gone(writing: Writing, record: CallRecord, now: int) -> None:
     """Note that the policy knows the owner no more.
 
-    Whoever comes later under the same name does not get what this owner had.
+    Whoever comes later under the same name does not get what this owner had: neither what was put
+    by a host whose clock is ahead, nor what was since the last owner of that name was gone.
     """
-    gone = writing.store.site.gone
-    key = owner_key(record.owner)
-    if key not in gone:
-        gone[key] = now
+    newest = next(writing.store.newest(record.owner), None)
+    if newest is not None:
+        writing.store.site.gone[owner_key(record.owner)] = max(now, newest.created)
 
 
 def _transient_behind(error: BaseException | None) -> TransientError | None:

@@ -22,6 +22,7 @@ from .completion import Completion, Entry
 from .desk import AWAY, Desk, is_foreign
 from .held import Report
 from .patience import blame
+from .pool import IDLE_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +152,11 @@ class LongCallbacks:
         if desk is None:
             return
         try:
-            while (each := self._next()) is not None:
+            while not self._stopping.is_set():
+                each = self._next()
+                if each is None:
+                    desk.catch_up()
+                    continue
                 self._end(desk, each)
                 with self._changed:
                     self._doing = None
@@ -169,14 +174,16 @@ class LongCallbacks:
         return None
 
     def _next(self) -> _InLine | None:
-        """The next one of the owner whose turn it is; None: it is time to stop."""
+        """The next one of the owner whose turn it is; None: there is none for long, or we stop."""
         with self._changed:
             while not self._stopping.is_set():
                 now = self._clock.monotonic()
                 due = [owner for owner, line in self._lines.items() if line[0].at <= now]
                 if not due:
-                    times = [line[0].at for line in self._lines.values()]
-                    self._changed.wait(max(0.001, min(times) - now) if times else None)
+                    at = min((line[0].at for line in self._lines.values()), default=None)
+                    wait = IDLE_SECONDS if at is None else max(0.001, at - now)
+                    if not self._changed.wait(wait) and at is None:
+                        return None
                     continue
                 owner = due[0]
                 line = self._lines.pop(owner)

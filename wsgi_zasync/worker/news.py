@@ -6,6 +6,7 @@ Thread: the acceptor's, in the transaction of an accept.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -19,11 +20,7 @@ def what_changes_with_news(
         queues: That we serve.
         ours: The lanes that nobody else accepts from, as long as nobody helps.
     """
-    watched = {site.parked._p_oid, site.claims._p_oid}
-    bucket = site.claims._firstbucket
-    while bucket is not None:
-        watched.add(bucket._p_oid)
-        bucket = bucket._next
+    watched = {*_written_by_adding(site.parked), *_written_by_adding(site.claims)}
     for number in site.claims:
         lane = site.lanes[number]
         watched.add(lane.inboxes._p_oid)
@@ -31,5 +28,14 @@ def what_changes_with_news(
             if queue in queues:
                 watched |= {inbox._p_oid, inbox.tail._p_oid}
                 watched.update(record._p_oid for record in inbox.next_records(number in ours))
-    # A small tree keeps its bucket inside itself.
     return frozenset(watched - {None})
+
+
+def _written_by_adding(tree: Any) -> Iterator[Any]:
+    """The oids of which at least one is written when something is added to a BTree."""
+    yield tree._p_oid
+    bucket = tree._firstbucket
+    while bucket is not None:
+        # That of a small tree is kept inside it.
+        yield bucket._p_oid
+        bucket = bucket._next

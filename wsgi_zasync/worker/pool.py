@@ -23,6 +23,9 @@ T = TypeVar("T")
 #: Seconds between tries to get what a thread owns, such as a connection to a storage that is away.
 AGAIN_SECONDS = 0.5
 
+#: Seconds after which a thread that has nothing to run looks after what it owns.
+IDLE_SECONDS = 60.0
+
 
 class Slot(Generic[T]):
     """One thread of a pool and what it owns."""
@@ -47,6 +50,8 @@ class Pool(Generic[T]):
         size: int,
         enter: Callable[[int], T],
         leave: Callable[[T], None],
+        idle: Callable[[T], None] = lambda _: None,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         """Describe the pool; no thread is started yet.
 
@@ -55,10 +60,13 @@ class Pool(Generic[T]):
             size: How many run at a time.
             enter: Makes what a thread owns, in that thread; it is given the slot's number.
             leave: Closes it, in that thread.
+            idle: Looks after it, in that thread, while there is nothing to run; must not raise.
+            idle_seconds: How often.
         """
         self.size = size
         self._name = name
         self._enter, self._leave = enter, leave
+        self._look_after, self._idle_seconds = idle, idle_seconds
         self._changed = threading.Condition()
         self._waiting: deque[tuple[object, Callable[[Slot[T]], None]]] = deque()
         self._threads: dict[int, threading.Thread] = {}
@@ -170,7 +178,8 @@ class Pool(Generic[T]):
             self._idle += 1
             try:
                 while not (self._waiting or self._stopping or slot.abandoned):
-                    self._changed.wait()
+                    if not self._changed.wait(self._idle_seconds):
+                        return lambda slot: self._look_after(slot.owned)
             finally:
                 self._idle -= 1
             if slot.abandoned or not self._waiting:

@@ -26,6 +26,7 @@ from ..plugins import Registry
 from ..retry import RetryDecision, RetryEvent, policy_in_force
 from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
+from ..store.parking import is_parked
 from ..store.reading import send_together, why_unreadable
 from .acceptor import Acceptor, hold
 from .completion import own_policy
@@ -311,4 +312,4 @@ def _waits_elsewhere(store: Store, area: WorkerArea, record: CallRecord) -> bool
     """Whether a call was put into a waiting tree, or parked, before its chunk was dropped."""
     if area.holds_waiting(record):
         return True
-    return (record.plugin, record.id) in store.site.parked
+    return is_parked(store.site, record)

@@ -41,6 +41,8 @@ class Work:
     #: Accept up to so many calls, from our lanes or from everybody's.
     limit: int = 0
     everywhere: bool = False
+    #: Plugins of which no more calls are wanted now.
+    held_up: frozenset[str] = frozenset()
     #: Chunks whose calls are all done.
     drop: list[int] = field(default_factory=list)
     #: The board's new content: our sign of life.

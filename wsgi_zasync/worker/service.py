@@ -32,12 +32,10 @@ from .mail import MailReader
 from .notices import first_shown_at, on_board
 from .patience import pause_seconds
 from .rescuer import Adopted, Rescuer, Watch
+from .room import Room
 from .rounds import BATCH, Round, RunningOnBoard, Work
 from .timetable import Timetable
 from .watchdog import Watchdog
-
-#: Calls that are accepted ahead of what can begin, at least.
-AHEAD = 32
 
 #: Seconds for which what was handed out counts as about to end.
 YOUNG_SECONDS = 0.01
@@ -107,6 +105,7 @@ class Service:
             name=name,
             one_by_one=one_by_one,
         )
+        self.room = Room(self.dispatcher)
         self.listener = Listener(
             signal_for(calls_database(db)),
             self.bell,
@@ -190,7 +189,9 @@ class Service:
             if work.board is not None and done.complete:
                 self._rescue()
         self._look_at_mail()
-        return self._begin() or did
+        did = self._begin() or did
+        self.timetable.is_more_there |= self.room.look(self.holdings, self._clock.monotonic())
+        return did
 
     def _ready_reports(self) -> list[Report]:
         """Reports that are to be written; what was written already is noted."""
@@ -214,8 +215,8 @@ class Service:
             or self.acceptor.lanes.is_time_to_help()
         )
         if accept and (everywhere or self.timetable.is_time_to_look()):
-            work.limit = min(BATCH, self._room_to_accept())
-            work.everywhere = everywhere
+            work.limit = min(BATCH, self.room.count(self.holdings))
+            work.held_up, work.everywhere = self.room.held_up, everywhere
             idle = not (reports or self.holdings.running or self.holdings.waiting_to_begin)
             if idle and not (self._one_by_one or self.bell.stopping):
                 work.at_once = Early(self.acceptor, self.dispatcher, self.bell, self.holdings)
@@ -360,9 +361,9 @@ class Service:
 
     def seconds_to_wait(self) -> float:
         """How long nothing is to be done, unless the bell rings."""
-        others = [self.dispatcher.next_overdue(self.holdings)]
+        others = [self.dispatcher.next_overdue(self.holdings), self.room.full_at(self.holdings)]
         # Without room nothing comes of being awake; an end makes some, and rings.
-        accepting = self._room_to_accept() > 0 and not self.bell.stopping
+        accepting = self.room.count(self.holdings) > 0 and not self.bell.stopping
         if accepting:
             others.append(self.acceptor.lanes.help_at)
         running = self.holdings.running.values()
@@ -370,9 +371,6 @@ class Service:
         return self.timetable.seconds_to_wait(
             others, progress_from=progress_from, accepting=accepting
         )
-
-    def _room_to_accept(self) -> int:
-        return max(0, max(AHEAD, self.dispatcher.ahead) - self.holdings.waiting_to_begin)
 
     def is_idle(self) -> bool:
         """Whether nothing runs, is to be accepted, waits to begin or is to be written."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 
 import pytest
+from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ServerException
 
 from wsgi_zasync.testing import memory_db
@@ -25,6 +26,41 @@ def test_a_storage_that_fails_also_the_abort_is_away(monkeypatch):
         lost()
     monkeypatch.undo()
     desk._manager.abort()
+    desk.close()
+    db.close()
+
+
+def test_an_idle_connection_catches_up_and_keeps_no_oids_of_what_was_written():
+    db = memory_db()
+    desk = Desk(db, "main")
+    with desk.transaction():
+        pass
+    for number in range(50):
+        with db.transaction() as connection:
+            connection.root()[number] = PersistentMapping()
+    kept = desk.connection._storage._invalidations
+    assert len(kept) > 50
+
+    desk.catch_up()
+
+    assert not kept
+    desk.close()
+    db.close()
+
+
+def test_an_idle_connection_that_is_lost_is_left_to_who_uses_it(monkeypatch):
+    db = memory_db()
+    desk = Desk(db, "main")
+
+    def lost(*_):
+        raise OSError("the server closed the connection")
+
+    monkeypatch.setattr(desk._manager, "begin", lost)
+    desk.catch_up()
+    monkeypatch.undo()
+
+    with desk.transaction():
+        assert desk.connection.root() == {}
     desk.close()
     db.close()
 

@@ -11,6 +11,7 @@ import transaction
 from wsgi_zasync.call import CallRecord
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.lanes import MOST_OPEN
+from wsgi_zasync.store.parking import leave
 from wsgi_zasync.testing import memory_db
 from wsgi_zasync.worker.news import what_changes_with_news
 
@@ -99,3 +100,18 @@ def test_what_workers_write_is_not_watched(connection):
 
     written = {each._p_oid for each in connection._registered_objects}
     assert not what_changes_with_news(store.site, QUEUES, OURS) & written
+
+
+def test_each_call_that_is_left_to_others_writes_something_that_is_watched(connection):
+    for created in range(100):
+        store = next_transaction(connection)
+        watched = what_changes_with_news(store.site, QUEUES, OURS)
+        record = CallRecord()
+        record.plugin, record.created = "echo", created
+        connection.add(record)
+        before = set(map(id, connection._registered_objects))
+
+        leave(store.site, record)
+
+        written = [o for o in connection._registered_objects if id(o) not in before]
+        assert not watched.isdisjoint(each._p_oid for each in written)

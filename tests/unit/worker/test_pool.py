@@ -24,6 +24,27 @@ def test_each_thread_owns_one_thing_which_it_closes_itself():
     assert sorted(opened) == sorted(closed) == [0, 1]
 
 
+def test_a_thread_without_work_looks_after_what_it_owns_and_works_again():
+    looked, ran, threads = threading.Semaphore(0), threading.Semaphore(0), set()
+
+    def idle(owned):
+        threads.add(threading.current_thread())
+        looked.release()
+
+    def run(slot):
+        threads.add(threading.current_thread())
+        ran.release()
+
+    pool = Pool("test", 1, lambda number: number, lambda number: None, idle, 0.001)
+    for _ in range(2):
+        pool.submit(run)
+        assert ran.acquire(timeout=5)
+        assert looked.acquire(timeout=5)
+    pool.stop(5)
+
+    assert len(threads) == 1
+
+
 def test_no_more_run_at_a_time_than_the_pool_has_threads():
     pool, opened, _ = make(size=1)
     done = threading.Event()
