@@ -382,6 +382,26 @@ def test_put_aside_calls_that_are_too_late_are_looked_for_a_few_at_a_time(
         assert len(store.site.parked) == 3
 
 
+def test_a_call_that_is_too_late_is_not_left_for_others_to_begin(one, put, register, accept):
+    # Given calls of a plugin that begins no more of them here for now
+    area = register(one)
+    with one.writing() as store:
+        (late,) = put(store, expires=50)
+        put(store, expires=51)
+    # When they are come across, and when they are looked at once they have been left aside
+    with one.writing():
+        accepted = accept(one, area, now=50, held_up=("t.add",))
+        assert ids(accepted.notes) == [late.id]
+    with one.writing() as store:
+        assert len(store.site.parked) == 1
+        overdue, _ = take_overdue(store.site, 51, FIRST, 100)
+        accepted = accept(one, area, now=51, held_up=("t.add",), overdue=overdue)
+        assert ids(accepted.notes) == ids(overdue)
+    # Then none of them is left
+    with one.reading() as store:
+        assert not store.site.parked
+
+
 def test_a_final_call_that_owes_something_comes_as_a_note_and_one_that_is_over_not_at_all(
     one, put, register, accept
 ):
