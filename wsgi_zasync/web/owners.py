@@ -161,13 +161,8 @@ def open_connections(txn: Any) -> list[Connection]:
     ``transaction`` has no public list of them: each connection registers as a synchronizer of
     its manager while it is open, written to or not.
     """
-    found = [reference() for reference in txn._synchronizers.as_weakref_list()]
-    connections = [
-        synch
-        for synch in found
-        if isinstance(synch, Connection) and synch.opened is not None and synch.before is None
-    ]
-    return sorted(connections, key=lambda connection: connection.opened)
+    found = (reference() for reference in txn._synchronizers.as_weakref_list())
+    return [each for each in found if isinstance(each, Connection) and each.before is None]
 
 
 def joined_connections(txn: Any) -> list[Connection]:
