@@ -231,6 +231,18 @@ def test_among_unrelated_databases_the_right_one_cannot_be_told(manager, databas
         owners.only_connection(manager.get())
 
 
+def test_the_database_that_is_named_for_calls_is_not_taken_for_the_hosts(
+    manager, databases, connect
+):
+    family: dict = {}
+    main = databases(database_name="main", databases=family)
+    databases(database_name="zasync", databases=family)
+    connection = connect(main, write=True)
+    connection.get_connection("zasync").root()["calls"] = True
+
+    assert owners.only_connection(manager.get()) is connection
+
+
 def test_what_may_be_one_storage_is_refused_before_it_hangs(
     manager, databases, connect, monkeypatch
 ):
