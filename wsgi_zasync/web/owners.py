@@ -252,7 +252,7 @@ def refuse_two_connections(txn: Any) -> None:
     seen: list[Connection] = []
     for connection in joined_connections(txn):
         for other in seen:
-            if other is not connection and is_same_storage(other.db(), connection.db()):
+            if is_same_storage(other.db(), connection.db()):
                 raise _two_connections(connection)
         seen.append(connection)
 

@@ -212,6 +212,17 @@ def test_a_commit_that_would_hang_fails(manager, databases, connect):
         manager.commit()
 
 
+def test_a_connection_that_has_joined_twice_is_refused(manager, databases, connect):
+    # ZODB lets it, and its commit waits for itself
+    connection = connect(databases(), write=True)
+    connection.abort(manager.get())
+    connection.root()["again"] = True
+    owners.watch(manager.get())
+
+    with pytest.raises(ConfigurationError, match="two connections"):
+        manager.commit()
+
+
 def test_another_database_of_a_multi_database_is_reached_through_it(manager, databases, connect):
     family: dict = {}
     main = databases(database_name="main", databases=family)
