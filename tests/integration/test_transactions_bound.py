@@ -391,6 +391,26 @@ def test_a_second_connection_to_the_storage_fails_and_never_hangs(site, ask, db,
     assert stored_ids(db) == []
 
 
+def test_a_put_says_so_where_a_second_connection_has_written_since_the_last_one(
+    site, ask, db, stored_ids
+):
+    def work(calls, connection):
+        calls.put("echo")
+        second = db.open(transaction_manager=connection.transaction_manager)
+        second.root()["second"] = True
+        try:
+            with pytest.raises(ConfigurationError, match="two connections"):
+                calls.put("echo")
+        finally:
+            connection.transaction_manager.abort()
+            second.close()
+            connection.transaction_manager.begin()
+
+    ask(site(work))
+
+    assert stored_ids(db) == []
+
+
 def test_the_database_named_zasync_of_a_multi_database_holds_the_calls(
     wrap, ask, manager, stored_ids, root_of
 ):

@@ -267,3 +267,31 @@ def test_what_may_be_one_storage_is_refused_before_it_hangs(
 def test_nothing_is_found_where_nothing_is(manager, databases):
     assert owners.only_connection(manager.get()) is None
     assert owners.find_connection(manager.get(), databases()) is None
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_the_end_of_a_transaction_leaves_alone_whom_our_connection_serves_next(
+    manager, databases, connect, end
+):
+    # Given one of ours that is closed with the transaction, and opened by another before all of
+    # what that transaction does at its end
+    database, other = databases(), transaction.TransactionManager(explicit=True)
+    connection = database.open(transaction_manager=manager)
+    connection.root()["ours"] = True
+    owners.close_with(manager.get(), connection)
+    other.begin()
+    opened = []
+
+    def open_again(*status):
+        opened.append(database.open(transaction_manager=other))
+        opened[0].root()["theirs"] = True
+
+    getattr(manager.get(), f"addAfter{end.title()}Hook")(open_again)
+
+    getattr(manager, end)()
+    other.commit()
+
+    assert opened == [connection]
+    opened[0].close()
+    manager.begin()
+    assert connect(database).root()["theirs"]
