@@ -563,6 +563,23 @@ def test_after_five_replays_the_conflict_is_told(wrap, db, stored_ids, conflicts
     assert stored_ids(db) == []
 
 
+def test_a_put_that_was_cancelled_again_is_not_replayed(wrap, db, stored_ids, conflicts):
+    def app(environ, start_response):
+        for _ in range(2):
+            put(environ).cancel()
+        put(environ)
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 1
+    assert stored_ids(db) == []
+
+
 def test_a_transaction_with_writes_of_the_application_is_not_replayed(
     wrap, db, stored_ids, root_of, conflicts, caplog
 ):
