@@ -580,15 +580,36 @@ def test_a_put_that_was_cancelled_again_is_not_replayed(wrap, db, stored_ids, co
     assert stored_ids(db) == []
 
 
-def test_a_transaction_with_writes_of_the_application_is_not_replayed(
-    wrap, db, stored_ids, root_of, conflicts, caplog
+def write(connection):
+    connection.root()["note"] = "written"
+
+
+def write_in_savepoint(connection):
+    """What is in one is no longer among what the connection has changed."""
+    write(connection)
+    connection.transaction_manager.savepoint()
+
+
+def write_in_tree(connection):
+    """In one of the same class as the store's own."""
+    connection.root.links["a"] = 1
+
+
+def rely_on_tree(connection):
+    """A decision that rests on it would have to be taken again."""
+    connection.root.links._p_activate()
+    connection.readCurrent(connection.root.links)
+
+
+@pytest.mark.parametrize("work", [write, write_in_savepoint, write_in_tree, rely_on_tree])
+def test_a_transaction_with_work_of_the_application_is_not_replayed(
+    wrap, db, stored_ids, root_of, conflicts, work
 ):
-    # Given a tree of the application's, of the same class as the store's own
     with db.transaction() as connection:
         connection.root.links = OOBTree()
 
     def app(environ, start_response):
-        get_manager(environ).root["links"]["a"] = 1
+        work(get_manager(environ).connection)
         put(environ)
         conflicts(1)
         start_response("200 OK", TEXT)
@@ -600,7 +621,7 @@ def test_a_transaction_with_writes_of_the_application_is_not_replayed(
     assert server.status.startswith("503")
     assert len(conflicts.met) == 1
     assert stored_ids(db) == []
-    assert root_of(db, lambda root: len(root["links"])) == 0
+    assert root_of(db, lambda root: (len(root["links"]), "note" in root)) == (0, False)
 
 
 def test_what_was_noted_on_a_transaction_is_noted_on_its_replay(wrap, db, stored_ids, conflicts):
