@@ -646,7 +646,7 @@ def test_what_was_noted_on_a_transaction_is_noted_on_its_replay(wrap, db, stored
     assert last["request"] == "7"
 
 
-@pytest.mark.parametrize("hook", ["addBeforeCommitHook", "addAfterCommitHook", "addAfterAbortHook"])
+@pytest.mark.parametrize("hook", ["BeforeCommit", "AfterCommit", "BeforeAbort", "AfterAbort"])
 def test_a_transaction_that_somebody_waits_for_the_end_of_is_not_replayed(
     wrap, db, stored_ids, conflicts, hook, caplog
 ):
@@ -655,7 +655,7 @@ def test_a_transaction_that_somebody_waits_for_the_end_of_is_not_replayed(
     def app(environ, start_response):
         put(environ)
         txn = get_manager(environ).connection.transaction_manager.get()
-        getattr(txn, hook)(lambda *committed: told.append(committed))
+        getattr(txn, f"add{hook}Hook")(lambda *committed: told.append(committed))
         conflicts(1)
         start_response("200 OK", TEXT)
         return [b"done"]
