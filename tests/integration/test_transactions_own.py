@@ -17,6 +17,7 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
 from wsgi_zasync.call import CallRecord
+from wsgi_zasync.replaying import Replay
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
 
@@ -521,6 +522,33 @@ def test_a_replayed_put_has_its_unique_key_and_is_told_of(wrap, db, conflicts, r
     assert told[0].id == told[1].id
     oid = root_of(db, lambda root: open_store(root._p_jar).find(("", "ann"), told[0].id)._p_oid)
     assert any(oid in oids for oids in heard)
+
+
+def test_a_replayed_put_is_not_in_the_way_of_another_of_its_process(
+    wrap, db, stored_ids, conflicts, monkeypatch
+):
+    replay, told = Replay.replay, []
+
+    def replay_while_another_puts(self):
+        replay(self)
+        Server(application).request()
+
+    def app(environ, start_response):
+        told.append(put(environ).id)
+        if len(told) == 1:
+            monkeypatch.setattr(Replay, "replay", replay_while_another_puts)
+            conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    application = wrap(app)
+    server = Server(application)
+    server.request()
+
+    assert server.status == "200 OK"
+    assert len(conflicts.met) == 1
+    assert sorted(stored_ids(db)) == sorted(told)
+    assert len(told) == 2
 
 
 def test_a_replayed_put_keeps_arguments_and_callbacks(wrap, db, conflicts):
