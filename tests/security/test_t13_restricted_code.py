@@ -104,6 +104,16 @@ calls.options(author=ann).mine()[-1].on_any('string:done')
     assert stored() == [("open", author(mallory), [author(mallory)])] * 2
 
 
+def test_a_script_that_somebody_elses_calls_puts_in_its_own_authors_name(
+    zope_site, run, mallory, stored
+):
+    inner = zope_site.script(mallory, CALLS + "calls.put('open')")
+
+    run(zope_site.user("Caller"), f"context.restrictedTraverse('{inner}')()")
+
+    assert stored() == [("open", author(mallory), [])]
+
+
 def test_a_call_that_the_application_put_is_given_a_callback_by_a_script(
     zope_site, ann, mallory, stored
 ):
