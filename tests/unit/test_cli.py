@@ -47,10 +47,12 @@ def divide(attempt, number):
 PLUGINS = {"test.divide": divide}
 
 
-def list_in_process(site, **options):
+def list_in_process(site, encoding="", **options):
     """``zasync list`` in a process of its own, for what becomes of its output."""
     command = [sys.executable, "-m", "wsgi_zasync", "list", str(site)]
-    return subprocess.run(command, cwd=ROOT, **options)
+    # Whatever the tests' own process has: what is buffered is what is left to write at the end.
+    env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": encoding}
+    return subprocess.run(command, cwd=ROOT, env=env, **options)
 
 
 @pytest.fixture
@@ -731,7 +733,7 @@ class TestUsage:
         with os.fdopen(writing, "wb") as out:
             found = list_in_process(site, stdout=out, stderr=subprocess.PIPE, text=True)
 
-        assert found.stderr == ""
+        assert (found.returncode, found.stderr) == (0, "")
 
 
 class TestOutput:
@@ -740,8 +742,7 @@ class TestOutput:
     def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
         call = put("ann", title="j\u00f6rg \u2713")
 
-        latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-        found = list_in_process(site, capture_output=True, env=latin)
+        found = list_in_process(site, "latin-1", capture_output=True)
 
         assert (found.returncode, found.stderr) == (0, b"")
         assert call.encode() in found.stdout
