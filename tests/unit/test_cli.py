@@ -306,6 +306,14 @@ def test_retry_has_failed_callbacks_evaluated_again(site, put, run_calls, capsys
     assert json.loads(capsys.readouterr().out)["callbacks"][0]["state"] == "failed"
 
 
+def test_retry_says_where_there_is_nothing_to_retry(site, put, run_calls, capsys):
+    call = put("ann", 3, "string:fine")
+    run_calls()
+
+    assert main(["retry", str(site), call]) == 1
+    assert capsys.readouterr().err == f"zasync: call {call!r} has no failed callback to retry\n"
+
+
 def test_prune_erases_what_was_kept_long_enough(site, put, run_calls, capsys):
     put("ann", keep=0.001)
     kept = put("ann")
