@@ -65,7 +65,7 @@ class Callback:
 
     def failed(self, error: str) -> Callback:
         """This callback, having raised."""
-        return replace(self, state=CallbackState.FAILED, value=None, error=error)
+        return replace(self, state=CallbackState.FAILED, error=error)
 
     def to_plain(self) -> tuple[Any, ...]:
         """The stored form."""

@@ -62,7 +62,7 @@ class PluginDeclaration:
     max_running: int | None = None
     #: Whether callback expressions may put calls of it.
     expressions: bool = False
-    #: Whether restricted (through-the-web) code may put calls of it; nothing asks for it yet.
+    #: Whether restricted (through-the-web) code may put calls of it.
     restricted: bool = False
     #: Parameters after the attempt; None: not known here.
     parameters: tuple[PlainParameter, ...] | None = None
@@ -106,7 +106,7 @@ def plugin(
         permission: Required of the owner on every persistent argument.
         max_running: How many of its calls one worker runs at a time.
         expressions: Whether callback expressions may put calls of it.
-        restricted: Whether restricted code may put calls of it; without effect yet.
+        restricted: Whether restricted (through-the-web) code may put calls of it.
 
     Raises:
         ConfigurationError: The name is empty, ``runs`` is none of the four, or another value

@@ -71,8 +71,6 @@ class Secret:
             return NotImplemented
         return hmac.compare_digest(_encoded(self._value), _encoded(other._value))
 
-    __hash__ = None  # type: ignore[assignment]
-
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError("a Secret is never pickled: seal() it")
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import functools
+import gc
 import itertools
+import math
 import threading
 import types
 import uuid
@@ -105,6 +107,8 @@ class TestDeclarations:
             lambda: expose(call=7)(lambda: 1), lambda: expose(timeout=0)(lambda: 1),
             lambda: expose(timeout="5")(lambda: 1), lambda: exposed(len, call=""),
             lambda: expose("mro")(type), lambda: expose("x")(types.FunctionType),
+            # Without the parentheses, the class would be replaced by something that is none.
+            lambda: expose(Reader), lambda: expose(len), lambda: expose(lambda: 1),
         ],
     )  # fmt: skip
     def test_that_make_no_sense_are_refused(self, wrong):
@@ -112,9 +116,18 @@ class TestDeclarations:
             wrong()
 
     def test_of_classes_that_come_and_go_do_not_pile_up(self):
+        first = type("Class", (Base,), {})
+        class_rules(first)
+        first = weakref.ref(first)
         for number in range(5_000):
             class_rules(type(f"Class{number}", (Base,), {}))
+        gc.collect()
+        assert first() is None
         assert evaluate("thing/shown", thing=Same()) == "shown"
+
+    def test_of_functions_that_are_written_in_c_are_of_the_functions_themselves(self):
+        assert expose()(math.nextafter) is math.nextafter
+        assert evaluate("python: step(0, 1) > 0", step=math.nextafter) is True
 
     def test_of_functions_can_be_listed(self):
         listed = dict(exposed_functions())

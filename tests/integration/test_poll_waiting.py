@@ -37,6 +37,8 @@ class Site:
         def app(environ, start_response):
             calls = get_manager(environ)
             if environ["PATH_INFO"].startswith("/mounted"):
+                if environ.get("app.reads"):
+                    assert calls.root is not None
                 environ = dict(environ, PATH_INFO=environ["PATH_INFO"].removeprefix("/mounted"))
                 return calls.serve(environ, start_response)
             text = calls.put("echo").id if environ["PATH_INFO"] == "/put" else "a page"
@@ -409,3 +411,14 @@ def test_a_host_that_serves_our_addresses_inside_lets_wait_as_well(site):
     made.join()
 
     assert made.answers[0].json["state"] == "succeeded"
+
+
+def test_a_view_that_has_read_something_itself_is_not_kept_waiting(site):
+    made = site()
+    identifier = made.put()
+
+    answer = made.get(identifier, "?wait=0.01", prefix="/mounted", environ={"app.reads": True})
+
+    # It would hold its connection as long
+    assert answer.json["state"] == "waiting"
+    assert not made.waits.acquire(blocking=False)

@@ -345,6 +345,30 @@ def test_a_connection_without_a_transaction_cannot_be_bound(wrap, ask, db):
     assert ask(wrap(app)).status_int == 200
 
 
+@pytest.mark.parametrize("settings", [{}, {"database": None}], ids=["configured", "found"])
+def test_the_bound_connection_is_used_although_another_was_opened_before(
+    wrap, ask, db, manager, stored_ids, root_of, settings
+):
+    def app(environ, start_response):
+        manager.begin()
+        other, bound = [db.open(transaction_manager=manager) for _ in range(2)]
+        calls = get_manager(environ)
+        calls.bind(bound)
+        calls.put("echo")
+        assert calls.connection is bound
+        bound.root()["note"] = "written"
+        manager.commit()
+        bound.close()
+        other.close()
+        start_response("200 OK", TEXT)
+        return []
+
+    ask(wrap(app, **settings))
+
+    assert len(stored_ids(db)) == 1
+    assert root_of(db, lambda root: root["note"]) == "written"
+
+
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_a_second_connection_to_the_storage_fails_and_never_hangs(site, ask, db, stored_ids, order):
     def work(calls, connection):
@@ -363,6 +387,26 @@ def test_a_second_connection_to_the_storage_fails_and_never_hangs(site, ask, db,
 
     with pytest.raises(ConfigurationError, match="two connections"):
         ask(site(work))
+
+    assert stored_ids(db) == []
+
+
+def test_a_put_says_so_where_a_second_connection_has_written_since_the_last_one(
+    site, ask, db, stored_ids
+):
+    def work(calls, connection):
+        calls.put("echo")
+        second = db.open(transaction_manager=connection.transaction_manager)
+        second.root()["second"] = True
+        try:
+            with pytest.raises(ConfigurationError, match="two connections"):
+                calls.put("echo")
+        finally:
+            connection.transaction_manager.abort()
+            second.close()
+            connection.transaction_manager.begin()
+
+    ask(site(work))
 
     assert stored_ids(db) == []
 

@@ -17,6 +17,7 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
 from wsgi_zasync.call import CallRecord
+from wsgi_zasync.replaying import Replay
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
 
@@ -523,6 +524,33 @@ def test_a_replayed_put_has_its_unique_key_and_is_told_of(wrap, db, conflicts, r
     assert any(oid in oids for oids in heard)
 
 
+def test_a_replayed_put_is_not_in_the_way_of_another_of_its_process(
+    wrap, db, stored_ids, conflicts, monkeypatch
+):
+    replay, told = Replay.replay, []
+
+    def replay_while_another_puts(self):
+        replay(self)
+        Server(application).request()
+
+    def app(environ, start_response):
+        told.append(put(environ).id)
+        if len(told) == 1:
+            monkeypatch.setattr(Replay, "replay", replay_while_another_puts)
+            conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    application = wrap(app)
+    server = Server(application)
+    server.request()
+
+    assert server.status == "200 OK"
+    assert len(conflicts.met) == 1
+    assert sorted(stored_ids(db)) == sorted(told)
+    assert len(told) == 2
+
+
 def test_a_replayed_put_keeps_arguments_and_callbacks(wrap, db, conflicts):
     told = []
 
@@ -563,15 +591,10 @@ def test_after_five_replays_the_conflict_is_told(wrap, db, stored_ids, conflicts
     assert stored_ids(db) == []
 
 
-def test_a_transaction_with_writes_of_the_application_is_not_replayed(
-    wrap, db, stored_ids, root_of, conflicts, caplog
-):
-    # Given a tree of the application's, of the same class as the store's own
-    with db.transaction() as connection:
-        connection.root.links = OOBTree()
-
+def test_a_put_that_was_cancelled_again_is_not_replayed(wrap, db, stored_ids, conflicts):
     def app(environ, start_response):
-        get_manager(environ).root["links"]["a"] = 1
+        for _ in range(2):
+            put(environ).cancel()
         put(environ)
         conflicts(1)
         start_response("200 OK", TEXT)
@@ -583,7 +606,50 @@ def test_a_transaction_with_writes_of_the_application_is_not_replayed(
     assert server.status.startswith("503")
     assert len(conflicts.met) == 1
     assert stored_ids(db) == []
-    assert root_of(db, lambda root: len(root["links"])) == 0
+
+
+def write(connection):
+    connection.root()["note"] = "written"
+
+
+def write_in_savepoint(connection):
+    """What is in one is no longer among what the connection has changed."""
+    write(connection)
+    connection.transaction_manager.savepoint()
+
+
+def write_in_tree(connection):
+    """In one of the same class as the store's own."""
+    connection.root.links["a"] = 1
+
+
+def rely_on_tree(connection):
+    """A decision that rests on it would have to be taken again."""
+    connection.root.links._p_activate()
+    connection.readCurrent(connection.root.links)
+
+
+@pytest.mark.parametrize("work", [write, write_in_savepoint, write_in_tree, rely_on_tree])
+def test_a_transaction_with_work_of_the_application_is_not_replayed(
+    wrap, db, stored_ids, root_of, conflicts, work
+):
+    with db.transaction() as connection:
+        connection.root.links = OOBTree()
+
+    def app(environ, start_response):
+        work(get_manager(environ).connection)
+        put(environ)
+        conflicts(1)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.status.startswith("503")
+    assert len(conflicts.met) == 1
+    assert stored_ids(db) == []
+    assert root_of(db, lambda root: (len(root["links"]), "note" in root)) == (0, False)
 
 
 def test_what_was_noted_on_a_transaction_is_noted_on_its_replay(wrap, db, stored_ids, conflicts):
@@ -608,7 +674,7 @@ def test_what_was_noted_on_a_transaction_is_noted_on_its_replay(wrap, db, stored
     assert last["request"] == "7"
 
 
-@pytest.mark.parametrize("hook", ["addBeforeCommitHook", "addAfterCommitHook", "addAfterAbortHook"])
+@pytest.mark.parametrize("hook", ["BeforeCommit", "AfterCommit", "BeforeAbort", "AfterAbort"])
 def test_a_transaction_that_somebody_waits_for_the_end_of_is_not_replayed(
     wrap, db, stored_ids, conflicts, hook, caplog
 ):
@@ -617,7 +683,7 @@ def test_a_transaction_that_somebody_waits_for_the_end_of_is_not_replayed(
     def app(environ, start_response):
         put(environ)
         txn = get_manager(environ).connection.transaction_manager.get()
-        getattr(txn, hook)(lambda *committed: told.append(committed))
+        getattr(txn, f"add{hook}Hook")(lambda *committed: told.append(committed))
         conflicts(1)
         start_response("200 OK", TEXT)
         return [b"done"]

@@ -7,6 +7,7 @@ import warnings
 
 import pytest
 from repoze.tm import TM
+from transaction import TransactionManager
 from webob import Request
 from ZODB.POSException import ConflictError
 
@@ -347,6 +348,7 @@ def test_another_storage_of_the_middlewares_joins_beside_pyramids(site, db, stor
     assert stored_ids(db) == [response.text]
     assert root_of(made.db, lambda root: root["note"]) == "written"
     assert root_of(made.db, lambda root: "wsgi_zasync" in root) is False
+    assert made.get(f"/_zasync/calls/{response.text}").json["id"] == response.text
 
 
 def test_a_database_named_zasync_holds_the_calls(site, tmp_path, stored_ids, root_of):
@@ -408,6 +410,26 @@ def test_a_host_that_copies_the_environ_is_still_the_owner(site, stored_ids):
     made.get()
 
     assert stored_ids(made.db) == []
+
+
+def test_an_application_that_a_view_asks_has_nothing_of_pyramids(site, wrap, db, stored_ids):
+    # Given one with a transaction and a connection of its own, in a request of its own
+    def inner(environ, start_response):
+        manager = TransactionManager()
+        connection = db.open(transaction_manager=manager)
+        environ |= {"tm.active": True, "tm.manager": manager}
+        call = put(Request(environ))
+        manager.commit()
+        connection.close()
+        return Response(call.id)(environ, start_response)
+
+    asked = wrap(inner, database=None)
+    environ = {"REMOTE_USER": "ann"}
+
+    made = site(lambda request: Response(Request.blank("/", environ).get_response(asked).text))
+    response = made.get()
+
+    assert stored_ids(db) == [response.text]
 
 
 def test_serve_answers_for_the_user_whom_the_application_has_set(site, ask):

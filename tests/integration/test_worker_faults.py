@@ -650,6 +650,28 @@ def test_who_was_taken_for_dead_writes_nothing_of_what_was_ready(site):
     assert site.state(call) == CallState.WAITING
 
 
+def test_who_was_taken_for_dead_waits_no_more_for_what_it_runs(site):
+    begun, release, attempts = threading.Event(), threading.Event(), []
+
+    def hang(attempt):
+        attempts.append(attempt)
+        begun.set()
+        release.wait(20)
+
+    site.add("hang", hang)
+    site.put("hang")
+    service = site.service("first")
+    service.turn()
+    assert begun.wait(20)
+
+    service.start_anew()
+
+    # It is told, and another thread has its place
+    assert attempts[0].is_cancelled
+    assert service.dispatcher._threads.abandoned == 1
+    release.set()
+
+
 # -- cancelling on the way to a retry --------------------------------------------------------------
 
 

@@ -104,6 +104,16 @@ calls.options(author=ann).mine()[-1].on_any('string:done')
     assert stored() == [("open", author(mallory), [author(mallory)])] * 2
 
 
+def test_a_script_that_somebody_elses_calls_puts_in_its_own_authors_name(
+    zope_site, run, mallory, stored
+):
+    inner = zope_site.script(mallory, CALLS + "calls.put('open')")
+
+    run(zope_site.user("Caller"), f"context.restrictedTraverse('{inner}')()")
+
+    assert stored() == [("open", author(mallory), [])]
+
+
 def test_a_call_that_the_application_put_is_given_a_callback_by_a_script(
     zope_site, ann, mallory, stored
 ):
@@ -224,6 +234,16 @@ def test_a_view_is_the_applications(zope_site, ann, stored):
     assert stored() == [("closed", None, [None])]
 
 
+def test_what_a_view_does_after_a_script_has_run_is_the_applications(
+    zope_site, ann, mallory, stored
+):
+    script = zope_site.script(mallory, "##parameters=call\ncall.on_any('string:done')")
+
+    zope_site.ask("/@@handing-over", ann, script=script, after="string:after")
+
+    assert stored() == [("closed", None, [author(mallory), None])]
+
+
 def test_a_script_without_an_owner_is_the_applications(run, stored):
     run("", CALLS + "calls.put('closed').on_any('string:done')")
 
@@ -290,5 +310,6 @@ def test_a_path_does_not_reach_what_is_not_listed(zope_site, ann, mallory, name)
     assert answer.status == 404
 
 
-def test_zopes_managers_can_grant_the_permission(zope_site):
+def test_zopes_managers_have_the_permission_and_can_grant_it(zope_site):
     assert PERMISSION in zope_site.say("permissions")
+    assert zope_site.say("roles", permission=PERMISSION) == ["Manager"]

@@ -49,10 +49,12 @@ def divide(attempt, number):
 PLUGINS = {"test.divide": divide}
 
 
-def list_in_process(site, **options):
+def list_in_process(site, encoding="", **options):
     """``zasync list`` in a process of its own, for what becomes of its output."""
     command = [sys.executable, "-m", "wsgi_zasync", "list", str(site)]
-    return subprocess.run(command, cwd=ROOT, **options)
+    # Whatever the tests' own process has: what is buffered is what is left to write at the end.
+    env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": encoding}
+    return subprocess.run(command, cwd=ROOT, env=env, **options)
 
 
 @pytest.fixture
@@ -304,6 +306,14 @@ def test_retry_has_failed_callbacks_evaluated_again(site, put, run_calls, capsys
     run_calls()
     main(["show", str(site), call, "--json"])
     assert json.loads(capsys.readouterr().out)["callbacks"][0]["state"] == "failed"
+
+
+def test_retry_says_where_there_is_nothing_to_retry(site, put, run_calls, capsys):
+    call = put("ann", 3, "string:fine")
+    run_calls()
+
+    assert main(["retry", str(site), call]) == 1
+    assert capsys.readouterr().err == f"zasync: call {call!r} has no failed callback to retry\n"
 
 
 def test_prune_erases_what_was_kept_long_enough(site, put, run_calls, capsys):
@@ -800,7 +810,7 @@ class TestUsage:
         with os.fdopen(writing, "wb") as out:
             found = list_in_process(site, stdout=out, stderr=subprocess.PIPE, text=True)
 
-        assert found.stderr == ""
+        assert (found.returncode, found.stderr) == (0, "")
 
 
 class TestOutput:
@@ -809,8 +819,7 @@ class TestOutput:
     def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
         call = put("ann", title="j\u00f6rg \u2713")
 
-        latin = {**os.environ, "PYTHONIOENCODING": "latin-1"}
-        found = list_in_process(site, capture_output=True, env=latin)
+        found = list_in_process(site, "latin-1", capture_output=True)
 
         assert (found.returncode, found.stderr) == (0, b"")
         assert call.encode() in found.stdout

@@ -303,12 +303,13 @@ def test_links_lead_to_the_middleware_where_applications_are_mounted_within(db):
 
     application = CallManagerMiddleware(dispatcher, db, plugins={"echo": echo})
 
-    # When
-    link = ask(application, "/shop/order").text
+    # When it is mounted itself, or is not
+    for mounted_at in ("", "/site"):
+        link = ask(application, "/shop/order", environ={"SCRIPT_NAME": mounted_at}).text
 
-    # Then
-    assert link.startswith("/_zasync/calls/")
-    assert ask(application, link).status_int == 200
+        # Then
+        assert link.startswith(f"{mounted_at}/_zasync/calls/")
+        assert ask(application, link.removeprefix(mounted_at)).status_int == 200
 
 
 def test_nobody_is_served_as_who_the_request_is_of_after_somebody_else_was_set(db):

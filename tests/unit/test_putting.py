@@ -16,10 +16,10 @@ from wsgi_zasync import (
     plugin,
 )
 from wsgi_zasync.plugins import Registry
-from wsgi_zasync.security import SESSION_SOURCE
+from wsgi_zasync.security import SESSION_SOURCE, DefaultPolicy
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
-from wsgi_zasync.testing import calls_of, deployment_of, run_calls
+from wsgi_zasync.testing import PlainAccess, calls_of, deployment_of, run_calls
 
 
 def render(attempt, year, draft=False):
@@ -110,3 +110,39 @@ def test_who_is_not_logged_in_puts_no_call_of_a_plugin_without_permission(db):
         with pytest.raises(Unauthorized, match="log in"):
             calls.put("render", 2026)
         assert calls.count() == 0
+
+
+@pytest.fixture
+def mallorys(monkeypatch):
+    """Have everything that is asked for be asked by what a user wrote through the web."""
+    author = Principal("mallory", "acl_users")
+    monkeypatch.setattr(PlainAccess, "author", lambda access: author)
+
+
+def test_what_was_written_through_the_web_puts_no_call_of_a_plugin_that_is_not_known_here(
+    db, publish, mallorys
+):
+    publish(PLUGINS)
+
+    with calls_of(db, "ann", deployment_of({})) as calls:
+        with pytest.raises(Unauthorized, match="restricted = yes"):
+            calls.put("render", 2026)
+        assert calls.count() == 0
+
+
+def test_what_somebody_wrote_who_is_gone_puts_no_call(db, mallorys):
+    gone = set()
+
+    class Policy(DefaultPolicy):
+        def principal_now(self, principal, root):
+            if principal.id in gone:
+                raise Unauthorized(f"{principal.id} is gone")
+            return super().principal_now(principal, root)
+
+    open_to_it = {"render": plugin("render", restricted=True)(lambda attempt, year: year)}
+    with calls_of(db, "ann", deployment_of(open_to_it, policy=Policy())) as calls:
+        calls.put("render", 2026)
+        gone.add("mallory")
+        with pytest.raises(Unauthorized, match="mallory is gone"):
+            calls.put("render", 2026)
+        assert calls.count() == 1

@@ -139,6 +139,17 @@ def test_derived_keys_never_change_between_releases():
     )
 
 
+def test_what_is_sealed_is_opened_by_later_releases():
+    sealed = Sealed(
+        bytes.fromhex(
+            "0176d24bc99b57537d9d10b7902d67c4c15abf1dff8bfbac2202a071de67b5cbda853faa5658ed8c2ac5ed"
+        )
+    )
+    sealer = Sealer(Keys([b"a secret of 32 bytes, or of more."]))
+
+    assert sealer.open(sealed, b"place").reveal() == "geheim\u20ac"
+
+
 def test_keys_do_not_show_and_are_derived_once():
     keys = Keys([NEW])
 

@@ -16,6 +16,7 @@ from threading import Thread
 import transaction
 import waitress
 import Zope2
+from AccessControl.Permission import getPermissions
 from AccessControl.SecurityManagement import newSecurityManager, noSecurityManager
 from AccessControl.users import system
 from OFS.DTMLMethod import DTMLMethod
@@ -164,6 +165,10 @@ class Site:
     def permissions(self):
         """What Zope's managers can grant."""
         return self._root(lambda app: [name for name, *_ in app.ac_inherited_permissions(1)])
+
+    def roles(self, permission):
+        """Who has a permission where nobody has granted it."""
+        return next(roles for name, _, roles in getPermissions() if name == permission)
 
     # -- inside ------------------------------------------------------------------------------
 

@@ -185,4 +185,6 @@ class HandingOver(View):
     def answer(self):
         call = self.calls.put("closed")
         self.context[self.request.form["script"]](call)
+        if "after" in self.request.form:
+            call.on_any(self.request.form["after"])
         return call.id

@@ -64,7 +64,7 @@ class Surroundings:
         self.identify = identify
         self.prefix = prefix
         self.connection = connection
-        #: The database that a host's connection led to, for the addresses that we serve.
+        #: Where none is configured: what a host's connection led to, for the addresses we serve.
         self.seen_database: Any = None
         self._has_store = False
 
@@ -78,9 +78,7 @@ class Surroundings:
         Raises:
             ConfigurationError: There is neither.
         """
-        if not self.database.is_configured and self.seen_database is not None:
-            return self.seen_database
-        return self.database.get()
+        return self.database.get() if self.seen_database is None else self.seen_database
 
     def learn_from(self, application: Any) -> None:
         """See whether the application knows its database, before any request has led to it."""
@@ -160,10 +158,8 @@ class WSGIAccess:
         return self.own.begin().get()
 
     def beside(self) -> Any | None:
-        """Ours, if somebody else's is the current one by now."""
-        if not self.own.is_open or self._host() is None:
-            return None
-        return self.own.begin().get()
+        """Ours, if it is open, whoever's is the current one by now."""
+        return self.own.begin().get() if self.own.is_open else None
 
     def _host(self) -> Any | None:
         """The manager of whoever owns the transaction, or None if we do."""

@@ -161,13 +161,8 @@ def open_connections(txn: Any) -> list[Connection]:
     ``transaction`` has no public list of them: each connection registers as a synchronizer of
     its manager while it is open, written to or not.
     """
-    found = [reference() for reference in txn._synchronizers.as_weakref_list()]
-    connections = [
-        synch
-        for synch in found
-        if isinstance(synch, Connection) and synch.opened is not None and synch.before is None
-    ]
-    return sorted(connections, key=lambda connection: connection.opened)
+    found = (reference() for reference in txn._synchronizers.as_weakref_list())
+    return [each for each in found if isinstance(each, Connection) and each.before is None]
 
 
 def joined_connections(txn: Any) -> list[Connection]:
@@ -257,7 +252,7 @@ def refuse_two_connections(txn: Any) -> None:
     seen: list[Connection] = []
     for connection in joined_connections(txn):
         for other in seen:
-            if other is not connection and is_same_storage(other.db(), connection.db()):
+            if is_same_storage(other.db(), connection.db()):
                 raise _two_connections(connection)
         seen.append(connection)
 

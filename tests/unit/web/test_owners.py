@@ -212,6 +212,17 @@ def test_a_commit_that_would_hang_fails(manager, databases, connect):
         manager.commit()
 
 
+def test_a_connection_that_has_joined_twice_is_refused(manager, databases, connect):
+    # ZODB lets it, and its commit waits for itself
+    connection = connect(databases(), write=True)
+    connection.abort(manager.get())
+    connection.root()["again"] = True
+    owners.watch(manager.get())
+
+    with pytest.raises(ConfigurationError, match="two connections"):
+        manager.commit()
+
+
 def test_another_database_of_a_multi_database_is_reached_through_it(manager, databases, connect):
     family: dict = {}
     main = databases(database_name="main", databases=family)
@@ -231,6 +242,18 @@ def test_among_unrelated_databases_the_right_one_cannot_be_told(manager, databas
         owners.only_connection(manager.get())
 
 
+def test_the_database_that_is_named_for_calls_is_not_taken_for_the_hosts(
+    manager, databases, connect
+):
+    family: dict = {}
+    main = databases(database_name="main", databases=family)
+    databases(database_name="zasync", databases=family)
+    connection = connect(main, write=True)
+    connection.get_connection("zasync").root()["calls"] = True
+
+    assert owners.only_connection(manager.get()) is connection
+
+
 def test_what_may_be_one_storage_is_refused_before_it_hangs(
     manager, databases, connect, monkeypatch
 ):
@@ -244,3 +267,31 @@ def test_what_may_be_one_storage_is_refused_before_it_hangs(
 def test_nothing_is_found_where_nothing_is(manager, databases):
     assert owners.only_connection(manager.get()) is None
     assert owners.find_connection(manager.get(), databases()) is None
+
+
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_the_end_of_a_transaction_leaves_alone_whom_our_connection_serves_next(
+    manager, databases, connect, end
+):
+    # Given one of ours that is closed with the transaction, and opened by another before all of
+    # what that transaction does at its end
+    database, other = databases(), transaction.TransactionManager(explicit=True)
+    connection = database.open(transaction_manager=manager)
+    connection.root()["ours"] = True
+    owners.close_with(manager.get(), connection)
+    other.begin()
+    opened = []
+
+    def open_again(*status):
+        opened.append(database.open(transaction_manager=other))
+        opened[0].root()["theirs"] = True
+
+    getattr(manager.get(), f"addAfter{end.title()}Hook")(open_again)
+
+    getattr(manager, end)()
+    other.commit()
+
+    assert opened == [connection]
+    opened[0].close()
+    manager.begin()
+    assert connect(database).root()["theirs"]

@@ -73,9 +73,10 @@ def test_a_thread_that_was_given_up_is_replaced_and_told_of_and_ends_by_itself(c
     pool.submit(hang, "hangs")
     assert begun.wait(5)
 
-    # When it is given up
+    # When it is given up for what it runs, and not for what it ran before
     pool.submit(lambda slot: done.set())
     pool.abandon(slots[0], "something else")
+    assert pool.abandoned == 0
     pool.abandon(slots[0], "hangs")
 
     # Then another thread does what waits, and the old one closes what it owned
