@@ -33,7 +33,6 @@ from persistent.mapping import PersistentMapping
 
 from ..call import SEGMENT_SIZE, CallRecord
 from .index import IndexSegment, is_empty
-from .mailbox import is_over
 from .reading import send_together, why_unreadable
 
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
@@ -73,7 +72,7 @@ class Cursor(Persistent):
         self.position = 0
 
     def is_behind(self) -> bool:
-        """Whether there is a call to be taken that is not over."""
+        """Whether there is a call to be taken."""
         if self.position < len(self.segment.entries) or self.segment.next is not None:
             return True
         return any(
@@ -195,14 +194,9 @@ def _read_on(
 
 
 def _is_more_in(segment: IndexSegment, read: int) -> bool:
-    """Whether there is a call from this position on that is not over."""
+    """Whether there is a call at this position."""
     segment.fetch_once(read)
-    for call in segment.calls[read:]:
-        if is_empty(call):
-            return False
-        if call is not None and not (why_unreadable(call) is None and is_over(call)):
-            return True
-    return False
+    return read < len(segment.calls) and not is_empty(segment.calls[read])
 
 
 class Inbox(Persistent):
