@@ -512,6 +512,10 @@ class TestCheck:
             ("site = other\n", "[worker:main] site = other: the web side has site = main"),
             (f"secret = {'b' * 32}\n", "[worker:main] secret: the one of [filter:zasync]"),
             (f"secret = {'b' * 32} {'a' * 32}\n", None),
+            (
+                "policy = wsgi_zasync.security:DefaultPolicy\n",
+                "[worker:main] policy: only [worker:main] has one",
+            ),
             ("", None),
         ],
     )

@@ -164,6 +164,13 @@ def _check_that_sides_fit(
                     f"{file.path} [{name}] secret: the one of [{web_name}] is not among them, so "
                     "that no Secret could be opened: write it into [DEFAULT], for both"
                 )
+            if (web.policy is None) != (worker.policy is None):
+                other = web_name if worker.policy is None else name
+                findings.wrong.append(
+                    f"{file.path} [{name}] policy: only [{other}] has one, so that another decides "
+                    "what an owner may do when a call runs than when it is put: write it into "
+                    "[DEFAULT], for both"
+                )
             if web.worker == "none" and _file(web) is not None and _file(web) == _file(worker):
                 findings.wrong.append(
                     f"{file.path} [{name}] zodb_uri: [{web_name}] has the same file, which only "
