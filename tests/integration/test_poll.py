@@ -373,6 +373,14 @@ def test_a_parameter_that_is_none_is_a_bad_request_that_repeats_nothing(site, qu
     assert "nothing" not in response.text
 
 
+def test_more_parameters_than_are_read_are_not_passed_by(site):
+    site.put()
+    many = "&".join(["state=failed", *["x=y"] * 100])
+
+    assert site.ask(f"/_zasync/calls?{many}").status_int == 400
+    assert site.ask(f"/_zasync/calls?{many[:-4]}").json["calls"] == []
+
+
 def test_somebody_elses_call_is_no_place_to_go_on_from(site):
     identifier = site.put(user="bob")
 

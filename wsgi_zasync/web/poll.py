@@ -180,7 +180,11 @@ class _Poll:
         chosen = methods.get("GET" if method == "HEAD" else method)
         if chosen is None:
             return problem(405, "Not possible", f"Use one of {allowed}.", {"Allow": allowed})
-        return chosen()
+        try:
+            return chosen()
+        except _TooManyFields:
+            detail = f"There may be {MAX_PARAMETERS} parameters."
+            return problem(400, "Bad request", detail)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -330,7 +334,10 @@ class _Poll:
         if kind != "application/x-www-form-urlencoded":
             return None
         body = self._request.environ["wsgi.input"].read(length).decode("ascii", "replace")
-        return _field(body, TOKEN_FIELD)
+        try:
+            return _field(body, TOKEN_FIELD)
+        except _TooManyFields:
+            return None
 
 
 def _come_again(seen: Seen) -> dict[str, str]:
@@ -346,12 +353,16 @@ _CHANGES: dict[str, Callable[[Call], object]] = {
 }
 
 
+class _TooManyFields(Exception):
+    """A query or form has more fields than anybody means."""
+
+
 def _field(encoded_fields: str, name: str) -> str | None:
-    """The first value of a field of a query or form; None also where there are too many."""
+    """The first value of a field of a query or form."""
     try:
         fields = parse_qsl(encoded_fields, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError:
-        return None
+    except ValueError as exc:
+        raise _TooManyFields from exc
     return next((value for key, value in fields if key == name), None)
 
 
