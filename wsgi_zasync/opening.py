@@ -210,5 +210,8 @@ def _why(error: Exception) -> str:
             "nothing that is installed knows this kind of storage; the package RelStorage knows "
             "postgres, mysql, oracle and sqlite"
         )
+    if isinstance(error, ValueError) and str(error).startswith("Port could not be cast"):
+        # What it took for the port may be of a password.
+        return "its port is no number; write a / or an @ of a password as %2F or %40"
     # Those who read an address repeat it.
     return without_password(str(error)) or type(error).__name__

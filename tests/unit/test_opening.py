@@ -50,7 +50,11 @@ def test_what_is_no_outage_is_raised_as_it_is():
 
 @pytest.mark.parametrize(
     ("uri", "why"),
-    [("nothing://ann:hunter2@db/zodb", "RelStorage"), ("zeo://ann:hunter2@[db/zodb", "Invalid")],
+    [
+        ("nothing://ann:hunter2@db/zodb", "RelStorage"),
+        ("zeo://ann:hunter2@[db/zodb", "Invalid"),
+        ("zeo://ann:hunter2/more@db:8100", "%2F"),
+    ],
 )
 def test_an_address_that_cannot_be_used_is_told_without_its_password(uri, why):
     with pytest.raises(ConfigurationError, match=why) as caught:
