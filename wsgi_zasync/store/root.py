@@ -41,7 +41,7 @@ class Site(Persistent):
         self.keys: tuple[OOBTree, ...] = tuple(OOBTree() for _ in range(KEY_TREES))
         #: area key -> WorkerArea
         self.workers: OOBTree = OOBTree()
-        #: (plugin name, call id) -> CallRecord, of calls whose plugin no worker knew
+        #: what a worker could not run when it came across it, see ``store.parking``
         self.parked: OOBTree = OOBTree()
         #: owner key -> microseconds: owners found gone; what they had is not shown to others
         self.gone: OOBTree = OOBTree()
