@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ZODB
+from BTrees.OOBTree import OOBTree
 from persistent.mapping import PersistentMapping
 from ZODB.FileStorage import FileStorage
 
@@ -103,10 +104,15 @@ def _embedded() -> Iterator[Any]:
 def _prepare(db: Any) -> None:
     site = Site(db)
     with site.request() as calls:
-        calls.root["bench_effects"] = {}
+        calls.root["bench_effects"] = OOBTree()
         calls.root["page"] = PersistentMapping()
         calls.put("bench.noop", ARGUMENT)
     site.close()
+
+
+def _has_effect(site: Site, call_id: str) -> bool:
+    with site.request() as calls:
+        return call_id in calls.root["bench_effects"]
 
 
 def _samples(db: Any, plugin: str, bare: Exchange | None = None) -> Samples:
@@ -167,7 +173,9 @@ def _latency(site: Site, db: Any, plugin: str) -> float:
     with signal_for(db).watch(call.oid) as watch:
         while not _is_final(site, call.id):
             watch.wait(5.0)
-    return time.perf_counter() - begun
+    took = time.perf_counter() - begun
+    assert plugin != "bench.effect" or _has_effect(site, call.id)
+    return took
 
 
 def _plain(site: Site, number: int) -> float:
