@@ -424,13 +424,18 @@ def test_a_final_call_that_owes_something_comes_as_a_note_and_one_that_is_over_n
         assert accepted.passed == 2
 
 
-def test_an_accept_need_not_be_committed_as_long_as_few_calls_are_over(one, put, register, accept):
-    # Given a segment that is open, and is read
-    area = register(one)
+@pytest.fixture
+def area(one, put, register, accept):
+    """A worker's, which has read what there is of a segment that is open."""
+    oid = register(one)
     with one.writing() as store:
         put(store, 7)
     with one.writing():
-        accept(one, area)
+        accept(one, oid)
+    return oid
+
+
+def test_an_accept_need_not_be_committed_as_long_as_few_calls_are_over(one, put, accept, area):
     needed = []
     for _ in range(FEW + 1):
         # When one call after the other is put and ends before its accept is committed
@@ -449,13 +454,9 @@ def test_an_accept_need_not_be_committed_as_long_as_few_calls_are_over(one, put,
     assert needed == [False] * FEW + [True]
 
 
-def test_what_tells_of_a_call_more_is_known_although_a_cursor_is_behind(one, put, register, accept):
+@pytest.mark.usefixtures("area")
+def test_what_tells_of_a_call_more_is_known_although_a_cursor_is_behind(one, put):
     # Given a cursor that is two calls behind, which are over
-    area = register(one)
-    with one.writing() as store:
-        put(store, 7)
-    with one.writing():
-        accept(one, area)
     with one.writing() as store:
         for record in put(store, 2):
             record.cancel(5)

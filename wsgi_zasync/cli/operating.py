@@ -51,15 +51,18 @@ def worker_settings(file: ConfigFile, section: str = "main") -> WorkerSettings:
     Where it names no database, and a web process runs calls itself, it is one more worker beside
     that one: on its database, and with all else that both have. No section is needed then.
     """
-    global_conf, local_conf = _worker_values(file, section)
-    if not has_database(file, section):
+    global_conf, local_conf = values = _worker_values(file, section)
+    if not _name_database(values):
         local_conf = _embedded_values(file) | local_conf
     return WorkerSettings.from_paste(global_conf, **local_conf)
 
 
 def has_database(file: ConfigFile, section: str = "main") -> bool:
     """Whether ``[worker:SECTION]`` names a database, or ``[DEFAULT]`` does so for it."""
-    values = _worker_values(file, section)
+    return _name_database(_worker_values(file, section))
+
+
+def _name_database(values: Values) -> bool:
     return any(key in conf for conf in values for key in ("zodb_uri", "zodb_conf"))
 
 

@@ -16,7 +16,7 @@ numbers of a chain's segments follow each other, and the chain is in their highe
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from BTrees.LOBTree import LOBTree
@@ -306,10 +306,7 @@ class OwnerIndex(Persistent):
 
     def _newest(self, chain: int, before: int | None) -> Iterator[CallRecord]:
         last = None if before is None else self._begun(chain, before)
-        for number in reversed(self._numbers(chain, last=last)):
-            segment = self.segments[number]
-            if is_readable(segment):
-                yield from segment.put_here(newest_first=True)
+        yield from self._calls(reversed(self._numbers(chain, last=last)), newest_first=True)
 
     def oldest(self, after: int | None = None) -> list[Iterator[CallRecord]]:
         """The calls of each chain, oldest first; segments older than ``after`` are skipped.
@@ -321,10 +318,14 @@ class OwnerIndex(Persistent):
 
     def _oldest(self, chain: int, after: int | None) -> Iterator[CallRecord]:
         first = None if after is None else self._begun(chain, after)
-        for number in self._numbers(chain, first=first):
+        yield from self._calls(self._numbers(chain, first=first))
+
+    def _calls(self, numbers: Iterable[int], *, newest_first: bool = False) -> Iterator[CallRecord]:
+        """The calls of these segments, as far as they can be read."""
+        for number in numbers:
             segment = self.segments[number]
             if is_readable(segment):
-                yield from segment.put_here()
+                yield from segment.put_here(newest_first=newest_first)
 
     def _numbers(self, chain: int, first: int | None = None, last: int | None = None) -> Any:
         begin = chain << _CHAIN_BITS
