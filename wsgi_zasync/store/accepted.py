@@ -175,6 +175,8 @@ class WorkerArea(Persistent):
         order of their puts.
         """
         taken: list[CallRecord] = []
+        if not any(self.waiting):
+            return taken
         for tree in self.waiting:
             found = tree.keys(min=(priority,), max=(priority, now + 1))
             keys = list(islice(found, limit - len(taken)))

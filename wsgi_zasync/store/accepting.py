@@ -11,7 +11,7 @@ reads the inbox next passes it again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,8 +120,8 @@ def accept(
 
 def read_ahead(store: Any, lanes: Collection[int], queues: Collection[str], count: int) -> None:
     """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
-    for priority in range(len(PRIORITIES)):
-        for cursor in _in_turn(_cursors(store.site, lanes, queues, priority)):
+    for cursors in _cursors(store.site, lanes, queues):
+        for cursor in _in_turn(cursors):
             count -= cursor.read_ahead(count)
             if count <= 0:
                 return
@@ -143,13 +143,12 @@ def _taken(
     """
     calls: list[CallRecord] = []
     due: list[CallRecord] = []
-    for priority in range(len(PRIORITIES)):
+    for priority, cursors in enumerate(_cursors(store.site, lanes, queues)):
         found = area.take_due(priority, now, limit - len(calls))
         due += found
         calls += found
         calls += unpark(store.site, plugins, queues, priority, limit - len(calls))
-        if len(calls) < limit:
-            cursors = _cursors(store.site, lanes, queues, priority)
+        if cursors and len(calls) < limit:
             for cursor in _in_turn(each for each in cursors if each.is_behind()):
                 calls += cursor.take(limit - len(calls))
                 if len(calls) >= limit:
@@ -160,14 +159,15 @@ def _taken(
 
 
 def _cursors(
-    site: Any, lanes: Iterable[int], queues: Iterable[str], priority: int
-) -> Iterator[Cursor]:
-    """Those of the inboxes of a priority, lanes in the order given."""
+    site: Any, lanes: Iterable[int], queues: Collection[str]
+) -> tuple[list[Cursor], ...]:
+    """Those of the inboxes of each priority, lanes in the order given."""
+    found: tuple[list[Cursor], ...] = tuple([] for _ in PRIORITIES)
     for number in lanes:
-        for queue in queues:
-            inbox = site.lanes[number].inboxes.get((queue, priority))
-            if inbox is not None:
-                yield inbox.cursor
+        for (queue, priority), inbox in site.lanes[number].inboxes.data.items():
+            if queue in queues:
+                found[priority].append(inbox.cursor)
+    return found
 
 
 def _in_turn(cursors: Iterable[Cursor]) -> list[Cursor]:

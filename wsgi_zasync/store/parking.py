@@ -127,8 +127,10 @@ def unpark(
     limit: int,
 ) -> list[CallRecord]:
     """Take up calls that were put aside, of plugins that are known now, the oldest first."""
+    if not site.parked:
+        return []
     keys: list[Key] = []
-    for plugin, queue in _groups(site) if site.parked else ():
+    for plugin, queue in _groups(site):
         if plugin in plugins and queue in queues:
             first, last = (plugin, queue, priority), (plugin, queue, priority + 1)
             keys += islice(site.parked.keys(min=first, max=last), limit)
