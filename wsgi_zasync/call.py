@@ -12,7 +12,6 @@ data format; a change of its attributes is a step in ``RECORD_STEPS``.
 
 from __future__ import annotations
 
-from base64 import b32encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -147,8 +146,8 @@ _AS_PYTHON_WRITES = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 @lru_cache(maxsize=4096)
 def call_id(seed: bytes, place: tuple[int, int, int]) -> str:
     """The id of the call that has this seed and this place: the place, and 80 random bits."""
-    random = blake2b(seed, digest_size=10, person=b"zasync id").digest()
-    return f"{Place(*place).encoded()}-{b32encode(random).decode().lower()}"
+    random = blake2b(seed, digest_size=10, person=b"zasync id").hexdigest()
+    return f"{Place(*place).encoded()}-{random}"
 
 
 def not_found(call_id: str) -> CallNotFound:
@@ -305,7 +304,7 @@ class CallRecord(Persistent):
             self.started = started
 
     def _end(self, state: CallState, when: int) -> None:
-        if state not in TRANSITIONS[CallState(self.state)]:
+        if state not in TRANSITIONS[self.state]:
             raise CallIsFinal(f"call {self.id} is {self.state} and cannot become {state}")
         self.state = str(state)
         self.finished = when
@@ -331,7 +330,7 @@ class CallRecord(Persistent):
 
     def pending_callbacks(self) -> list[int]:
         """Which callbacks the end of this call calls for and nobody has evaluated yet."""
-        if not self.is_final:
+        if not (self.callbacks and self.is_final):
             return []
         state = CallState(self.state)
         return [

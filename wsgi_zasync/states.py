@@ -31,8 +31,8 @@ class CallState(StrEnum):
 #: The states that nothing follows.
 FINAL = frozenset({CallState.SUCCEEDED, CallState.FAILED, CallState.CANCELLED, CallState.EXPIRED})
 
-#: What may follow what. ``running`` goes back to ``waiting`` for a retry.
-TRANSITIONS: dict[CallState, frozenset[CallState]] = {
+#: What may follow what, by text as it is stored. ``running`` goes back to ``waiting`` for a retry.
+TRANSITIONS: dict[str, frozenset[CallState]] = {
     CallState.WAITING: frozenset({CallState.RUNNING}) | FINAL,
     CallState.RUNNING: frozenset({CallState.WAITING}) | FINAL,
     **{state: frozenset() for state in FINAL},

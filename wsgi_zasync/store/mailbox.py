@@ -66,7 +66,7 @@ def mail_for(record: CallRecord) -> Mail:
 
 def owes(record: CallRecord) -> bool:
     """Whether a final call has callbacks that nobody has evaluated, or even seen, yet."""
-    if record.callbacks and record.pending_callbacks():
+    if record.pending_callbacks():
         return True
     return len(mail_for(record).callbacks) > record.late_callbacks
 

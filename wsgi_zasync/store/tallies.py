@@ -16,6 +16,7 @@ from ..states import CallState
 
 #: The order of the counts in a stored tally.
 ENDS = (CallState.SUCCEEDED, CallState.FAILED, CallState.CANCELLED, CallState.EXPIRED)
+_POSITIONS: dict[str, int] = {state: position for position, state in enumerate(ENDS)}
 _ZERO = (0,) * (2 * len(ENDS) + 1)
 
 
@@ -35,12 +36,12 @@ class Tally:
 
 def count_end(tallies: Any, owner_key: str, state: str, size: int) -> None:
     """Count that a call ended in ``state``, its outcome being of ``size`` bytes."""
-    _add(tallies, owner_key, ENDS.index(CallState(state)), size)
+    _add(tallies, owner_key, _POSITIONS[state], size)
 
 
 def count_forgotten(tallies: Any, owner_key: str, state: str, size: int) -> None:
     """Count that a call that had ended in ``state`` is forgotten, with all its bytes."""
-    _add(tallies, owner_key, len(ENDS) + ENDS.index(CallState(state)), -size)
+    _add(tallies, owner_key, len(ENDS) + _POSITIONS[state], -size)
 
 
 def count_bytes(tallies: Any, owner_key: str, size: int) -> None:
