@@ -19,10 +19,13 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-from actors import PLUGINS, open_db, prepare
+from actors import PLUGINS, QUOTAS, open_db, prepare
+from ZODB.POSException import ConflictError
 
 from wsgi_zasync.call import Failure
+from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
+from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of
 
 ACTORS = Path(__file__).with_name("actors.py")
@@ -283,3 +286,65 @@ def test_workers_stopped_at_random_moments_and_continued_double_nothing(tmp_path
         assert anew > 0
     finally:
         arena.close()
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_workers_that_have_one_call_at_a_time_lose_and_double_nothing_when_killed(tmp_path, capsys):
+    # Given two workers with nothing else to do, one of which is killed every second or two
+    arena = Arena(tmp_path, calls=0, dead_after=1.0, seed=13)
+    began = time.monotonic()
+    moment = threading.Event()
+
+    def kill():
+        for _ in range(40):
+            moment.wait(arena.random.uniform(0.5, 2.5))
+            arena.kill(arena.random.choice(("w0", "w1")))
+
+    killer = threading.Thread(target=kill)
+    try:
+        arena.start("w0")
+        arena.start("w1")
+        killer.start()
+
+        # When each call is put once the one before has ended; some callbacks come as it runs
+        while killer.is_alive():
+            put_and_wait(arena, arena.calls)
+            arena.calls += 1
+
+        # Then nothing is lost or doubled
+        arena.wait_until_done(60)
+        judge(
+            arena, capsys, f"one at a time, {dict(arena.kills)}, {time.monotonic() - began:.0f} s"
+        )
+    finally:
+        if killer.is_alive():
+            killer.join()
+        arena.close()
+
+
+def put_and_wait(arena, number):
+    """Put a call as soon as the storage lets us, and wait for its end."""
+    deployment = deployment_of(PLUGINS, quotas=Quotas(**QUOTAS))
+    with calls_of(arena.db, "p0", deployment) as calls:
+        call = calls.put("chaos.effect", number)
+        if number % 3 == 0:
+            call.on_success("string:${result}")
+        calls.root["ledger"]["p0"][number] = call.id
+    oid = call.oid
+    is_late = number % 3 == 1
+    with signal_for(arena.db).watch(oid) as watch:
+        end = time.monotonic() + 60
+        while True:
+            try:
+                with calls_of(arena.db, "p0", deployment) as calls:
+                    found = calls.get(call.id)
+                    if found.is_final:
+                        return
+                    if is_late:
+                        found.on_success("string:${result}")
+                is_late = False
+            except ConflictError:
+                continue
+            assert time.monotonic() < end, f"call {call.id} is stuck"
+            watch.wait(2.0)

@@ -158,9 +158,7 @@ def _taken(
     return calls, frozenset(record._p_oid for record in due)
 
 
-def _cursors(
-    site: Any, lanes: Iterable[int], queues: Collection[str]
-) -> tuple[list[Cursor], ...]:
+def _cursors(site: Any, lanes: Iterable[int], queues: Collection[str]) -> tuple[list[Cursor], ...]:
     """Those of the inboxes of each priority, lanes in the order given."""
     found: tuple[list[Cursor], ...] = tuple([] for _ in PRIORITIES)
     for number in lanes:
