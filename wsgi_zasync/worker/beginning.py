@@ -15,6 +15,7 @@ from transaction.interfaces import TransientError
 from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import ConfigurationError, InvalidArguments, Unauthorized
+from ..expressions import CannotDecide
 from ..plugins import PluginDeclaration
 from ..putting import check_permission
 from ..sealing import Sealed, Secret
@@ -22,9 +23,9 @@ from ..security import Principal
 from ..store.reading import why_unreadable
 from ..values import persistent_objects, restored
 from .attempt import Attempt
+from .authority import AnotherPrincipal, Authority, principal_of
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
 from .desk import Writing
-from .evaluation import AnotherPrincipal, Undecided, author_now, authority_now, owner_of
 from .held import Held, Order, Outcome
 from .redaction import failure_from, shown, text_of
 
@@ -58,27 +59,35 @@ class Beginning:
             return Outcome(cancelled=True)
         if record.has_expired(now) and not has_begun:
             return Outcome(expired=True)
+        authority = Authority(self.deployment.policy, writing.connection)
         try:
-            owner = authority_now(self.deployment.policy, owner_of(record), writing.root)
+            named = principal_of(record.owner, record.owner_title)
+            owner = authority.principal_now(named, writing.root)
         except Unauthorized as exc:
             failure = unauthorized(exc, record.attempts, self.deployment)
             return Outcome(failure=failure, owner_gone=not isinstance(exc, AnotherPrincipal))
-        except Undecided as exc:
+        except CannotDecide as exc:
             return Outcome(wait=(str(exc), UNDECIDED_DELAY))
-        return self._allowed(writing, held, record, owner, now)
+        return self._allowed(writing, held, record, authority, owner, now)
 
     def _allowed(
-        self, writing: Writing, held: Held, record: CallRecord, owner: Principal, now: int
+        self,
+        writing: Writing,
+        held: Held,
+        record: CallRecord,
+        authority: Authority,
+        owner: Principal,
+        now: int,
     ) -> Order | Outcome:
         declaration = self.deployment.registry.declaration(record.plugin)
         secrets: list[str] = []
         try:
             args, kwargs = self.arguments(record, writing.store.connection, secrets)
             _check_references(declaration, (args, kwargs))
-            self._check_permission(declaration, owner, (args, kwargs), writing.root)
+            _check_permission(authority, declaration, owner, (args, kwargs), writing.root)
             if record.author is not None:
-                author = author_now(self.deployment.policy, record.author, writing.root)
-                self._check_permission(declaration, author, (args, kwargs), writing.root)
+                author = authority.principal_now(principal_of(record.author), writing.root)
+                _check_permission(authority, declaration, author, (args, kwargs), writing.root)
         except TransientError:
             raise
         except Unauthorized as exc:
@@ -130,12 +139,12 @@ class Beginning:
         args, kwargs = restored((record.args, record.kwargs), connection, opened)
         return args, kwargs
 
-    def _check_permission(
-        self, declaration: PluginDeclaration, owner: Principal, values: Any, root: Any
-    ) -> None:
-        if declaration.permission is not None:
-            policy = self.deployment.policy
-            check_permission(policy, owner, declaration.permission, values, root)
+
+def _check_permission(
+    authority: Authority, declaration: PluginDeclaration, holder: Principal, values: Any, root: Any
+) -> None:
+    if declaration.permission is not None:
+        check_permission(authority, holder, declaration.permission, values, root)
 
 
 def _check_references(declaration: PluginDeclaration, values: Any) -> None:
