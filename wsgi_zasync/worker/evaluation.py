@@ -23,12 +23,11 @@ from ..deployment import Deployment
 from ..errors import InvalidArguments, ResourceLimit, Unauthorized
 from ..expressions import CannotDecide, Limits, compile_expression
 from ..security import Principal
-from ..states import CallState
 from ..store.index import owner_key
-from ..values import Storing, masked, restored
-from .access import names_to_act
+from ..values import Storing
 from .authority import AnotherPrincipal, Authority, principal_of
 from .desk import Writing, is_foreign, serialise
+from .names import CallbackNames
 from .redaction import shown, text_of
 from .savepoint import Savepoint
 
@@ -112,9 +111,10 @@ class Evaluation:
             author = None
             if callback.author is not None:
                 author = authority.principal_now(principal_of(callback.author), writing.root)
-            names = self._names(writing, record, callback, authority, owner, author)
+            names = CallbackNames(self._deployment, writing, record, owner, author)
+            root = _shared_root(authority, owner, author, writing.root)
             value = compile_expression(callback.text).evaluate(
-                names,
+                names.of(callback, root),
                 principal=owner,
                 policy=policy,
                 author=author,
@@ -145,32 +145,6 @@ class Evaluation:
         while len(self._long) > KNOWN_TEXTS:
             self._long.popitem(last=False)
 
-    def _names(
-        self,
-        writing: Writing,
-        record: CallRecord,
-        callback: Callback,
-        authority: Authority,
-        owner: Principal,
-        author: Principal | None,
-    ) -> dict[str, Any]:
-        connection = writing.store.connection
-        names = dict(self._deployment.exposed)
-        names |= names_to_act(self._deployment, writing, record, owner, author)
-        names |= {
-            name: restored(value, connection, masked) for name, value in callback.names.items()
-        }
-        if record.state == CallState.SUCCEEDED:
-            names["result"] = restored(record.result, connection, masked)
-        names["user"] = owner
-        root = authority.root_for(owner, writing.root)
-        if author is not None and root is not None:
-            # What only the owner may walk through is no place for a text of somebody else.
-            root = root if authority.root_for(author, writing.root) is root else None
-        names["root"] = root
-        names["now"] = self._deployment.clock.now()
-        return names
-
 
 def _owner_now(authority: Authority, record: CallRecord, root: Any) -> Principal:
     try:
@@ -179,6 +153,17 @@ def _owner_now(authority: Authority, record: CallRecord, root: Any) -> Principal
         raise
     except Unauthorized as exc:
         raise _OwnerGone(str(exc)) from exc
+
+
+def _shared_root(
+    authority: Authority, owner: Principal, author: Principal | None, root: Any
+) -> Any:
+    """The object that is ``root`` for the owner, and for the author too where there is one."""
+    found = authority.root_for(owner, root)
+    if author is not None and found is not None:
+        # What only the owner may walk through is no place for a text of somebody else.
+        return found if authority.root_for(author, root) is found else None
+    return found
 
 
 def mark_gone(writing: Writing, record: CallRecord, now: int) -> None:
