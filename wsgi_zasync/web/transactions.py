@@ -20,7 +20,7 @@ from ..errors import StoreConflict, TransactionOver
 from ..store import open_store
 from ..store.claims import claim
 from ..store.databases import calls_connection
-from .owners import refuse_two_connections
+from .hosts import refuse_two_connections
 
 logger = logging.getLogger(__name__)
 
