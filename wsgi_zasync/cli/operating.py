@@ -220,7 +220,7 @@ class Site:
         Raises:
             ConfigurationError: Nothing was ever put there.
         """
-        return reading(self.database, lambda c: work(self._operation(c, create=False)))
+        return reading(self.database, lambda c: work(self._operation(c)))
 
     def change(self, what: str, work: Callable[[Operation], _Result]) -> _Result:
         """Change something, and commit it.
@@ -234,12 +234,12 @@ class Site:
             transaction = connection.transaction_manager.get()
             transaction.setUser(getpass.getuser(), "operator")
             transaction.note(f"zasync {what}")
-            return work(self._operation(connection, create=False))
+            return work(self._operation(connection))
 
         return in_transaction(self.database, changed)
 
-    def _operation(self, connection: Any, *, create: bool) -> Operation:
-        store = open_store(calls_connection(connection), self.settings.site, create=create)
+    def _operation(self, connection: Any) -> Operation:
+        store = open_store(calls_connection(connection), self.settings.site, create=False)
         return Operation(connection, store, self.deployment)
 
 
