@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from transaction.interfaces import TransientError
 
+from ..access import ConnectionAccess
 from ..deployment import Deployment
 from ..errors import CallNotFound, Unauthorized
 from ..expressions import CannotDecide
@@ -26,10 +27,9 @@ from ..states import CallState
 from ..store import Store
 from ..store.databases import calls_database
 from ..view import Call
-from .access import ConnectionAccess
 from .answers import encoded
 from .connection import Surroundings
-from .transactions import catch_up, in_transaction, reading
+from .transactions import catch_up, in_transaction, lane_claimer, reading
 
 #: Bytes of calls in a list, after the first of them: the results are in it, and may be large.
 MOST_LISTED_BYTES = 4_000_000
@@ -211,10 +211,8 @@ class Visitor:
             raise
         except Exception as exc:
             raise CannotDecide("the policy could not decide") from exc
-        token = self._surroundings.token
-        access = ConnectionAccess(
-            connection, self.principal, token=token, base_path=self._base_path
-        )
+        claim = lane_claimer(self._surroundings.token)
+        access = ConnectionAccess(connection, self.principal, claim, base_path=self._base_path)
         return CallManager(access, self._deployment)
 
 

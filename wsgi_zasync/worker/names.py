@@ -11,6 +11,7 @@ from typing import Any
 
 from transaction.interfaces import TransientError
 
+from ..access import ConnectionAccess
 from ..call import CallRecord, Failure
 from ..callbacks import Callback
 from ..context import CallContext
@@ -25,7 +26,6 @@ from ..security import Principal
 from ..states import CallState
 from ..values import Storing, masked, restored
 from ..view import Call, Progress
-from .access import WorkerAccess
 from .desk import Writing
 
 # What expressions read of a call: nothing that changes it, and of a failure no traceback.
@@ -80,7 +80,7 @@ class CallbackNames:
         self._writing = writing
         self._record = record
         self._owner, self._author = owner, author
-        self._access = WorkerAccess(writing, owner, writing.claim)
+        self._access = ConnectionAccess(writing.connection, owner, lambda _: writing.claim())
         lineage = Lineage(
             record.depth + 1,
             record.ancestor or record.id,
