@@ -137,27 +137,26 @@ class _Poll:
             case ["calls"]:
                 return self._for_method({"GET": self._calls})
             case ["calls", call_id, *rest] if len(rest) <= 1:
-                methods = self._methods(call_id, rest[0] if rest else None)
                 # Whose call it is comes first: before method, body and conditions.
-                seen = None if methods is None else self._visitor.look(call_id)
-                if methods is None or seen is None:
-                    return not_found()
-                return self._for_method(methods(seen))
+                seen = self._visitor.look(call_id)
+                methods = None if seen is None else self._methods(call_id, seen, *rest)
+                if methods is not None:
+                    return self._for_method(methods)
         return not_found()
 
     def _methods(
-        self, call_id: str, what: str | None
-    ) -> Callable[[SeenCall], dict[str, Callable[[], Response]]] | None:
+        self, call_id: str, seen: SeenCall, what: str | None = None
+    ) -> dict[str, Callable[[], Response]] | None:
         """What can be done at an address of a call, by method; None: there is no such address."""
         if what is None:
-            return lambda seen: {
+            return {
                 "GET": lambda: self._call(call_id, seen),
                 "DELETE": lambda: self._change(call_id, Call.cancel),
             }
         if what == "result":
-            return lambda seen: {"GET": lambda: self._result(seen)}
+            return {"GET": lambda: self._result(seen)}
         if what in _CHANGES:
-            return lambda seen: {"POST": lambda: self._change(call_id, _CHANGES[what])}
+            return {"POST": lambda: self._change(call_id, _CHANGES[what])}
         return None
 
     def _for_method(self, methods: dict[str, Callable[[], Response]]) -> Response:
