@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments
 from wsgi_zasync.exposure import expose
-from wsgi_zasync.restricted import shown
+from wsgi_zasync.restricted import shown_to_restricted
 
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"
@@ -48,7 +48,7 @@ EVERYONE = "system.Everyone"
 AUTHENTICATED = "system.Authenticated"
 
 
-@shown("id", "source", "title", "roles")
+@shown_to_restricted("id", "source", "title", "roles")
 @expose("id", "source", "title", "roles")
 @dataclass(frozen=True, slots=True)
 class Principal:

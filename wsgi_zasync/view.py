@@ -24,13 +24,13 @@ from .errors import (
     TransactionOver,
 )
 from .record_view import RecordView
-from .restricted import shown
+from .restricted import shown_to_restricted
 from .security import Principal
 from .states import CallbackState, CallState
 from .too_late import reading
 
 
-@shown("fraction", "message")
+@shown_to_restricted("fraction", "message")
 class Progress(NamedTuple):
     """How far a call is."""
 
@@ -39,7 +39,7 @@ class Progress(NamedTuple):
     message: str
 
 
-@shown("on", "text", "state", "value", "error")
+@shown_to_restricted("on", "text", "state", "value", "error")
 @dataclass(frozen=True, slots=True)
 class CallbackView:
     """What became of one callback expression."""
@@ -51,7 +51,7 @@ class CallbackView:
     error: str | None
 
 
-@shown(
+@shown_to_restricted(
     *"id plugin args kwargs title owner queue priority created due expires state is_final".split(),
     *"waiting_reason started finished attempts progress cancel_requested result failure".split(),
     *"callbacks callbacks_failed to_dict on_success on_failure on_cancel on_any on_event".split(),
