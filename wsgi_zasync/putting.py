@@ -21,7 +21,7 @@ from .errors import (
 )
 from .options import NO_OPTIONS, PutOptions
 from .plugins import PluginDeclaration, check_arguments, unknown
-from .security import SESSION_SOURCE, Principal
+from .security import SESSION_SOURCE, Principal, principal_now
 from .seeds import new_seed
 from .values import Storing, persistent_objects
 
@@ -59,7 +59,7 @@ def put_call(
     deployment, store = context.deployment, context.store
     declaration = _declaration(context, plugin, args, kwargs)
     root = context.access.application_connection().root()
-    now = deployment.policy.principal_now(owner, root)
+    now = principal_now(deployment.policy, owner, root)
     # Tells what to write: the record that is stored comes last.
     record = CallRecord()
     record.seed = seed = new_seed()
@@ -163,7 +163,7 @@ def _check_restricted(
             f"plugin {plugin!r} is not open to restricted code: that takes restricted = yes in "
             f"[plugin:{plugin}]"
         )
-    author = context.deployment.policy.principal_now(author, root)
+    author = principal_now(context.deployment.policy, author, root)
     _check_permission(context, author, declaration, values, root)
 
 

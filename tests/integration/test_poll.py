@@ -524,6 +524,15 @@ def test_who_is_gone_sees_nothing_any_more(db, wrap, ask, tail, monkeypatch):
     assert site.ask("/_zasync/calls").status_int == 404
 
 
+def test_whom_the_policy_mistakes_for_another_sees_nothing(db, wrap, ask, monkeypatch):
+    site = Site(db, wrap, ask, policy=Directory())
+    identifier = site.put()
+
+    monkeypatch.setattr(Directory, "principal_now", lambda *_: Principal("bob"))
+
+    assert site.get(identifier).status_int == 404
+
+
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", ""), ("GET", "/{}"), ("GET", "/{}/result"), ("DELETE", "/{}")]
 )

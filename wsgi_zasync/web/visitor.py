@@ -22,7 +22,7 @@ from ..errors import CallNotFound, Unauthorized
 from ..expressions import CannotDecide
 from ..manager import CallManager
 from ..sealing import ETAG, Keys
-from ..security import Principal
+from ..security import Principal, principal_now
 from ..states import CallState
 from ..store import Store
 from ..store.databases import calls_database
@@ -206,7 +206,7 @@ class Visitor:
     def _manager(self, connection: Any) -> CallManager:
         # Whoever was disabled sees nothing any more, whatever cookie is still good.
         try:
-            self._deployment.policy.principal_now(self.principal, connection.root())
+            principal_now(self._deployment.policy, self.principal, connection.root())
         except (Unauthorized, TransientError):
             raise
         except Exception as exc:

@@ -17,13 +17,9 @@ from transaction.interfaces import TransientError
 from ..errors import Unauthorized
 from ..expressions import CannotDecide
 from ..ports import SecurityPolicy
-from ..security import Principal
+from ..security import Principal, principal_now
 from .desk import is_foreign
 from .redaction import shown, text_of
-
-
-class AnotherPrincipal(Unauthorized):
-    """The policy mistakes one for another: nothing is allowed, but nobody is gone either."""
 
 
 #: Who puts one call puts others, and a principal is checked as it is made.
@@ -54,9 +50,7 @@ class Authority:
             Unauthorized: The principal is gone or disabled.
             AnotherPrincipal: The policy gave somebody else, or nobody.
         """
-        found: Principal = self._answer(self.policy.principal_now, principal, root)
-        if getattr(found, "owner", None) != principal.owner:
-            raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
+        found: Principal = self._answer(principal_now, self.policy, principal, root)
         return found
 
     def allows(self, principal: Any, permission: str, object: Any, /) -> bool:

@@ -19,11 +19,11 @@ from ..expressions import CannotDecide
 from ..plugins import PluginDeclaration
 from ..putting import check_permission
 from ..sealing import Sealed, Secret
-from ..security import Principal
+from ..security import AnotherPrincipal, Principal
 from ..store.reading import why_unreadable
 from ..values import persistent_objects, restored
 from .attempt import Attempt
-from .authority import AnotherPrincipal, Authority, principal_of
+from .authority import Authority, principal_of
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
 from .desk import Writing
 from .held import Held, Order, Outcome

@@ -22,10 +22,10 @@ from ..callbacks import Callback
 from ..deployment import Deployment
 from ..errors import InvalidArguments, ResourceLimit, Unauthorized
 from ..expressions import CannotDecide, Limits, compile_expression
-from ..security import Principal
+from ..security import AnotherPrincipal, Principal
 from ..store.index import owner_key
 from ..values import Storing
-from .authority import AnotherPrincipal, Authority, principal_of
+from .authority import Authority, principal_of
 from .desk import Writing, is_foreign, serialise
 from .names import CallbackNames
 from .redaction import shown, text_of
