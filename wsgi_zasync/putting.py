@@ -142,10 +142,8 @@ def _check_permission(
     root: Any,
 ) -> None:
     permission = None if declaration is None else declaration.permission
-    if permission is None:
-        if owner.source == SESSION_SOURCE:
-            raise Unauthorized("a plugin without a permission is not for anonymous owners: log in")
-        return
+    if permission is None and owner.source == SESSION_SOURCE:
+        raise Unauthorized("a plugin without a permission is not for anonymous owners: log in")
     check_permission(context.deployment.policy, owner, permission, values, root)
 
 
@@ -168,13 +166,17 @@ def _check_restricted(
 
 
 def check_permission(
-    policy: Any, owner: Principal, permission: str, values: Any, root: Any
+    policy: Any, owner: Principal, permission: str | None, values: Any, root: Any
 ) -> None:
-    """Require the permission on every persistent object in ``values``, else on the root.
+    """Require the permission, if there is one, on every persistent object in ``values``.
+
+    Where there is none among them, it is required on what the policy gives the owner as root.
 
     Raises:
         Unauthorized: The owner lacks it on one of them.
     """
+    if permission is None:
+        return
     objects = persistent_objects(values) or [policy.root_for(owner, root)]
     for found in objects:
         if not policy.allows(owner, permission, found):

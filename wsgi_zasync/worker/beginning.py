@@ -80,14 +80,15 @@ class Beginning:
         now: int,
     ) -> Order | Outcome:
         declaration = self.deployment.registry.declaration(record.plugin)
+        permission, root = declaration.permission, writing.root
         secrets: list[str] = []
         try:
             args, kwargs = self.arguments(record, writing.store.connection, secrets)
             _check_references(declaration, (args, kwargs))
-            _check_permission(authority, declaration, owner, (args, kwargs), writing.root)
+            check_permission(authority, owner, permission, (args, kwargs), root)
             if record.author is not None:
-                author = authority.principal_now(principal_of(record.author), writing.root)
-                _check_permission(authority, declaration, author, (args, kwargs), writing.root)
+                author = authority.principal_now(principal_of(record.author), root)
+                check_permission(authority, author, permission, (args, kwargs), root)
         except TransientError:
             raise
         except Unauthorized as exc:
@@ -106,7 +107,7 @@ class Beginning:
             principal=owner,
             idempotency_key=record.idempotency_key,
             settings=declaration.settings,
-            root=writing.root if declaration.runs == "transaction" else None,
+            root=root if declaration.runs == "transaction" else None,
         )
         return Order(
             held=held,
@@ -138,13 +139,6 @@ class Beginning:
 
         args, kwargs = restored((record.args, record.kwargs), connection, opened)
         return args, kwargs
-
-
-def _check_permission(
-    authority: Authority, declaration: PluginDeclaration, holder: Principal, values: Any, root: Any
-) -> None:
-    if declaration.permission is not None:
-        check_permission(authority, holder, declaration.permission, values, root)
 
 
 def _check_references(declaration: PluginDeclaration, values: Any) -> None:
