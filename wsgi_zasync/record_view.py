@@ -26,7 +26,7 @@ class RecordView(OfOneTransaction):
         self._record = record
         self._context = context
         # Copies: what the id is made of is known also when the transaction is over.
-        self._oid: bytes | None = record._p_oid
+        self._oid: bytes = record._p_oid
         self._seed, self._place = record.seed, record.place
 
     @property
@@ -35,8 +35,8 @@ class RecordView(OfOneTransaction):
         return call_id(self._seed, self._place)
 
     @property
-    def oid(self) -> bytes | None:
-        """Of the record, for waiting until it is written; None before the put's transaction."""
+    def oid(self) -> bytes:
+        """Of the record, for waiting until it is written; known from the put on, as the id is."""
         return self._oid
 
     def __eq__(self, other: object) -> bool:
