@@ -934,35 +934,42 @@ def test_a_directory_that_is_down_delays_and_neither_allows_nor_fails():
 
 
 @pytest.mark.parametrize(
-    "site", [{"policy": DefaultPolicy(permissions={"enter": "user:ann"})}], indirect=True
+    "site", [{"policy": DefaultPolicy(permissions={"enter": "user:ann user:bob"})}], indirect=True
 )
-@pytest.mark.parametrize("question", ["root_for", "allows"])
+@pytest.mark.parametrize("question", ["principal_now", "root_for", "allows"])
 @pytest.mark.parametrize(
     "error",
-    [ClientDisconnected("of its own"), InvalidArguments("no such user"), SystemExit(1)],
+    [
+        ClientDisconnected("of its own"),
+        ConflictError("of its own"),
+        InvalidArguments("no such user"),
+        SystemExit(1),
+    ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_a_policy_cannot_tell_of_a_permission_delays_that_call_and_no_other(
+def test_what_a_policy_cannot_tell_of_an_owner_delays_their_call_and_no_other(
     site, question, error, monkeypatch
 ):
-    def fails(*about):
-        raise error
+    def fails(principal, *about):
+        if principal.id == "ann":
+            raise error
+        return answer(principal, *about)
 
     policy, ran = site.settings["policy"], []
-    site.add("enter", lambda attempt: ran.append("enter"), permission="enter")
-    site.add("add", lambda attempt: ran.append("add"))
-    entering, adding = site.put("enter"), site.put("add")
+    answer = getattr(policy, question)
+    site.add("enter", lambda attempt: ran.append(attempt.principal.id), permission="enter")
+    hers, his = site.put("enter"), site.put("enter", user="bob")
 
     monkeypatch.setattr(policy, question, fails)
     site.run()
     monkeypatch.undo()
 
-    assert site.of(entering, "state") == CallState.WAITING
-    assert "the security policy failed" in site.of(entering, "waiting_reason")
-    assert site.of(adding, "state") == CallState.SUCCEEDED
+    assert site.of(hers, "state") == CallState.WAITING
+    assert "the security policy failed" in site.of(hers, "waiting_reason")
+    assert site.of(his, "state", user="bob") == CallState.SUCCEEDED
     site.clock.advance(10)
     site.run()
-    assert ran == ["add", "enter"]
+    assert ran == ["bob", "ann"]
 
 
 @pytest.mark.parametrize("mistaken", [Principal("bob"), None])

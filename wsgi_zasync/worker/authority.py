@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from transaction.interfaces import TransientError
-
 from ..errors import Unauthorized
 from ..expressions import CannotDecide
 from ..ports import SecurityPolicy
 from ..security import Principal, principal_now
-from .desk import is_foreign
+from .desk import AWAY, is_foreign
 from .redaction import shown, text_of
 
 
@@ -35,8 +33,8 @@ class Authority:
     """The policy as a worker asks it (``ports.SecurityPolicy``), in one transaction.
 
     Whatever is asked may raise three things: ``Unauthorized`` is a no; ``CannotDecide`` means
-    that nobody knows, and that what was asked for waits; a ``TransientError`` is of a storage of
-    our own, and means that the transaction has to be done again.
+    that nobody knows, and that what was asked for waits; ``desk.AWAY`` that a storage of our own
+    is away, for which the worker waits.
     """
 
     policy: SecurityPolicy
@@ -68,7 +66,7 @@ class Authority:
             raise
         except BaseException as exc:
             # Whatever a policy raises, it must not end the worker, nor hold up everybody's calls
-            # because a database of its own is away.
-            if isinstance(exc, TransientError) and not is_foreign(exc, self.connection):
+            # because a database of its own is away, or says to try again.
+            if isinstance(exc, AWAY) and not is_foreign(exc, self.connection):
                 raise
             raise CannotDecide(f"the security policy failed: {shown(text_of(exc))}") from exc
