@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.zope_instance.starting import Site
 from wsgi_zasync.testing import memory_db
-from wsgi_zasync.web.owners import open_connections
+from wsgi_zasync.web.hosts import open_connections
 
 # No deadline: on a loaded machine it would measure the neighbours. Nothing random: a failure
 # that somebody sees once is one that everybody sees.

@@ -23,7 +23,7 @@ from persistent import Persistent
 
 from .callbacks import Callback
 from .errors import CallIsFinal, CallNotFound, ConfigurationError
-from .restricted import shown
+from .restricted import shown_to_restricted
 from .states import FINAL, TRANSITIONS, CallbackState, CallState
 from .values import without_secrets
 
@@ -64,7 +64,7 @@ def from_micros(micros: int) -> datetime:
     return _EPOCH + timedelta(microseconds=micros)
 
 
-@shown("type", "message", "attempt", "when")
+@shown_to_restricted("type", "message", "attempt", "when")
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt did not succeed.
@@ -93,7 +93,7 @@ class Failure:
         return cls(kind, message, traceback_text, attempt, moment)
 
 
-@shown("number", "when", "source", "message")
+@shown_to_restricted("number", "when", "source", "message")
 class Event(NamedTuple):
     """Something that a call told its owner: plain data, and what it came from."""
 

@@ -25,7 +25,7 @@ from .errors import (
 from .options import NO_OPTIONS, Options, PutOptions
 from .ports import Access
 from .putting import NO_LINEAGE, Lineage, put_call
-from .restricted import shown
+from .restricted import shown_to_restricted
 from .security import ANONYMOUS_SPELLINGS, SESSION_SOURCE, Principal
 from .states import CallState
 from .store import open_store
@@ -63,7 +63,7 @@ def get_manager(environ: Mapping[str, Any]) -> CallManager:
     return manager._evolved(environ=environ) if manager._access.seen_in(environ) else manager
 
 
-@shown("put", "options", "get", "mine", "count", "cancel", "forget")
+@shown_to_restricted("put", "options", "get", "mine", "count", "cancel", "forget")
 class CallManager(OfOneTransaction):
     """Puts, finds and ends the calls of one owner."""
 

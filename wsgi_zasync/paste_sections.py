@@ -48,6 +48,18 @@ class _Worker:
 class _Loader(ConfigLoader):  # type: ignore[misc]
     """Loads no application: what a filter is can be known without what it wraps."""
 
+    def __init__(self, file: ConfigFile) -> None:
+        """Read the file.
+
+        Raises:
+            ConfigurationError: It cannot be read.
+        """
+        self.file = file
+        try:
+            super().__init__(str(file.path))
+        except (UnicodeError, configparser.Error) as error:
+            raise ConfigurationError(f"{file.path}: {error}") from error
+
     def get_context(self, object_type: Any, name: Any = None, global_conf: Any = None) -> Any:
         if object_type is APP:
             return None
@@ -63,7 +75,8 @@ def filters(file: ConfigFile) -> dict[str, Values]:
     Raises:
         ConfigurationError: PasteDeploy could not read one either.
     """
-    parser = _loader(file).parser
+    loader = _Loader(file)
+    parser = loader.parser
     wrapping = {
         name
         for section in parser.sections()
@@ -74,7 +87,7 @@ def filters(file: ConfigFile) -> dict[str, Values]:
     for section in file.keys:
         if section.partition(":")[0] not in ("filter", "filter-app") or _is_others(parser, section):
             continue
-        context = _context(file, section)
+        context = _context(loader, section)
         module, name = (getattr(context.object, part, "") for part in ("__module__", "__name__"))
         if f"{module}:{name}" in FACTORIES:
             found[section] = (dict(context.global_conf), dict(context.local_conf))
@@ -111,7 +124,7 @@ def worker(file: ConfigFile, name: str = "main") -> Values:
     section = f"worker:{name}"
     if section not in file.keys:
         raise ConfigurationError(f"{file.path} has no section [{section}]")
-    context = _context(file, section)
+    context = _context(_Loader(file), section)
     if context.protocol not in _Worker.egg_protocols[0]:
         raise wrong(file.path, section, "use", f"write use = {WORKER_USE}")
     return dict(context.global_conf), {**context.local_conf, **passed_by(file, section)}
@@ -125,7 +138,7 @@ def passed_by(file: ConfigFile, section: str) -> dict[str, str]:
     Raises:
         ConfigurationError: A value cannot be read.
     """
-    parser = _loader(file).parser
+    parser = _Loader(file).parser
     try:
         keys = set(written_keys(file.path, ("=", ":"))[section]) & set(parser.defaults())
         return {key: parser.get(section, key) for key in sorted(keys)}
@@ -133,16 +146,9 @@ def passed_by(file: ConfigFile, section: str) -> dict[str, str]:
         raise _unreadable(file, section, error) from error
 
 
-def _loader(file: ConfigFile) -> _Loader:
-    try:
-        return _Loader(str(file.path))
-    except (UnicodeError, configparser.Error) as error:
-        raise ConfigurationError(f"{file.path}: {error}") from error
-
-
-def _context(file: ConfigFile, section: str) -> Any:
+def _context(loader: _Loader, section: str) -> Any:
     """The section with all that it inherits, and the factory that is given it."""
-    loader, (kind, _, name) = _loader(file), section.partition(":")
+    file, (kind, _, name) = loader.file, section.partition(":")
     try:
         if kind == "filter-app":
             context = ConfigLoader.get_context(loader, APP, name.strip())

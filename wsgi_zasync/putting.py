@@ -21,7 +21,7 @@ from .errors import (
 )
 from .options import NO_OPTIONS, PutOptions
 from .plugins import PluginDeclaration, check_arguments, unknown
-from .security import SESSION_SOURCE, Principal
+from .security import SESSION_SOURCE, Principal, principal_now
 from .seeds import new_seed
 from .values import Storing, persistent_objects
 
@@ -59,7 +59,7 @@ def put_call(
     deployment, store = context.deployment, context.store
     declaration = _declaration(context, plugin, args, kwargs)
     root = context.access.application_connection().root()
-    now = deployment.policy.principal_now(owner, root)
+    now = principal_now(deployment.policy, owner, root)
     # Tells what to write: the record that is stored comes last.
     record = CallRecord()
     record.seed = seed = new_seed()
@@ -142,10 +142,8 @@ def _check_permission(
     root: Any,
 ) -> None:
     permission = None if declaration is None else declaration.permission
-    if permission is None:
-        if owner.source == SESSION_SOURCE:
-            raise Unauthorized("a plugin without a permission is not for anonymous owners: log in")
-        return
+    if permission is None and owner.source == SESSION_SOURCE:
+        raise Unauthorized("a plugin without a permission is not for anonymous owners: log in")
     check_permission(context.deployment.policy, owner, permission, values, root)
 
 
@@ -163,18 +161,22 @@ def _check_restricted(
             f"plugin {plugin!r} is not open to restricted code: that takes restricted = yes in "
             f"[plugin:{plugin}]"
         )
-    author = context.deployment.policy.principal_now(author, root)
+    author = principal_now(context.deployment.policy, author, root)
     _check_permission(context, author, declaration, values, root)
 
 
 def check_permission(
-    policy: Any, owner: Principal, permission: str, values: Any, root: Any
+    policy: Any, owner: Principal, permission: str | None, values: Any, root: Any
 ) -> None:
-    """Require the permission on every persistent object in ``values``, else on the root.
+    """Require the permission, if there is one, on every persistent object in ``values``.
+
+    Where there is none among them, it is required on what the policy gives the owner as root.
 
     Raises:
         Unauthorized: The owner lacks it on one of them.
     """
+    if permission is None:
+        return
     objects = persistent_objects(values) or [policy.root_for(owner, root)]
     for found in objects:
         if not policy.allows(owner, permission, found):

@@ -12,8 +12,8 @@ from typing import TypeVar
 _Class = TypeVar("_Class", bound=type)
 
 
-def shown(*names: str) -> Callable[[_Class], _Class]:
-    """For a class: show these of its attributes, and no other."""
+def shown_to_restricted(*names: str) -> Callable[[_Class], _Class]:
+    """For a class: show restricted code these of its attributes, and no other."""
 
     def declare(cls: _Class) -> _Class:
         cls.__allow_access_to_unprotected_subobjects__ = dict.fromkeys(names, 1)  # type: ignore[attr-defined]

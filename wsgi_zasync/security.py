@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from types import MemberDescriptorType
 from typing import Any, NamedTuple
 
-from wsgi_zasync.errors import ConfigurationError, InvalidArguments
+from wsgi_zasync.errors import ConfigurationError, InvalidArguments, Unauthorized
 from wsgi_zasync.exposure import expose
-from wsgi_zasync.restricted import shown
+from wsgi_zasync.ports import SecurityPolicy
+from wsgi_zasync.restricted import shown_to_restricted
 
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"
@@ -48,7 +49,7 @@ EVERYONE = "system.Everyone"
 AUTHENTICATED = "system.Authenticated"
 
 
-@shown("id", "source", "title", "roles")
+@shown_to_restricted("id", "source", "title", "roles")
 @expose("id", "source", "title", "roles")
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -120,6 +121,24 @@ def _checked_roles(roles: Any) -> tuple[str, ...]:
     if not all(isinstance(role, str) for role in found):
         raise InvalidArguments("the roles of a principal are a tuple of texts", path="roles")
     return tuple(str.__str__(role) for role in found)
+
+
+class AnotherPrincipal(Unauthorized):
+    """The policy mistakes one for another: nothing is allowed, but nobody is gone either."""
+
+
+def principal_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Principal:
+    """The principal with the authority of this moment, as the policy gives it.
+
+    Raises:
+        Unauthorized: The principal is gone or disabled.
+        AnotherPrincipal: The policy gave somebody else, or nobody.
+        Exception: Whatever else the policy raises; it could not decide.
+    """
+    found = policy.principal_now(principal, root)
+    if getattr(found, "owner", None) != principal.owner:
+        raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
+    return found
 
 
 class _Grant(NamedTuple):

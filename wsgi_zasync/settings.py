@@ -37,9 +37,9 @@ class Quotas:
 
     max_open_calls: int = key(_count, "calls of an owner that are not final", 1000)
     max_stored_calls: int = key(_count, "calls of an owner, final ones included", 10_000)
-    max_owner_bytes: int = key(convert.size(1), "stored for an owner", 100 * 1024**2)
-    max_argument_bytes: int = key(convert.size(1), "all arguments of a call", 64 * 1024)
-    max_result_bytes: int = key(convert.size(1), "the result of a call", 1024**2)
+    max_owner_bytes: int = key(convert.size(1), "bytes stored for an owner", 100 * 1024**2)
+    max_argument_bytes: int = key(convert.size(1), "bytes of all arguments of a call", 64 * 1024)
+    max_result_bytes: int = key(convert.size(1), "bytes of the result of a call", 1024**2)
     max_callbacks: int = key(_count, "callback expressions of a call", 16)
     max_expression_length: int = key(_count, "characters of a callback expression", 4096)
     max_owner_retries: int = key(_count, "times an owner may retry callbacks of a call", 10)
@@ -47,9 +47,11 @@ class Quotas:
         convert.duration(1.0), "how far begin_after, expires and keep may reach", 365 * DAY
     )
     max_unsent_messages: int = key(_count, "unsent messages of a session call", 100)
-    max_message_bytes: int = key(convert.size(1), "one message to a session call", 64 * 1024)
+    max_message_bytes: int = key(
+        convert.size(1), "bytes of one message to a session call", 64 * 1024
+    )
     max_events: int = key(_count, "events that a call keeps", 100)
-    max_event_bytes: int = key(convert.size(1), "one event of a call", 16 * 1024)
+    max_event_bytes: int = key(convert.size(1), "bytes of one event of a call", 16 * 1024)
     max_callback_puts: int = key(_count, "calls that one evaluation of a callback may put", 100)
     max_depth: int = key(convert.whole(1, 1000), "calls that lead one to the next", 8)
     max_descendants: int = key(_count, "calls that one call can lead to in all", 1000)
@@ -73,7 +75,7 @@ class SharedSettings:
         convert.named_object,
         "a SecurityPolicy, or a class of one, in place of [roles], [permissions] and root",
     )
-    site: str = key(convert.text, "the part of the store that is ours", "main")
+    site: str = key(convert.text, "which part of the store the calls are in", "main")
     plugins: Mapping[str, Any] = key(convert.table, "[plugins]: name to callable", {}, section=True)
     plugin_options: Mapping[str, Mapping[str, str]] = key(
         convert.table_of_tables, "[plugin:NAME]: options of a plugin", {}, section=True
@@ -82,9 +84,14 @@ class SharedSettings:
         convert.table_of_words, "[roles]: user to roles", {}, section=True
     )
     permissions: Mapping[str, tuple[str, ...]] = key(
-        convert.table_of_words, "[permissions]: to role:NAME and user:ID", {}, section=True
+        convert.table_of_words,
+        "[permissions]: permission to role:NAME and user:ID",
+        {},
+        section=True,
     )
-    root: str | None = key(convert.text, "path of what expressions see as root; none without it")
+    root: str | None = key(
+        convert.text, "path to the object that expressions see as root; without it they see none"
+    )
     exposed: Mapping[str, Any] = key(
         convert.table, "names that every expression sees (from Python only)", {}, section=True
     )
@@ -92,18 +99,26 @@ class SharedSettings:
     insecure_zeo: bool = key(convert.flag, "allow ZEO on an address that others reach", False)
     quotas: Quotas = nested(Quotas)
 
-    serves: tuple[str, ...] = key(convert.some_words, "the queues it works for", ("default",))
+    serves: tuple[str, ...] = key(
+        convert.some_words, "the queues that a worker works for", ("default",)
+    )
     threads: int = key(convert.whole(1, 1000), "threads for plugins", 8)
     max_running: int = key(convert.whole(1, 100_000), "calls that run at a time", 500)
     timeout: float = key(
-        convert.duration(0.001), "of an attempt whose call and plugin have none", 3600.0
+        convert.duration(0.001),
+        "how long an attempt may take where neither call nor plugin says",
+        3600.0,
     )
-    grace: float = key(convert.duration(), "for running calls to end when it stops", 30.0)
+    grace: float = key(
+        convert.duration(), "how long running calls may go on when the worker stops", 30.0
+    )
     dead_after: float = key(
-        convert.duration(1.0), "without a sign of life until its calls are rescued", 15.0
+        convert.duration(1.0),
+        "how long a worker may give no sign of life before its calls are taken over",
+        15.0,
     )
     safety_poll: float = key(
-        convert.duration(0.1), "between looks at the store when no signal comes", 30.0
+        convert.duration(0.1), "how often a worker looks at the store when no signal comes", 30.0
     )
 
     def __post_init__(self) -> None:
@@ -230,7 +245,9 @@ class MiddlewareSettings(SharedSettings):
 class WorkerSettings(SharedSettings):
     """The keys of ``Worker`` and of ``[worker:…]``."""
 
-    name: str | None = key(convert.text, "of this worker and no other; without it a unique one")
+    name: str | None = key(
+        convert.text, "the name of this worker and of no other; without it a unique one"
+    )
     app: Any = key(convert.anything, "[app:…] that calls back into the application go through")
     log_format: str = key(convert.choice("text", "json"), "how log lines are written", "text")
 

@@ -25,6 +25,7 @@ import transaction
 import ZODB
 from ZODB.MappingStorage import MappingStorage
 
+from .access import ConnectionAccess
 from .call import to_micros
 from .clock import Clock, seconds
 from .deployment import Deployment
@@ -34,7 +35,7 @@ from .plugins import Registry
 from .security import Principal
 from .states import CallState
 from .view import Call
-from .web.access import ConnectionAccess
+from .web.transactions import lane_claimer
 
 __all__ = [
     "FakeClock",
@@ -98,7 +99,7 @@ class PlainAccess(ConnectionAccess):
     ) -> None:
         """Use this open connection and the transaction that it is in, for this user."""
         user = Principal(principal) if isinstance(principal, str) else principal
-        super().__init__(connection, user, token="testing", base_path=base_path)
+        super().__init__(connection, user, lane_claimer("testing"), base_path=base_path)
 
     def bind(self, connection: Any) -> None:
         """Use this open connection from now on."""

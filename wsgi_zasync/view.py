@@ -10,30 +10,27 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ZODB.POSException import ConnectionStateError, POSKeyError
-
 from . import changing
-from .call import PRIORITIES, CallRecord, Event, Failure, call_id, from_micros
+from .call import PRIORITIES, CallRecord, Event, Failure, from_micros
 from .call_json import as_json
 from .callbacks import Callback, Occasion
-from .context import CallContext, PutState, is_there
+from .context import CallContext
 from .declaring import declare, late_callbacks
 from .errors import (
     CallCancelled,
     CallExpired,
     CallFailed,
     CallNotFinal,
-    CallNotFound,
     TransactionOver,
 )
-from .restricted import shown
+from .record_view import RecordView
+from .restricted import shown_to_restricted
 from .security import Principal
 from .states import CallbackState, CallState
-from .too_late import OfOneTransaction, read_too_late, reading
-from .values import masked, restored
+from .too_late import reading
 
 
-@shown("fraction", "message")
+@shown_to_restricted("fraction", "message")
 class Progress(NamedTuple):
     """How far a call is."""
 
@@ -42,7 +39,7 @@ class Progress(NamedTuple):
     message: str
 
 
-@shown("on", "text", "state", "value", "error")
+@shown_to_restricted("on", "text", "state", "value", "error")
 @dataclass(frozen=True, slots=True)
 class CallbackView:
     """What became of one callback expression."""
@@ -54,98 +51,27 @@ class CallbackView:
     error: str | None
 
 
-@shown(
+@shown_to_restricted(
     *"id plugin args kwargs title owner queue priority created due expires state is_final".split(),
     *"waiting_reason started finished attempts progress cancel_requested result failure".split(),
     *"callbacks callbacks_failed to_dict on_success on_failure on_cancel on_any on_event".split(),
     *"cancel forget".split(),
 )
-class Call(OfOneTransaction):
+class Call(RecordView):
     """A call that you own."""
 
     def __init__(
         self, record: CallRecord, context: CallContext, author: Principal | None = None
     ) -> None:
         """Made by a call manager; ``author`` wrote the expressions declared through it."""
-        self._record = record
-        self._context = context
+        super().__init__(record, context)
         self._author = author
-        # Copies: what the id is made of is known also when the transaction is over.
-        self._oid: bytes | None = record._p_oid
-        self._seed, self._place = record.seed, record.place
-
-    @property
-    def id(self) -> str:
-        """URL-safe, unguessable, never reused; known also when the transaction is over."""
-        return call_id(self._seed, self._place)
-
-    @property
-    def oid(self) -> bytes | None:
-        """Of the record, for waiting until it is written; None before the put's transaction."""
-        return self._oid
-
-    def __eq__(self, other: object) -> bool:
-        """Whether it is the same call, however it was come by."""
-        if not isinstance(other, Call):
-            return NotImplemented
-        return (self._seed, self._place) == (other._seed, other._place)
-
-    def __hash__(self) -> int:
-        return hash((self._seed, self._place))
 
     def __repr__(self) -> str:
         try:
             return f"<Call {self.id} {self.plugin!r} {self.state}>"
         except TransactionOver:
             return f"<Call {self.id}>"
-
-    @property
-    def _is_over(self) -> bool:
-        """Whether the connection that it is read by is another request's now."""
-        context = self._context
-        return context.store.connection.opened is not None and context.access.is_over
-
-    @property
-    def _readable(self) -> CallRecord:
-        """The record, as far as it is loaded, until its connection serves others.
-
-        Raises:
-            TransactionOver: Its request has ended.
-        """
-        if self._is_over or (
-            self._record._p_changed is None and self._context.store.connection.opened is None
-        ):
-            raise read_too_late(self.id)
-        return self._own
-
-    @property
-    def _own(self) -> CallRecord:
-        """The record, unless the put was taken back: it may be another call's by now.
-
-        Raises:
-            TransactionOver: The transaction that put it was aborted, or went back to a savepoint.
-        """
-        if not is_there(self._record, self._seed):
-            self._record = self._found_again()
-        return self._record
-
-    def _found_again(self) -> CallRecord:
-        """The record of a put that met a conflict and was replayed, which may be a new one."""
-        try:
-            found = self._context.store.find(self._context.owner.owner, self.id)
-        except (CallNotFound, ConnectionStateError, POSKeyError):
-            found = None
-        # What an aborted transaction has made is in memory still.
-        if found is None or not is_there(found, self._seed):
-            raise TransactionOver(
-                f"call {self.id} does not exist: the transaction that put it was aborted, or went "
-                "back to a savepoint before the put; put it again"
-            )
-        return found
-
-    def _restored(self, value: Any) -> Any:
-        """A copy of something of the record as its owner sees it: secrets masked."""
-        return restored(value, self._context.store.connection, masked)
 
     # -- what was asked for ---------------------------------------------------------------
 
@@ -363,15 +289,6 @@ class Call(OfOneTransaction):
         author = context.access.author() or self._author
         declare(context, state, record, author, on, text, names)
         return self
-
-    def _writable(self) -> tuple[CallContext, PutState, CallRecord]:
-        """What is needed to write, if the transaction that this view is of is not over.
-
-        Raises:
-            TransactionOver: It has ended: its connection may be another request's by now.
-        """
-        state = self._context.state()
-        return self._context, state, self._own
 
     def _all_callbacks(self) -> list[Callback]:
         record = self._readable

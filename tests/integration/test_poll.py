@@ -20,7 +20,7 @@ from wsgi_zasync import CallManagerMiddleware, Principal, Unauthorized, get_mana
 from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.store.wakeup import Watch
 from wsgi_zasync.testing import calls_of, deployment_of, run_calls
-from wsgi_zasync.web import poll, visitor
+from wsgi_zasync.web import parameters, visitor
 from wsgi_zasync.web.csrf import make_token
 from wsgi_zasync.worker import Worker
 
@@ -320,7 +320,7 @@ def test_a_long_list_comes_in_parts(site):
 
 
 def test_a_list_has_no_more_than_the_most_whatever_is_asked_for(site, monkeypatch):
-    monkeypatch.setattr(poll, "MAX_LIMIT", 2)
+    monkeypatch.setattr(parameters, "MAX_LIMIT", 2)
     identifiers = [site.put(number) for number in range(3)]
 
     response = site.ask("/_zasync/calls?limit=1000")
@@ -374,11 +374,13 @@ def test_a_parameter_that_is_none_is_a_bad_request_that_repeats_nothing(site, qu
 
 
 def test_more_parameters_than_are_read_are_not_passed_by(site):
-    site.put()
+    identifier = site.put()
     many = "&".join(["state=failed", *["x=y"] * 100])
 
     assert site.ask(f"/_zasync/calls?{many}").status_int == 400
     assert site.ask(f"/_zasync/calls?{many[:-4]}").json["calls"] == []
+    form = {"method": "POST", "headers": {"Origin": "http://localhost", **FORM}}
+    assert site.get(identifier, "/cancel", **form, body=many.encode()).status_int == 400
 
 
 def test_somebody_elses_call_is_no_place_to_go_on_from(site):
@@ -520,6 +522,15 @@ def test_who_is_gone_sees_nothing_any_more(db, wrap, ask, tail, monkeypatch):
     assert everything(site.get(identifier, tail)) == everything(unknown)
     assert site.get(identifier, method="DELETE", headers=MEANT).status_int == 404
     assert site.ask("/_zasync/calls").status_int == 404
+
+
+def test_whom_the_policy_mistakes_for_another_sees_nothing(db, wrap, ask, monkeypatch):
+    site = Site(db, wrap, ask, policy=Directory())
+    identifier = site.put()
+
+    monkeypatch.setattr(Directory, "principal_now", lambda *_: Principal("bob"))
+
+    assert site.get(identifier).status_int == 404
 
 
 @pytest.mark.parametrize(

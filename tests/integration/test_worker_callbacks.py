@@ -194,6 +194,16 @@ def test_a_callback_that_fails_is_rolled_back_alone(site):
         assert calls.root["written"] == (1,)
 
 
+def test_callbacks_that_fail_are_one_line_of_the_log(site, caplog):
+    call = site.put("echo", text="missing")
+
+    site.worker.run_once()
+
+    [line] = [r for r in caplog.records if getattr(r, "action", None) == "callbacks failed"]
+    assert line.call == call
+    assert line.getMessage().endswith("attempt=1 (1 callback)")
+
+
 @pytest.mark.parametrize("name", ["echo", "write"])
 def test_what_a_callback_leaves_unstorable_fails_inside_its_savepoint(site, name):
     with site.calls() as calls:

@@ -112,6 +112,18 @@ def test_who_is_not_logged_in_puts_no_call_of_a_plugin_without_permission(db):
         assert calls.count() == 0
 
 
+@pytest.mark.parametrize("mistaken", [Principal("bob"), None])
+def test_where_the_policy_mistakes_the_owner_for_another_nothing_is_put(db, mistaken):
+    class Policy(DefaultPolicy):
+        def principal_now(self, principal, root):
+            return mistaken
+
+    with calls_of(db, "ann", deployment_of(PLUGINS, policy=Policy())) as calls:
+        with pytest.raises(Unauthorized, match="another principal"):
+            calls.put("render", 2026)
+        assert calls.count() == 0
+
+
 @pytest.fixture
 def mallorys(monkeypatch):
     """Have everything that is asked for be asked by what a user wrote through the web."""

@@ -18,6 +18,7 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..access import ConnectionAccess
 from ..beside import beside_site
 from ..call import CallRecord, Place
 from ..config_file import ConfigFile
@@ -35,8 +36,7 @@ from ..store.databases import calls_connection
 from ..store.reading import why_unreadable
 from ..store.root import ROOT_KEY
 from ..view import Call
-from ..web.access import ConnectionAccess
-from ..web.transactions import in_transaction, reading
+from ..web.transactions import in_transaction, lane_claimer, reading
 from ..zodb_uri import without_password
 
 _Result = TypeVar("_Result")
@@ -156,8 +156,8 @@ class Operation:
         """What is needed to act on a call."""
         source, identifier = record.owner
         owner = Principal(identifier, source)
-        token = f"operator-{os.getpid()}-{secrets.token_hex(8)}"
-        access = ConnectionAccess(self.connection, owner, token=token)
+        claim = lane_claimer(f"operator-{os.getpid()}-{secrets.token_hex(8)}")
+        access = ConnectionAccess(self.connection, owner, claim)
         return CallContext(access=access, deployment=self.deployment, store=self.store, owner=owner)
 
     def call(self, record: CallRecord) -> Call:
@@ -220,7 +220,7 @@ class Site:
         Raises:
             ConfigurationError: Nothing was ever put there.
         """
-        return reading(self.database, lambda c: work(self._operation(c, create=False)))
+        return reading(self.database, lambda c: work(self._operation(c)))
 
     def change(self, what: str, work: Callable[[Operation], _Result]) -> _Result:
         """Change something, and commit it.
@@ -234,12 +234,12 @@ class Site:
             transaction = connection.transaction_manager.get()
             transaction.setUser(getpass.getuser(), "operator")
             transaction.note(f"zasync {what}")
-            return work(self._operation(connection, create=False))
+            return work(self._operation(connection))
 
         return in_transaction(self.database, changed)
 
-    def _operation(self, connection: Any, *, create: bool) -> Operation:
-        store = open_store(calls_connection(connection), self.settings.site, create=create)
+    def _operation(self, connection: Any) -> Operation:
+        store = open_store(calls_connection(connection), self.settings.site, create=False)
         return Operation(connection, store, self.deployment)
 
 

@@ -19,17 +19,18 @@ from .signals import on_stop
 logger = logging.getLogger(__name__)
 
 
-def work(file: str | None, zconfig: str | None, section: str | None, name: str | None) -> int:
+def work(path: str | None, zconfig: str | None, section: str | None, name: str | None) -> int:
     """Run calls; SIGINT and SIGTERM let those that run end (``grace``), then it ends."""
+    file = None if path is None else ConfigFile.load(path)
     settings = _settings(file, zconfig, section)
     if name is not None:
         settings = settings.evolve(name=name)
-    lent = file is not None and not has_database(ConfigFile.load(file), section or "main")
+    lent = file is not None and not has_database(file, section or "main")
     settings = _beside(settings, lent)
     from ..worker import Worker
 
     log_to_stderr(settings.log_format)
-    if file is not None and ConfigFile.load(file).schedule:
+    if file is not None and file.schedule:
         logger.warning("[schedule] is not acted upon: this version has no schedules yet")
     stopping, at_work = Event(), Event()
 
@@ -73,7 +74,7 @@ def _beside(settings: WorkerSettings, lent: bool) -> WorkerSettings:
     return found.evolve(secret=kept_secret_of(file))
 
 
-def _settings(file: str | None, zconfig: str | None, section: str | None) -> WorkerSettings:
+def _settings(file: ConfigFile | None, zconfig: str | None, section: str | None) -> WorkerSettings:
     if zconfig is not None:
         if section is not None:
             raise ConfigurationError(
@@ -84,4 +85,4 @@ def _settings(file: str | None, zconfig: str | None, section: str | None) -> Wor
 
         return load_worker_conf(zconfig)
     assert file is not None
-    return worker_settings(ConfigFile.load(file), section or "main")
+    return worker_settings(file, section or "main")

@@ -3,8 +3,8 @@
 
 ``path('…')``, ``string('…')``, ``exists('…')`` and ``nocall('…')`` take
 literals and are compiled with the text around them.  A ``lambda`` stands only
-behind ``key=``: it is bound to no name, so that it can neither leave the
-expression nor call itself.
+behind ``key=`` and first in ``map`` and ``filter``: it is bound to no name, so
+that it can neither leave the expression nor call itself.
 """
 
 from __future__ import annotations

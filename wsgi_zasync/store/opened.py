@@ -23,7 +23,7 @@ from . import tallies
 from .accepted import Publication, WorkerArea
 from .accepting import Accepted, accept, read_ahead
 from .index import IndexSegment, OwnerIndex, is_readable, owner_key
-from .mailbox import Mail, Mailbox, mail_for, owes
+from .mailbox import Mail, Mailbox, mail_for
 from .parking import forget_parked
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
@@ -291,10 +291,6 @@ class Store:
         if record._p_serial != NEVER_STORED:
             self.connection.readCurrent(record)
         mailbox.write(record.place[2], mail)
-
-    def owes(self, record: CallRecord) -> bool:
-        """Whether a final call has callbacks that nobody has evaluated, or even seen, yet."""
-        return owes(record)
 
     # -- ends and forgetting --------------------------------------------------------------
 

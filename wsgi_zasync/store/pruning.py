@@ -15,6 +15,7 @@ from typing import Any
 
 from ..call import CallRecord
 from .index import IndexSegment, OwnerIndex, is_readable
+from .mailbox import owes
 from .opened import Store
 from .reading import why_unreadable
 
@@ -40,11 +41,10 @@ class Pruned:
     next: Position | None
 
 
-def over(store: Store, record: CallRecord, now: int, keep_seconds: float) -> bool:
+def over(record: CallRecord, now: int, keep_seconds: float) -> bool:
     """Whether the call's time to be kept is over, and nothing is owed of it.
 
     Args:
-        store: That it is in.
         record: The call's.
         now: Microseconds since 1970 UTC.
         keep_seconds: For calls that were put without a ``keep`` of their own.
@@ -52,13 +52,13 @@ def over(store: Store, record: CallRecord, now: int, keep_seconds: float) -> boo
     if record.forgotten or not record.is_final or record.finished is None:
         return False
     keep = keep_seconds if record.keep is None else record.keep
-    return record.finished + keep * 1_000_000 <= now and not store.owes(record)
+    return record.finished + keep * 1_000_000 <= now and not owes(record)
 
 
 def prunable(store: Store, now: int, keep_seconds: float) -> Iterator[CallRecord]:
     """The calls to be forgotten, of all owners; read-only."""
     for index, position in _segments(store, Position()):
-        yield from _over_in(store, index.segments[position.segment], now, keep_seconds)
+        yield from _over_in(index.segments[position.segment], now, keep_seconds)
 
 
 def prune(
@@ -89,7 +89,7 @@ def prune(
             break
         segment = index.segments[position.segment]
         if _is_worth_a_look(segment, now, keep_seconds):
-            found += _over_in(store, segment, now, keep_seconds)
+            found += _over_in(segment, now, keep_seconds)
             used.append((index, position.segment))
     for index, number in used:
         # Erased while it was the last one, and left there for its producer's sake.
@@ -119,11 +119,9 @@ def _is_worth_a_look(segment: IndexSegment, now: int, keep_seconds: float) -> bo
     return segment.first_created + keep * 1_000_000 <= now
 
 
-def _over_in(
-    store: Store, segment: IndexSegment, now: int, keep_seconds: float
-) -> Iterator[CallRecord]:
+def _over_in(segment: IndexSegment, now: int, keep_seconds: float) -> Iterator[CallRecord]:
     if not _is_worth_a_look(segment, now, keep_seconds):
         return
     for record in segment.put_here():
-        if why_unreadable(record) is None and over(store, record, now, keep_seconds):
+        if why_unreadable(record) is None and over(record, now, keep_seconds):
             yield record

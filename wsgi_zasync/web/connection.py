@@ -18,7 +18,7 @@ from ZODB.Connection import Connection
 from ..errors import ConfigurationError, TransactionOver
 from ..security import Principal
 from ..store.databases import calls_connection, calls_database
-from . import owners, zope
+from . import hosts, pyramid, zope
 from .databases import LazyDatabase
 from .identity import identify
 from .transactions import OwnTransaction, claim_lane, make_store
@@ -83,7 +83,7 @@ class Surroundings:
     def learn_from(self, application: Any) -> None:
         """See whether the application knows its database, before any request has led to it."""
         if not self.database.is_configured and self.seen_database is None:
-            self.seen_database = owners.applications_database(application)
+            self.seen_database = pyramid.applications_database(application)
 
     def make_store(self) -> None:
         """Make the store's structure before the first transaction of ours, once a process."""
@@ -154,7 +154,7 @@ class WSGIAccess:
         """
         host = self._host()
         if host is not None:
-            return owners.current(host)
+            return hosts.current(host)
         return self.own.begin().get()
 
     def beside(self) -> Any | None:
@@ -166,10 +166,10 @@ class WSGIAccess:
         if self.own.is_committing:
             # Used before the host's began, or after it had ended: what is asked for is in ours.
             return None
-        if self._bound is not None and owners.is_current(*self._bound):
+        if self._bound is not None and hosts.is_current(*self._bound):
             return self._bound[0]
         for environ in self._environs:
-            manager = owners.hosts_manager(environ)
+            manager = hosts.manager_of(environ)
             if manager is not None:
                 self._hosted = True
                 return manager
@@ -212,7 +212,7 @@ class WSGIAccess:
         if connection.opened is None or connection.transaction_manager is None:
             raise ConfigurationError("calls.bind() takes an open connection, and this is closed")
         manager = connection.transaction_manager
-        txn = owners.current(manager)
+        txn = hosts.current(manager)
         self._found(txn).application = connection
         self._bound = (manager, txn)
 
@@ -229,7 +229,7 @@ class WSGIAccess:
         if host is None:
             return self.own.connection(self._prepare)
         found = self._found(txn)
-        if not owners.is_open(found.application):
+        if not hosts.is_open(found.application):
             found.application = self._hosts_connection(txn, host)
         return found.application
 
@@ -244,17 +244,17 @@ class WSGIAccess:
         txn, host = self.transaction(), self._host()
         if host is None:
             connection = calls_connection(self.own.connection(self._prepare))
-            owners.refuse_two_connections(txn)
+            hosts.refuse_two_connections(txn)
             return connection
         found = self._found(txn)
-        if not owners.is_open(found.store):
+        if not hosts.is_open(found.store):
             found.store = self._hosts_store_connection(txn, host)
-            owners.watch(txn)
-        owners.refuse_two_connections(txn)
+            hosts.watch(txn)
+        hosts.refuse_two_connections(txn)
         return found.store
 
-    def _found(self, txn: Any) -> owners.Found:
-        return owners.Found.of(txn, self._surroundings)
+    def _found(self, txn: Any) -> hosts.Found:
+        return hosts.Found.of(txn, self._surroundings)
 
     def _hosts_connection(self, txn: Any, host: Any) -> Any:
         """The connection that the host writes through, or one of ours if it has none."""
@@ -262,8 +262,8 @@ class WSGIAccess:
         if told is not None:
             return told
         database = self._surroundings.database
-        found = owners.find_connection(txn, database.get()) if database.is_configured else None
-        found = found or owners.only_connection(txn)
+        found = hosts.find_connection(txn, database.get()) if database.is_configured else None
+        found = found or hosts.only_connection(txn)
         if found is None:
             found = self._open_for(txn, host, database.get() if database.is_configured else None)
         return found
@@ -272,28 +272,24 @@ class WSGIAccess:
         """The connection to the calls in the host's transaction."""
         told = self._told_connection(txn)
         if not self._surroundings.database.is_configured:
-            found = told or owners.only_connection(txn) or self._open_for(txn, host, None)
+            found = told or hosts.only_connection(txn) or self._open_for(txn, host, None)
             self._surroundings.seen_database = found.db()
             return calls_connection(found)
         database = calls_database(self._surroundings.database.get())
-        found = owners.find_connection(txn, database, told)
+        found = hosts.find_connection(txn, database, told)
         return found or self._open_for(txn, host, database)
 
     def _told_connection(self, txn: Any) -> Any | None:
         """The connection that application, configuration, Pyramid or Zope says is the host's."""
         known = self._found(txn).application
-        if owners.is_open(known):
+        if hosts.is_open(known):
             return known
-        return (
-            self._handed_over(txn)
-            or owners.pyramids_connection(self._environs)
-            or zope.connection(self)
-        )
+        return self._handed_over(txn) or pyramid.connection(self._environs) or zope.connection(self)
 
     def _handed_over(self, txn: Any) -> Any | None:
         """The connection that is configured, which must be of the host's transaction."""
         found = self._configured_connection()
-        if found is not None and not owners.is_current(found.transaction_manager, txn):
+        if found is not None and not hosts.is_current(found.transaction_manager, txn):
             raise ConfigurationError(
                 f"connection = {self._surroundings.connection} leads to a connection of another "
                 "transaction than the host's: open it with environ['tm.manager']"
@@ -348,11 +344,11 @@ class WSGIAccess:
 
     def _refuse_threads_connection(self) -> None:
         """Raise if the application writes by the thread's transaction and did not say so."""
-        txn = owners.threads_transaction()
+        txn = hosts.threads_transaction()
         if txn is None:
             return
         database = self._surroundings.database.get()
-        if any(owners.is_same_storage(c.db(), database) for c in owners.joined_connections(txn)):
+        if any(hosts.is_same_storage(c.db(), database) for c in hosts.joined_connections(txn)):
             raise ConfigurationError(
                 "the thread's transaction (transaction.manager) has a connection to the same "
                 "storage with something to commit: call calls.bind(connection), so that the call "
@@ -368,7 +364,7 @@ class WSGIAccess:
         surroundings = self._surroundings
         if surroundings.database.is_configured or surroundings.seen_database is not None:
             return
-        surroundings.seen_database = owners.pyramids_database(self._environs)
+        surroundings.seen_database = pyramid.database(self._environs)
         if surroundings.seen_database is None and self._host() is not None:
             self.store_connection()
 
@@ -391,8 +387,8 @@ class WSGIAccess:
             txn, connection = self._opened.pop()
             if connection.opened is None:
                 continue
-            if owners.is_current(connection.transaction_manager, txn):
+            if hosts.is_current(connection.transaction_manager, txn):
                 # The host commits after us, as repoze.tm2 does when it is outside.
-                owners.close_with(txn, connection)
+                hosts.close_with(txn, connection)
             else:
                 connection.close()

@@ -9,11 +9,9 @@ the request is looked at. A client that waits holds no connection and no transac
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
 
 from transaction.interfaces import TransientError
 from webob import Request, Response
@@ -40,24 +38,14 @@ from .answers import DOWNLOAD_HEADERS, answer, empty, encoded, not_found, proble
 from .conditions import is_known, is_wanted, may_change
 from .connection import Surroundings
 from .csrf import TOKEN_FIELD, TOKEN_HEADER, is_programs, is_same_origin, is_token
+from .parameters import BadParameter, limit, of_form, of_query, wait_seconds
 from .visitor import AnotherVersion, Seen, SeenCall, Visitor
 from .waiting import WaitingGate
 
 logger = logging.getLogger(__name__)
 
-#: How many calls a list has where the client does not say, and at most.
-DEFAULT_LIMIT = 50
-MAX_LIMIT = 200
-
-#: Bytes of a form that are read for its token.
-MAX_FORM_BYTES = 65_536
-
-#: Parameters that a query or form may have.
-MAX_PARAMETERS = 100
-
 #: What tokens of forms that change a call are made for.
 CHANGE = "change"
-
 
 #: A look at one call, or at a list.
 _Seen = TypeVar("_Seen", bound=Seen)
@@ -149,27 +137,26 @@ class _Poll:
             case ["calls"]:
                 return self._for_method({"GET": self._calls})
             case ["calls", call_id, *rest] if len(rest) <= 1:
-                methods = self._methods(call_id, rest[0] if rest else None)
                 # Whose call it is comes first: before method, body and conditions.
-                seen = None if methods is None else self._visitor.look(call_id)
-                if methods is None or seen is None:
-                    return not_found()
-                return self._for_method(methods(seen))
+                seen = self._visitor.look(call_id)
+                methods = None if seen is None else self._methods(call_id, seen, *rest)
+                if methods is not None:
+                    return self._for_method(methods)
         return not_found()
 
     def _methods(
-        self, call_id: str, what: str | None
-    ) -> Callable[[SeenCall], dict[str, Callable[[], Response]]] | None:
+        self, call_id: str, seen: SeenCall, what: str | None = None
+    ) -> dict[str, Callable[[], Response]] | None:
         """What can be done at an address of a call, by method; None: there is no such address."""
         if what is None:
-            return lambda seen: {
+            return {
                 "GET": lambda: self._call(call_id, seen),
                 "DELETE": lambda: self._change(call_id, Call.cancel),
             }
         if what == "result":
-            return lambda seen: {"GET": lambda: self._result(seen)}
+            return {"GET": lambda: self._result(seen)}
         if what in _CHANGES:
-            return lambda seen: {"POST": lambda: self._change(call_id, _CHANGES[what])}
+            return {"POST": lambda: self._change(call_id, _CHANGES[what])}
         return None
 
     def _for_method(self, methods: dict[str, Callable[[], Response]]) -> Response:
@@ -182,25 +169,21 @@ class _Poll:
             return problem(405, "Not possible", f"Use one of {allowed}.", {"Allow": allowed})
         try:
             return chosen()
-        except _TooManyFields:
-            detail = f"There may be {MAX_PARAMETERS} parameters."
-            return problem(400, "Bad request", detail)
+        except BadParameter as exc:
+            return problem(400, "Bad request", str(exc))
 
     # -- reading -----------------------------------------------------------------------------
 
     def _calls(self) -> Response:
-        limit = _limit(self._parameter("limit"))
-        if limit is None:
-            return _unfit("limit", f"a number from 1 to {MAX_LIMIT}")
-        state, after = self._parameter("state"), self._parameter("after")
-        look = partial(self._visitor.listed, state, limit, after)
+        state, after = of_query(self._request, "state"), of_query(self._request, "after")
+        look = partial(self._visitor.listed, state, limit(self._request), after)
         try:
             seen = look()
             return self._shown(seen, look, partial(self._is_another_list, seen))
-        except CallNotFound:
-            return _unfit("after", "the id of one of your calls")
-        except InvalidArguments:
-            return _unfit("state", "one of " + ", ".join(CallState))
+        except CallNotFound as exc:
+            raise BadParameter.of("after", "the id of one of your calls") from exc
+        except InvalidArguments as exc:
+            raise BadParameter.of("state", "one of " + ", ".join(CallState)) from exc
 
     def _call(self, call_id: str, seen: SeenCall) -> Response:
         return self._shown(seen, partial(self._visitor.look, call_id), self._is_news)
@@ -209,11 +192,8 @@ class _Poll:
         self, seen: _Seen, look: Callable[[], _Seen | None], is_news: Callable[[_Seen], bool]
     ) -> Response:
         """What was seen; or, where the client wants to wait, what there is once it is news."""
-        wanted, latest = self._parameter("wait"), seen
-        if wanted is not None:
-            seconds = _seconds(wanted)
-            if seconds is None:
-                return _unfit("wait", "a number of seconds")
+        seconds, latest = wait_seconds(self._request), seen
+        if seconds is not None:
             found = self._waited(seen, seconds, look, is_news)
             if found is None:
                 return not_found()
@@ -246,10 +226,6 @@ class _Poll:
     def _is_known(self, etag: str) -> bool:
         """Whether it has this."""
         return is_known(self._request.headers, etag)
-
-    def _parameter(self, name: str) -> str | None:
-        """A parameter of the query; bytes that are not UTF-8 come out as question marks."""
-        return _field(self._request.query_string, name)
 
     # -- waiting -----------------------------------------------------------------------------
 
@@ -320,24 +296,10 @@ class _Poll:
             return False
         if is_programs(request.headers):
             return True
-        token = request.headers.get(TOKEN_HEADER) or self._form_token()
+        token = request.headers.get(TOKEN_HEADER) or of_form(request, TOKEN_FIELD)
         if not token:
             return False
         return is_token(self._keys, self._visitor.principal, CHANGE, token, self._clock.now())
-
-    def _form_token(self) -> str | None:
-        length = self._request.content_length
-        # A negative one would read all that the client sends.
-        if self._request.method != "POST" or length not in range(1, MAX_FORM_BYTES + 1):
-            return None
-        kind = self._request.content_type
-        if kind != "application/x-www-form-urlencoded":
-            return None
-        body = self._request.environ["wsgi.input"].read(length).decode("ascii", "replace")
-        try:
-            return _field(body, TOKEN_FIELD)
-        except _TooManyFields:
-            return None
 
 
 def _come_again(seen: Seen) -> dict[str, str]:
@@ -351,41 +313,6 @@ _CHANGES: dict[str, Callable[[Call], object]] = {
     "forget": Call.forget,
     "retry": Call.retry_callbacks,
 }
-
-
-class _TooManyFields(Exception):
-    """A query or form has more fields than anybody means."""
-
-
-def _field(encoded_fields: str, name: str) -> str | None:
-    """The first value of a field of a query or form."""
-    try:
-        fields = parse_qsl(encoded_fields, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-    except ValueError as exc:
-        raise _TooManyFields from exc
-    return next((value for key, value in fields if key == name), None)
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds of ``?wait=``; None for what is no length of time."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < math.inf else None
-
-
-def _limit(text: str | None) -> int | None:
-    """How many calls a list is to have; None for what is no such number."""
-    if text is None:
-        return DEFAULT_LIMIT
-    if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) < 1:
-        return None
-    return min(int(text), MAX_LIMIT)
-
-
-def _unfit(name: str, wanted: str) -> Response:
-    return problem(400, "Bad request", f"The parameter {name} must be {wanted}.")
 
 
 def _not_now() -> Response:

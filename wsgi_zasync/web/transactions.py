@@ -17,10 +17,10 @@ from transaction.interfaces import TransientError
 from ZODB.POSException import ConflictError
 
 from ..errors import StoreConflict, TransactionOver
-from ..store import open_store
+from ..store import Store, open_store
 from ..store.claims import claim
 from ..store.databases import calls_connection
-from .owners import refuse_two_connections
+from .hosts import refuse_two_connections
 
 logger = logging.getLogger(__name__)
 
@@ -295,6 +295,11 @@ def claim_lane(database: Any, site: str, token: str) -> int:
     return in_transaction(
         database, lambda connection: claim(open_store(connection, site).site, token)
     )
+
+
+def lane_claimer(token: str) -> Callable[[Store], int]:
+    """What claims lanes of a store for the process that is named by the token."""
+    return lambda store: claim_lane(store.connection.db(), store.site.name, token)
 
 
 def make_store(database: Any, site: str) -> None:

@@ -16,20 +16,20 @@ from urllib.parse import quote
 
 from transaction.interfaces import TransientError
 
+from ..access import ConnectionAccess
 from ..deployment import Deployment
 from ..errors import CallNotFound, Unauthorized
 from ..expressions import CannotDecide
 from ..manager import CallManager
 from ..sealing import ETAG, Keys
-from ..security import Principal
+from ..security import Principal, principal_now
 from ..states import CallState
 from ..store import Store
 from ..store.databases import calls_database
 from ..view import Call
-from .access import ConnectionAccess
 from .answers import encoded
 from .connection import Surroundings
-from .transactions import catch_up, in_transaction, reading
+from .transactions import catch_up, in_transaction, lane_claimer, reading
 
 #: Bytes of calls in a list, after the first of them: the results are in it, and may be large.
 MOST_LISTED_BYTES = 4_000_000
@@ -206,15 +206,13 @@ class Visitor:
     def _manager(self, connection: Any) -> CallManager:
         # Whoever was disabled sees nothing any more, whatever cookie is still good.
         try:
-            self._deployment.policy.principal_now(self.principal, connection.root())
+            principal_now(self._deployment.policy, self.principal, connection.root())
         except (Unauthorized, TransientError):
             raise
         except Exception as exc:
             raise CannotDecide("the policy could not decide") from exc
-        token = self._surroundings.token
-        access = ConnectionAccess(
-            connection, self.principal, token=token, base_path=self._base_path
-        )
+        claim = lane_claimer(self._surroundings.token)
+        access = ConnectionAccess(connection, self.principal, claim, base_path=self._base_path)
         return CallManager(access, self._deployment)
 
 

@@ -18,7 +18,7 @@ from ..errors import Unauthorized
 from ..manager import ENVIRON_KEY, CallManager
 from ..ports import Access
 from ..security import Principal
-from . import owners
+from . import hosts
 
 #: What Zope calls the permission to ask for calls, or to declare callbacks, through the web.
 PERMISSION = "Make asynchronous calls"
@@ -63,7 +63,7 @@ def connection(access: Access) -> Connection | None:
     if type(manager) is not CallManager or manager._access is not access or not parents:
         return None
     last = request.environ.get(_LAST_TRANSACTION)
-    if last is not None and last is not owners.threads_transaction():
+    if last is not None and last is not hosts.threads_transaction():
         return None
     found = getattr(parents[-1], "_p_jar", None)
     return found if isinstance(found, Connection) and found.opened is not None else None

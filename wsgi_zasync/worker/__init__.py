@@ -22,9 +22,9 @@ from ..clock import Clock
 from ..errors import ConfigurationError, Fenced
 from ..lines import counted
 from ..opening import checked, deployment_for, keys_for, open_database
+from ..plugins import check_runnable
 from ..settings import WorkerSettings
 from .desk import AWAY, StorageAway
-from .dispatch import check_plugins
 from .rounds import BATCH
 from .service import Service
 from .watchdog import Watchdog
@@ -78,7 +78,9 @@ class Worker:
         self._opened_here = False
         keys = keys_for(settings, lambda: self._database())
         self._deployment = deployment_for(settings, keys, clock)
-        check_plugins(self._deployment.registry)
+        registry = self._deployment.registry
+        for plugin in registry.names():
+            check_runnable(registry.declaration(plugin))
         #: What other workers and operators know it by.
         self.name: str = settings.name or _unique_name()
         self._service: Service | None = None

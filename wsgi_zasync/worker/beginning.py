@@ -15,16 +15,17 @@ from transaction.interfaces import TransientError
 from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import ConfigurationError, InvalidArguments, Unauthorized
+from ..expressions import CannotDecide
 from ..plugins import PluginDeclaration
 from ..putting import check_permission
 from ..sealing import Sealed, Secret
-from ..security import Principal
+from ..security import AnotherPrincipal, Principal
 from ..store.reading import why_unreadable
 from ..values import persistent_objects, restored
 from .attempt import Attempt
+from .authority import Authority, principal_of
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
 from .desk import Writing
-from .evaluation import AnotherPrincipal, Undecided, author_now, authority_now, owner_of
 from .held import Held, Order, Outcome
 from .redaction import failure_from, shown, text_of
 
@@ -58,27 +59,36 @@ class Beginning:
             return Outcome(cancelled=True)
         if record.has_expired(now) and not has_begun:
             return Outcome(expired=True)
+        authority = Authority(self.deployment.policy, writing.connection)
         try:
-            owner = authority_now(self.deployment.policy, owner_of(record), writing.root)
+            named = principal_of(record.owner, record.owner_title)
+            owner = authority.principal_now(named, writing.root)
         except Unauthorized as exc:
             failure = unauthorized(exc, record.attempts, self.deployment)
             return Outcome(failure=failure, owner_gone=not isinstance(exc, AnotherPrincipal))
-        except Undecided as exc:
+        except CannotDecide as exc:
             return Outcome(wait=(str(exc), UNDECIDED_DELAY))
-        return self._allowed(writing, held, record, owner, now)
+        return self._allowed(writing, held, record, authority, owner, now)
 
     def _allowed(
-        self, writing: Writing, held: Held, record: CallRecord, owner: Principal, now: int
+        self,
+        writing: Writing,
+        held: Held,
+        record: CallRecord,
+        authority: Authority,
+        owner: Principal,
+        now: int,
     ) -> Order | Outcome:
         declaration = self.deployment.registry.declaration(record.plugin)
+        permission, root = declaration.permission, writing.root
         secrets: list[str] = []
         try:
             args, kwargs = self.arguments(record, writing.store.connection, secrets)
             _check_references(declaration, (args, kwargs))
-            self._check_permission(declaration, owner, (args, kwargs), writing.root)
+            check_permission(authority, owner, permission, (args, kwargs), root)
             if record.author is not None:
-                author = author_now(self.deployment.policy, record.author, writing.root)
-                self._check_permission(declaration, author, (args, kwargs), writing.root)
+                author = authority.principal_now(principal_of(record.author), root)
+                check_permission(authority, author, permission, (args, kwargs), root)
         except TransientError:
             raise
         except Unauthorized as exc:
@@ -97,7 +107,7 @@ class Beginning:
             principal=owner,
             idempotency_key=record.idempotency_key,
             settings=declaration.settings,
-            root=writing.root if declaration.runs == "transaction" else None,
+            root=root if declaration.runs == "transaction" else None,
         )
         return Order(
             held=held,
@@ -129,13 +139,6 @@ class Beginning:
 
         args, kwargs = restored((record.args, record.kwargs), connection, opened)
         return args, kwargs
-
-    def _check_permission(
-        self, declaration: PluginDeclaration, owner: Principal, values: Any, root: Any
-    ) -> None:
-        if declaration.permission is not None:
-            policy = self.deployment.policy
-            check_permission(policy, owner, declaration.permission, values, root)
 
 
 def _check_references(declaration: PluginDeclaration, values: Any) -> None:

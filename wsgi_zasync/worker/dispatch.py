@@ -13,7 +13,6 @@ from typing import Any
 
 from ..call import Failure
 from ..deployment import Deployment
-from ..plugins import Registry, check_runnable
 from ..settings import WorkerSettings
 from . import log
 from .acceptor import Acceptor
@@ -39,16 +38,6 @@ QUEUED_SECONDS = 0.05
 #: A plugin is known to be short after so many calls that took no longer than this, in seconds.
 KNOWN_AFTER = 3
 SHORT_SECONDS = 0.005
-
-
-def check_plugins(registry: Registry) -> None:
-    """Refuse plugins that this worker could not run.
-
-    Raises:
-        ConfigurationError: One is declared with ``runs="process"``, or cannot read its settings.
-    """
-    for name in registry.names():
-        check_runnable(registry.declaration(name))
 
 
 class Dispatcher:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from transaction.interfaces import TransientError
@@ -23,13 +22,12 @@ from ..callbacks import Callback
 from ..deployment import Deployment
 from ..errors import InvalidArguments, ResourceLimit, Unauthorized
 from ..expressions import CannotDecide, Limits, compile_expression
-from ..ports import SecurityPolicy
-from ..security import Principal
-from ..states import CallState
+from ..security import AnotherPrincipal, Principal
 from ..store.index import owner_key
-from ..values import Storing, masked, restored
-from .access import names_to_act
+from ..values import Storing
+from .authority import Authority, principal_of
 from .desk import Writing, is_foreign, serialise
+from .names import CallbackNames
 from .redaction import shown, text_of
 from .savepoint import Savepoint
 
@@ -49,45 +47,11 @@ class TakesLong(Exception):
 
 
 class Undecided(Exception):
-    """Nobody can say now what the owner may do: what was asked for has to wait."""
-
-
-class AnotherPrincipal(Unauthorized):
-    """The policy mistakes one for another: nothing is allowed, but nobody is gone either."""
+    """Nobody can say now what the owner may do: the callbacks that are left have to wait."""
 
 
 class _OwnerGone(Unauthorized):
     """The owner is no more, by the time that the call has ended."""
-
-
-def owner_of(record: CallRecord) -> Principal:
-    """The owner of a call as it was put, without any authority."""
-    return _owner(record.owner, record.owner_title)
-
-
-#: Who puts one call puts others, and a principal is checked as it is made.
-@lru_cache(maxsize=1024)
-def _owner(owner: tuple[str, str], title: str | None) -> Principal:
-    source, identifier = owner
-    return Principal(identifier, source, title=title)
-
-
-def authority_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Principal:
-    """The principal with the authority of this transaction.
-
-    Raises:
-        Unauthorized: The principal is gone or disabled.
-        Undecided: The policy cannot tell.
-    """
-    found: Principal = _answer(policy.principal_now, principal, root)
-    if found.owner != principal.owner:
-        raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
-    return found
-
-
-def author_now(policy: SecurityPolicy, author: tuple[str, str], root: Any) -> Principal:
-    """Who wrote a text, with the authority of this transaction; raises as ``authority_now``."""
-    return authority_now(policy, _owner(author, None), root)
 
 
 class Evaluation:
@@ -140,15 +104,17 @@ class Evaluation:
         if brief and callback.text in self._long:
             raise TakesLong
         policy, clock = self._deployment.policy, self._deployment.clock
+        authority = Authority(policy, writing.connection)
         before = Savepoint(writing, self._deployment)
         try:
-            owner = self._owner_now(writing, record)
+            owner = _owner_now(authority, record, writing.root)
             author = None
             if callback.author is not None:
-                author = author_now(policy, callback.author, writing.root)
-            names = self._names(writing, record, callback, owner, author)
+                author = authority.principal_now(principal_of(callback.author), writing.root)
+            names = CallbackNames(self._deployment, writing, record, owner, author)
+            root = _shared_root(authority, owner, author, writing.root)
             value = compile_expression(callback.text).evaluate(
-                names,
+                names.of(callback, root),
                 principal=owner,
                 policy=policy,
                 author=author,
@@ -169,7 +135,7 @@ class Evaluation:
             before.rollback()
             if isinstance(exc, _OwnerGone):
                 mark_gone(writing, record, clock.micros())
-            if again is not None or isinstance(exc, Undecided | CannotDecide):
+            if again is not None or isinstance(exc, CannotDecide):
                 raise Undecided(_said(exc.__cause__ or exc)) from exc
             return callback.failed(_said(exc))
 
@@ -179,51 +145,25 @@ class Evaluation:
         while len(self._long) > KNOWN_TEXTS:
             self._long.popitem(last=False)
 
-    def _owner_now(self, writing: Writing, record: CallRecord) -> Principal:
-        try:
-            return authority_now(self._deployment.policy, owner_of(record), writing.root)
-        except AnotherPrincipal:
-            raise
-        except Unauthorized as exc:
-            raise _OwnerGone(str(exc)) from exc
 
-    def _names(
-        self,
-        writing: Writing,
-        record: CallRecord,
-        callback: Callback,
-        owner: Principal,
-        author: Principal | None,
-    ) -> dict[str, Any]:
-        connection = writing.store.connection
-        names = dict(self._deployment.exposed)
-        names |= names_to_act(self._deployment, writing, record, owner, author)
-        names |= {
-            name: restored(value, connection, masked) for name, value in callback.names.items()
-        }
-        if record.state == CallState.SUCCEEDED:
-            names["result"] = restored(record.result, connection, masked)
-        names["user"] = owner
-        root = _answer(self._deployment.policy.root_for, owner, writing.root)
-        if author is not None and root is not None:
-            # What only the owner may walk through is no place for a text of somebody else.
-            theirs = _answer(self._deployment.policy.root_for, author, writing.root)
-            root = root if theirs is root else None
-        names["root"] = root
-        names["now"] = self._deployment.clock.now()
-        return names
-
-
-def _answer(ask: Callable[[Principal, Any], Any], principal: Principal, root: Any) -> Any:
-    """What the policy says; only ``Unauthorized`` is a no, anything else is no answer."""
+def _owner_now(authority: Authority, record: CallRecord, root: Any) -> Principal:
     try:
-        return ask(principal, root)
-    except Unauthorized:
+        return authority.principal_now(principal_of(record.owner, record.owner_title), root)
+    except AnotherPrincipal:
         raise
-    except Exception as exc:
-        if isinstance(exc, TransientError) and not is_foreign(exc, root._p_jar):
-            raise
-        raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
+    except Unauthorized as exc:
+        raise _OwnerGone(str(exc)) from exc
+
+
+def _shared_root(
+    authority: Authority, owner: Principal, author: Principal | None, root: Any
+) -> Any:
+    """The object that is ``root`` for the owner, and for the author too where there is one."""
+    found = authority.root_for(owner, root)
+    if author is not None and found is not None:
+        # What only the owner may walk through is no place for a text of somebody else.
+        return found if authority.root_for(author, root) is found else None
+    return found
 
 
 def mark_gone(writing: Writing, record: CallRecord, now: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from ..lines import escape_controls, owner_text
+from ..lines import counted, escape_controls, owner_text
 from ..states import CallState
 from .completion import Entry, Settled
 from .held import Held, Order
@@ -45,10 +45,10 @@ def settled(entries: Iterable[Entry], now: float) -> None:
         if entry.callbacks_failed:
             _line(
                 logging.WARNING,
-                f"{entry.callbacks_failed} callbacks failed",
+                "callbacks failed",
                 held,
                 order,
-                "",
+                counted(entry.callbacks_failed, "callback"),
             )
         elif entry.settled is Settled.OWED and entry.reason:
             _line(logging.INFO, "callbacks wait", held, order, entry.reason)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..store.mailbox import owes
 from ..store.reading import readable
 from .acceptor import Acceptor
 from .completion import Entry
@@ -58,6 +59,6 @@ class MailReader:
                 record = readable(store.connection, entry.report.held.oid)
                 if record is None or record.forgotten:
                     continue
-                if record.is_final and store.owes(record):
+                if record.is_final and owes(record):
                     owed.append(Report(entry.report.held))
         return owed

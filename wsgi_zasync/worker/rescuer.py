@@ -26,6 +26,7 @@ from ..plugins import Registry
 from ..retry import RetryDecision, RetryEvent, policy_in_force
 from ..store import Store
 from ..store.accepted import Chunk, WorkerArea
+from ..store.mailbox import owes
 from ..store.parking import is_parked
 from ..store.reading import send_together, why_unreadable
 from .acceptor import Acceptor, hold
@@ -262,7 +263,7 @@ class Rescuer:
                 continue
             # What was forgotten had ended, and owes nothing.
             if record.is_final:
-                if store.owes(record):
+                if owes(record):
                     adopted.reports.append(Report(held))
                     open_calls.add(held.oid)
                 continue

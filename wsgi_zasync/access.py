@@ -1,41 +1,46 @@
 # SPDX-License-Identifier: ZPL-2.1
 """How a call manager reaches one open connection, for one user, without any request.
 
-What a poll, an operator's command and a test have in common: the connection is theirs, and so is
-the transaction that it is in.
+What a poll, a worker's callback, an operator's command and a test have in common: the connection
+is theirs, and so is the transaction that it is in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ConfigurationError, TransactionOver
-from ..security import Principal
-from ..store import Store
-from ..store.databases import calls_connection
-from .transactions import claim_lane
+from .errors import ConfigurationError, TransactionOver
+from .security import Principal
+from .store import Store
+from .store.databases import calls_connection
 
 
 class ConnectionAccess:
     """``ports.Access`` of a connection, in whatever transaction that is."""
 
     def __init__(
-        self, connection: Any, principal: Principal | None, *, token: str, base_path: str = ""
+        self,
+        connection: Any,
+        principal: Principal | None,
+        claim: Callable[[Store], int],
+        *,
+        base_path: str = "",
     ) -> None:
         """Use this open connection.
 
         Args:
             connection: To the application's database.
             principal: Who is logged in; None: nobody.
-            token: Names this process in the store.
+            claim: Claims a lane of the store for this process, in a small transaction of another
+                connection.
             base_path: What links to calls begin with.
         """
         self.base_path = base_path
         self.principal = principal
         self._connection = connection
         self._opened = connection.opened
-        self._token = token
+        self._claim = claim
 
     @property
     def is_over(self) -> bool:
@@ -89,4 +94,4 @@ class ConnectionAccess:
 
     def claim_lane(self, store: Store) -> int:
         """Claim a lane for this process, in a small transaction of another connection."""
-        return claim_lane(store.connection.db(), store.site.name, self._token)
+        return self._claim(store)

@@ -11,8 +11,7 @@ Everything here runs in the request's thread, and what is kept is kept on its tr
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +24,6 @@ from ZODB.MappingStorage import MappingStorage
 
 from ..errors import ConfigurationError, TransactionOver
 from ..store.databases import CALLS_DATABASE
-
-#: How many layers of a pipeline are looked through for the application.
-MAX_WRAPPERS = 20
 
 _WATCHED = object()
 
@@ -61,7 +57,7 @@ def is_open(connection: Any) -> bool:
     return connection is not None and connection.opened is not None
 
 
-def hosts_manager(environ: Mapping[str, Any]) -> Any | None:
+def manager_of(environ: Mapping[str, Any]) -> Any | None:
     """The transaction manager of the host that owns this request's transaction, or None.
 
     ``tm.active`` and ``repoze.tm.active`` are what pyramid_tm and repoze.tm2 leave while their
@@ -108,51 +104,6 @@ def threads_transaction() -> Any | None:
     """The transaction that this thread's ``transaction.manager`` is in, or None."""
     # Unlike get(), this makes no transaction where there is none.
     return transaction.manager.manager._txn
-
-
-def pyramids_connection(environs: Iterable[Mapping[str, Any]]) -> Connection | None:
-    """The connection that pyramid_zodbconn gives this request, opened by it if need be.
-
-    Asked before it is looked for: so that the application, when it asks later, gets the same.
-    """
-    request = _pyramids_request(environs)
-    if request is None:
-        return None
-    connection: Connection = sys.modules["pyramid_zodbconn"].get_connection(request)
-    return connection
-
-
-def pyramids_database(environs: Iterable[Mapping[str, Any]]) -> Any | None:
-    """The database that pyramid_zodbconn has for this request, without opening a connection."""
-    request = _pyramids_request(environs)
-    return None if request is None else request.registry._zodb_databases[""]
-
-
-def applications_database(application: Any) -> Any | None:
-    """The database that pyramid_zodbconn has for a Pyramid application, if this is one.
-
-    Or if this has one within, and calls it as most of those that wrap an application do.
-    """
-    if "pyramid_zodbconn" not in sys.modules:
-        return None
-    for _ in range(MAX_WRAPPERS):
-        registry = getattr(application, "registry", None)
-        databases = getattr(registry, "_zodb_databases", None) or {}
-        if databases:
-            return databases.get("")
-        application = getattr(application, "app", getattr(application, "application", None))
-    return None
-
-
-def _pyramids_request(environs: Iterable[Mapping[str, Any]]) -> Any | None:
-    """Pyramid's request with one of these environs, if it has databases."""
-    threadlocal = sys.modules.get("pyramid.threadlocal")
-    if threadlocal is None or "pyramid_zodbconn" not in sys.modules:
-        return None
-    request = threadlocal.get_current_request()
-    if request is None or not any(request.environ is environ for environ in environs):
-        return None
-    return request if getattr(request.registry, "_zodb_databases", None) else None
 
 
 def open_connections(txn: Any) -> list[Connection]:

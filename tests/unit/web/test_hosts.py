@@ -11,7 +11,7 @@ from ZODB.FileStorage import FileStorage
 from ZODB.MappingStorage import MappingStorage
 
 from wsgi_zasync import ConfigurationError, TransactionOver
-from wsgi_zasync.web import owners
+from wsgi_zasync.web import hosts
 
 
 class Remote:
@@ -83,7 +83,7 @@ def connect(manager):
 def test_one_storage_is_the_same_as_itself(databases):
     database = databases()
 
-    assert owners.is_same_storage(database, database) is True
+    assert hosts.is_same_storage(database, database) is True
 
 
 def test_storages_in_memory_and_in_files_belong_to_themselves(databases, tmp_path):
@@ -97,7 +97,7 @@ def test_storages_in_memory_and_in_files_belong_to_themselves(databases, tmp_pat
     ]
 
     for one in made:
-        assert [owners.is_same_storage(one, other) for other in made if other is not one] == [
+        assert [hosts.is_same_storage(one, other) for other in made if other is not one] == [
             False
         ] * 5
 
@@ -112,7 +112,7 @@ def test_storages_in_memory_and_in_files_belong_to_themselves(databases, tmp_pat
     ],
 )
 def test_storages_elsewhere_may_be_one(one, other, expected):
-    assert owners.is_same_storage(Database(one), Database(other)) is expected
+    assert hosts.is_same_storage(Database(one), Database(other)) is expected
 
 
 # -- managers ---------------------------------------------------------------------------------
@@ -122,31 +122,31 @@ def test_storages_elsewhere_may_be_one(one, other, expected):
     "environ", [{}, {"tm.manager": object()}, {"tm.active": False}, {"repoze.tm.active": None}]
 )
 def test_nobody_owns_a_transaction_unless_it_says_so(environ):
-    assert owners.hosts_manager(environ) is None
+    assert hosts.manager_of(environ) is None
 
 
 @pytest.mark.parametrize("key", ["tm.active", "repoze.tm.active"])
 def test_the_manager_beside_the_mark_is_the_owners(manager, key):
-    assert owners.hosts_manager({key: True, "tm.manager": manager}) is manager
+    assert hosts.manager_of({key: True, "tm.manager": manager}) is manager
 
 
 @pytest.mark.parametrize("key", ["tm.active", "repoze.tm.active"])
 def test_without_one_it_is_the_threads(key):
-    assert owners.hosts_manager({key: True}) is transaction.manager
+    assert hosts.manager_of({key: True}) is transaction.manager
 
 
 @pytest.mark.parametrize("forged", ["text", 7, object(), {}])
 def test_what_is_no_manager_is_refused(forged):
     with pytest.raises(ConfigurationError, match="no transaction manager"):
-        owners.hosts_manager({"tm.active": True, "tm.manager": forged})
+        hosts.manager_of({"tm.active": True, "tm.manager": forged})
 
 
 def test_a_manager_without_a_transaction_has_ended_it():
     idle = transaction.TransactionManager(explicit=True)
 
-    assert not owners.is_current(idle, object())
+    assert not hosts.is_current(idle, object())
     with pytest.raises(TransactionOver):
-        owners.current(idle)
+        hosts.current(idle)
 
 
 # -- connections ---------------------------------------------------------------------------------
@@ -156,22 +156,22 @@ def test_a_connection_is_found_whether_it_has_written_or_not(manager, databases,
     database = databases()
     connection = connect(database)
 
-    assert owners.find_connection(manager.get(), database) is connection
-    assert owners.only_connection(manager.get()) is connection
+    assert hosts.find_connection(manager.get(), database) is connection
+    assert hosts.only_connection(manager.get()) is connection
 
 
 def test_a_connection_that_was_closed_is_not_found(manager, databases, connect):
     database = databases()
     connect(database).close()
 
-    assert owners.find_connection(manager.get(), database) is None
+    assert hosts.find_connection(manager.get(), database) is None
 
 
 def test_a_connection_to_the_past_is_not_found(manager, databases):
     database = databases()
     past = database.open(transaction_manager=manager, before=b"\0\0\0\0\0\0\1\0")
 
-    assert owners.find_connection(manager.get(), database) is None
+    assert hosts.find_connection(manager.get(), database) is None
     past.close()
 
 
@@ -180,7 +180,7 @@ def test_of_several_the_one_that_writes_is_taken(manager, databases, connect):
     connect(database)
     writing = connect(database, write=True)
 
-    assert owners.find_connection(manager.get(), database) is writing
+    assert hosts.find_connection(manager.get(), database) is writing
 
 
 def test_two_that_write_are_refused(manager, databases, connect):
@@ -189,23 +189,23 @@ def test_two_that_write_are_refused(manager, databases, connect):
     connect(database, write=True)
 
     with pytest.raises(ConfigurationError, match="two connections"):
-        owners.find_connection(manager.get(), database)
+        hosts.find_connection(manager.get(), database)
     with pytest.raises(ConfigurationError, match="two connections"):
-        owners.refuse_two_connections(manager.get())
+        hosts.refuse_two_connections(manager.get())
 
 
 def test_two_that_write_to_two_storages_are_fine(manager, databases, connect):
     connect(databases(), write=True)
     connect(databases(), write=True)
 
-    owners.refuse_two_connections(manager.get())
+    hosts.refuse_two_connections(manager.get())
 
 
 def test_a_commit_that_would_hang_fails(manager, databases, connect):
     database = databases()
     connect(database, write=True)
-    owners.watch(manager.get())
-    owners.watch(manager.get())
+    hosts.watch(manager.get())
+    hosts.watch(manager.get())
     connect(database, write=True)
 
     with pytest.raises(ConfigurationError, match="two connections"):
@@ -217,7 +217,7 @@ def test_a_connection_that_has_joined_twice_is_refused(manager, databases, conne
     connection = connect(databases(), write=True)
     connection.abort(manager.get())
     connection.root()["again"] = True
-    owners.watch(manager.get())
+    hosts.watch(manager.get())
 
     with pytest.raises(ConfigurationError, match="two connections"):
         manager.commit()
@@ -229,7 +229,7 @@ def test_another_database_of_a_multi_database_is_reached_through_it(manager, dat
     calls = databases(database_name="zasync", databases=family)
     connection = connect(main)
 
-    found = owners.find_connection(manager.get(), calls)
+    found = hosts.find_connection(manager.get(), calls)
 
     assert found is connection.get_connection("zasync")
 
@@ -239,7 +239,7 @@ def test_among_unrelated_databases_the_right_one_cannot_be_told(manager, databas
     connect(databases(database_name="two"))
 
     with pytest.raises(ConfigurationError, match=r"'one', 'two'.*zodb_uri or db"):
-        owners.only_connection(manager.get())
+        hosts.only_connection(manager.get())
 
 
 def test_the_database_that_is_named_for_calls_is_not_taken_for_the_hosts(
@@ -251,7 +251,7 @@ def test_the_database_that_is_named_for_calls_is_not_taken_for_the_hosts(
     connection = connect(main, write=True)
     connection.get_connection("zasync").root()["calls"] = True
 
-    assert owners.only_connection(manager.get()) is connection
+    assert hosts.only_connection(manager.get()) is connection
 
 
 def test_what_may_be_one_storage_is_refused_before_it_hangs(
@@ -261,12 +261,12 @@ def test_what_may_be_one_storage_is_refused_before_it_hangs(
     monkeypatch.setattr(connection.db(), "storage", Remote("a"))
 
     with pytest.raises(ConfigurationError, match="leave zodb_uri out"):
-        owners.find_connection(manager.get(), Database(Remote("b")))
+        hosts.find_connection(manager.get(), Database(Remote("b")))
 
 
 def test_nothing_is_found_where_nothing_is(manager, databases):
-    assert owners.only_connection(manager.get()) is None
-    assert owners.find_connection(manager.get(), databases()) is None
+    assert hosts.only_connection(manager.get()) is None
+    assert hosts.find_connection(manager.get(), databases()) is None
 
 
 @pytest.mark.parametrize("end", ["commit", "abort"])
@@ -278,7 +278,7 @@ def test_the_end_of_a_transaction_leaves_alone_whom_our_connection_serves_next(
     database, other = databases(), transaction.TransactionManager(explicit=True)
     connection = database.open(transaction_manager=manager)
     connection.root()["ours"] = True
-    owners.close_with(manager.get(), connection)
+    hosts.close_with(manager.get(), connection)
     other.begin()
     opened = []
 
