@@ -33,7 +33,7 @@ PUBLIC = """
 #: Where a transaction may be committed; everybody else joins one.
 MAY_COMMIT = {
     "wsgi_zasync/web/transactions.py",
-    "wsgi_zasync/worker/acceptor.py",
+    "wsgi_zasync/worker/membership.py",
 }
 
 #: What reads the time or waits for it.

@@ -198,12 +198,12 @@ def test_short_calls_with_a_transaction_take_one_commit_each(db, quiet):
     def commits_of_a_call() -> int:
         with calls_of(db, "ann", deployment) as calls:
             call = calls.put("touch")
-        before = service.acceptor.commits
+        before = service.membership.commits
         while service.turn():
             pass
         with calls_of(db, "ann", deployment) as calls:
             assert calls.get(call.id).result == 1
-        return service.acceptor.commits - before
+        return service.membership.commits - before
 
     for _ in range(5):  # until a segment of the owner's is open
         commits_of_a_call()

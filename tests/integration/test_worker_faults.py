@@ -140,14 +140,14 @@ def test_an_outage_takes_none_of_the_time_that_a_call_may_take(site):
     site.add("count", count, runs="transaction", timeout=10)
     call = site.put("count")
     service = site.service("first")
-    runner, acceptor = service.dispatcher._transaction, service.acceptor
-    inner, here = acceptor.commit, threading.current_thread()
+    runner, membership = service.dispatcher._transaction, service.membership
+    inner, here = membership.commit, threading.current_thread()
     broken = failing(inner, GONE, times=2)
 
     def commit(*given):
         return (inner if threading.current_thread() is here else broken)(*given)
 
-    acceptor.commit = commit
+    membership.commit = commit
     waits, go = threading.Semaphore(0), threading.Semaphore(0)
 
     def wait(seconds):
@@ -378,7 +378,7 @@ def test_what_was_parked_in_a_commit_of_doubt_is_not_parked_again(site):
             first.acceptor._completion.settle(writing, report)
             assert len(writing.store.site.parked) == expected
             unpark(writing.store.site, ["new"], ["default"], NORMAL, 10)
-            first.acceptor.commit(txn)
+            first.membership.commit(txn)
     assert chunk == held.chunk
 
 
@@ -540,7 +540,7 @@ def test_a_retried_call_that_is_found_in_a_later_chunk_is_run_from_there(site):
     with service.acceptor.desk.transaction() as txn:
         area = service.acceptor.writing(txn).area
         area.keep(area.next_number(), area.chunks[0].calls)
-        service.acceptor.commit(txn)
+        service.membership.commit(txn)
 
     site.clock.advance(5.1)
     site.work(service)
@@ -569,7 +569,7 @@ def test_a_callback_that_commits_just_before_a_call_at_once_ends_is_evaluated(si
     service = site.service("first", one_by_one=False)
     service.dispatcher._took["short"] = (100, 0.0)
     call = site.put("short")
-    inner, declared, ended_at_once = service.acceptor.commit, [], []
+    inner, declared, ended_at_once = service.membership.commit, [], []
 
     def commit(transaction, oids=()):
         if service.acceptor.desk.has_changes() and not declared:
@@ -579,7 +579,7 @@ def test_a_callback_that_commits_just_before_a_call_at_once_ends_is_evaluated(si
                 calls.get(call).on_success("string:late")
         inner(transaction, oids)
 
-    service.acceptor.commit = commit
+    service.membership.commit = commit
     for _ in range(20):
         service.turn()
         service.bell.wait(0.02)
@@ -599,7 +599,7 @@ def test_what_has_begun_for_an_accept_that_does_not_come_about_counts_for_nothin
     service = site.service("first", one_by_one=False)
     service.dispatcher._took["short"] = (100, 0.0)
     call = site.put("short")
-    inner = service.acceptor.commit
+    inner = service.membership.commit
 
     def commit(transaction, oids=()):
         if not orders:
@@ -608,7 +608,7 @@ def test_what_has_begun_for_an_accept_that_does_not_come_about_counts_for_nothin
         inner(transaction, oids)
 
     # When it has begun, and its accept cannot be committed
-    service.acceptor.commit = commit
+    service.membership.commit = commit
     try:
         service.turn()
     except ClientDisconnected:

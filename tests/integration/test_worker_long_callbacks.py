@@ -70,7 +70,7 @@ def test_who_was_taken_for_dead_meanwhile_ends_nothing(site, gate):
     _, oid = site.put("ann", LONG)
     assert gate.reached.wait(30)
     service = site.worker._service
-    old = service.acceptor.area_oid
+    old = service.membership.area_oid
 
     with site.db.transaction() as connection:
         store = open_store(connection)
@@ -83,7 +83,7 @@ def test_who_was_taken_for_dead_meanwhile_ends_nothing(site, gate):
     # The same worker, under a new area, takes what was left there, and ends it once.
     assert site.end_of(oid, 60)[:2] == ("succeeded", "done")
     assert site.items() == (9000,)
-    assert service.acceptor.area_oid != old
+    assert service.membership.area_oid != old
 
 
 def test_effects_outcome_and_long_callback_of_a_transaction_are_one_commit(site, gate):

@@ -437,7 +437,7 @@ def test_an_interruption_that_was_written_already_is_counted_once(staged):
     with service.acceptor.desk.transaction() as transaction:
         writing = service.acceptor.writing(transaction)
         settle(writing, report)
-        service.acceptor.commit(transaction)
+        service.membership.commit(transaction)
         assert writing.record(report.held).interruptions == 1
 
 

@@ -75,13 +75,13 @@ def test_what_the_old_worker_commits_while_it_is_fenced_is_taken_over_too(steppe
 
     # Given an old worker that accepts once more and ends a call, when the new one has begun to
     # take over and has not committed
-    commit = new.acceptor.commit
+    commit = new.membership.commit
 
     def commit_after_the_other(transaction, oids=()):
-        new.acceptor.commit = commit
+        new.membership.commit = commit
         with stepped.db.transaction() as connection:
             store = open_store(connection)
-            area = connection.get(old.acceptor.area_oid)
+            area = connection.get(old.membership.area_oid)
             area.hold()
             (record,) = next(iter(area.chunks.values())).calls
             record.cancel(to_micros(stepped.clock.now()))
@@ -92,7 +92,7 @@ def test_what_the_old_worker_commits_while_it_is_fenced_is_taken_over_too(steppe
     inner = new.rescuer._take_over
 
     def take_over(key, serial):
-        new.acceptor.commit = commit_after_the_other
+        new.membership.commit = commit_after_the_other
         return inner(key, serial)
 
     new.rescuer._take_over = take_over
@@ -115,7 +115,7 @@ def test_who_fenced_and_died_before_taking_over_is_made_up_for(stepped):
     old.dispatcher.room = lambda holdings: 0
     old.turn()
     with stepped.db.transaction() as connection:
-        connection.get(old.acceptor.area_oid).fence.taken_by = "somebody who is no more"
+        connection.get(old.membership.area_oid).fence.taken_by = "somebody who is no more"
 
     stepped.work(stepped.service("new"))
 
@@ -206,7 +206,7 @@ def test_a_storage_that_is_away_is_waited_for_and_no_callback_is_blamed(started,
 def test_one_call_that_cannot_be_committed_delays_no_other_owner(started):
     started.worker.start()
     service = started.worker._service
-    commit = service.acceptor.commit
+    commit = service.membership.commit
     _, anns = started.put("ann", LONG)
 
     def refuse(transaction, oids=()):
@@ -215,7 +215,7 @@ def test_one_call_that_cannot_be_committed_delays_no_other_owner(started):
         commit(transaction, oids)
 
     started.end_of(anns)
-    service.acceptor.commit = refuse
+    service.membership.commit = refuse
     _, anns = started.put("ann", LONG)
     _, bobs = started.put("bob", LONG)
 

@@ -95,12 +95,12 @@ class Stage(Site):
         """A worker whose storage fails now and then."""
         self.names += 1
         service = self.service(f"w{self.names}", one_by_one=False)
-        acceptor, runner = service.acceptor, service.dispatcher._transaction
+        membership, runner = service.membership, service.dispatcher._transaction
         for name, places in PLACES.items():
             part = getattr(service, name)
             for place in places:
                 setattr(part, place, self.weather.over(getattr(part, place), 0.1))
-        acceptor.commit = self.weather.over_commit(acceptor.commit, 0.1)
+        membership.commit = self.weather.over_commit(membership.commit, 0.1)
         runner._stopping.wait = lambda seconds: False
         return service
 

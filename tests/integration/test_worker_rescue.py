@@ -73,7 +73,7 @@ def test_a_worker_that_gives_a_sign_of_life_at_the_last_moment_keeps_its_calls(s
     call = site.put("note")
     first, second = site.service("first"), site.service("second")
     accept_only(first)
-    take_over, commit = second.rescuer._take_over, second.acceptor.commit
+    take_over, commit = second.rescuer._take_over, second.membership.commit
     is_taking_over, beaten = [], []
 
     def beat():
@@ -95,7 +95,7 @@ def test_a_worker_that_gives_a_sign_of_life_at_the_last_moment_keeps_its_calls(s
             beat()
         commit(transaction, oids)
 
-    second.rescuer._take_over, second.acceptor.commit = late_take_over, late_commit
+    second.rescuer._take_over, second.membership.commit = late_take_over, late_commit
 
     # When it shows that it lives just before it is taken over
     for _ in range(10):
@@ -286,7 +286,7 @@ def test_a_call_in_two_chunks_of_a_dead_worker_runs_once(site):
         area = first.acceptor.writing(txn).area
         retried = area.chunks[0].calls[0]
         area.keep(area.next_number(), [retried])
-        first.acceptor.commit(txn)
+        first.membership.commit(txn)
 
     # When another worker takes over, and runs all that it has at a time
     second = site.service("second", one_by_one=False)
@@ -324,17 +324,17 @@ def test_what_waits_elsewhere_is_not_run_from_the_chunk_that_it_left(site):
         found[later].wait("later", due)
         writing.area.wait(found[later], due)
         park(writing.store.site, found[aside])
-        first.acceptor.commit(txn)
+        first.membership.commit(txn)
 
     # When another worker, which looks at what was put aside no more, takes over
     second = site.service("second")
-    second.acceptor._plugins = {}
+    second.membership.plugins = {}
     site.let_die(first)
 
     # Then it runs the other one only, and each of these when its time has come
     assert ran == [2]
     assert site.state(other) == CallState.SUCCEEDED
-    second.acceptor._plugins = {"note": None}
+    second.membership.plugins = {"note": None}
     site.clock.advance(3600)
     site.work(second)
     assert sorted(ran) == [0, 1, 2]
@@ -441,7 +441,7 @@ def test_a_commit_of_which_nobody_knows_whether_it_came_about_strands_nothing(si
     done = []
     site.add("note", lambda attempt, n: done.append(n), runs=runs)
     service = site.service("first")
-    inner, commits = service.acceptor.commit, []
+    inner, commits = service.membership.commit, []
 
     def commit(transaction, oids=()):
         inner(transaction, oids)
@@ -449,7 +449,7 @@ def test_a_commit_of_which_nobody_knows_whether_it_came_about_strands_nothing(si
         if len(commits) == broken + 1:
             raise ClientDisconnected("gone before it could say so")
 
-    service.acceptor.commit = commit
+    service.membership.commit = commit
     calls = [site.put("note", n) for n in range(3)]
 
     # When the worker goes on
@@ -481,7 +481,7 @@ def test_a_call_put_off_in_such_a_commit_waits_once(site):
 
     site.add("flaky", flaky, retry=RetryPolicy(attempts=3, delay_seconds=1, jitter=0))
     service = site.service("first")
-    inner, commits = service.acceptor.commit, []
+    inner, commits = service.membership.commit, []
 
     def commit(transaction, oids=()):
         inner(transaction, oids)
@@ -489,7 +489,7 @@ def test_a_call_put_off_in_such_a_commit_waits_once(site):
             commits.append(1)
             raise ClientDisconnected("gone before it could say so")
 
-    service.acceptor.commit = commit
+    service.membership.commit = commit
     call = site.put("flaky")
     for _ in range(6):
         try:

@@ -60,7 +60,7 @@ def end_together(site, count):
     """Have all calls run, and write their ends; returns how many commits that took."""
     service = site.service("first", one_by_one=False)
     commits = []
-    inner = service.acceptor.commit
+    inner = service.membership.commit
 
     def commit(transaction, oids=()):
         inner(transaction, oids)
@@ -73,7 +73,7 @@ def end_together(site, count):
     service.turn()
     service.bell.wait_for_more(count, 10, lambda: True)
     assert len(service.bell) == count
-    service.acceptor.commit = commit
+    service.membership.commit = commit
     for _ in range(3 * count):
         service.turn()
         if service.is_idle():

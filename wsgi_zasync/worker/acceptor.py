@@ -5,46 +5,34 @@ What is ready together is one commit: completions, newly accepted calls, chunks 
 the board. A batch that cannot commit is split until what hinders it is alone; that one then
 commits without its callbacks, and they follow.
 
-Threads: the acceptor's own (or that of ``run_once``), with one connection. Others of the worker
-commit by ``commit`` and ``claim_lane``, each with a desk of its own.
+Thread: the acceptor's own (or that of ``run_once``), with one connection.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Collection, Iterable
 from typing import Any
-
-from ZODB.POSException import ConflictError
 
 from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import Fenced
 from ..store import Accepted, Store
 from ..store.accepted import WorkerArea
-from ..store.claims import claim
-from ..store.databases import calls_database
-from ..store.migrate import upgrade
 from ..store.parking import FIRST, take_overdue, take_up
-from ..store.wakeup import signal_for
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
 from .completion import Completion, Settled
 from .desk import AWAY, Desk, Writing
 from .held import Held, Order, Report
 from .lanes import LaneShare
+from .membership import Membership
 from .news import what_changes_with_news
 from .patience import blame, named
 from .redaction import shown
 from .rounds import AtOnce, Round, Work
-from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-#: How often a worker tries to register while others do so at the same moment.
-REGISTERING_TRIES = 20
 
 #: Objects that our connection keeps at least: segments that are open, and the calls of a few
 #: batches. It is some 500 bytes each; a database that nobody configured keeps 400 objects.
@@ -58,45 +46,36 @@ class Acceptor:
         self,
         db: Any,
         deployment: Deployment,
+        membership: Membership,
         completion: Completion,
         beginning: Beginning,
         lanes: LaneShare,
         *,
-        name: str,
-        queues: tuple[str, ...],
-        plugins: dict[str, Any],
-        threads: int,
-        watchdog: Watchdog | None = None,
         brief: bool = True,
     ) -> None:
         """Describe it; ``open`` connects it.
 
         Args:
-            threads: How many others commit with counts of their own.
-            brief: Whether long callbacks are left to one of those.
+            db: The application's database.
+            deployment: What the process knows.
+            membership: Of this worker.
+            completion: Writes ends.
+            beginning: Decides what is to be run.
+            lanes: Which ones are ours to read.
+            brief: Whether long callbacks are left to another thread.
         """
         self._brief = brief
         self._db = db
         self._deployment = deployment
+        self._membership = membership
         self._completion = completion
         self._beginning = beginning
         self.lanes = lanes
-        self.name = name
-        self.queues = queues
-        self._plugins = plugins
-        self._threads = threads
-        self._watchdog = watchdog
-        self._signal = signal_for(calls_database(db))
         self._desk: Desk | None = None
-        #: Where our area is now; another one after we were taken over. None: not registered yet.
-        self.area_oid: bytes | None = None
-        #: How many commits of this worker have come about; nearly so, with several threads.
-        self.commits = 0
         #: The oids of records that were put aside, and that we could not read either.
         self._unreadable: set[bytes] = set()
         #: The parked call that was looked at last.
         self._looked_at = FIRST
-        self._announcing = threading.local()
 
     # -- connection -----------------------------------------------------------------------
 
@@ -123,75 +102,8 @@ class Acceptor:
             self._desk = None
 
     def writing(self, transaction: Any) -> Writing:
-        """Our area in this transaction; holding the fence, so that nothing commits without it.
-
-        Raises:
-            Fenced: We were taken for dead.
-        """
-        return self.desk.writing(transaction, self.area_oid, self.claim_lane)
-
-    def commit(self, transaction: Any, oids: Iterable[bytes] = ()) -> None:
-        """Commit, watched, and tell this process of what was written."""
-        if self._watchdog is not None:
-            self._watchdog.enter()
-        try:
-            transaction.commit()
-        finally:
-            if self._watchdog is not None:
-                self._watchdog.leave()
-        self.commits += 1
-        written = frozenset(oids)
-        if written:
-            self._announcing.now = True
-            try:
-                self._signal.announce(written)
-            finally:
-                self._announcing.now = False
-
-    def is_announcing(self) -> bool:
-        """Whether this thread is just telling of a commit of this worker's own."""
-        return getattr(self._announcing, "now", False)
-
-    def register(self) -> None:
-        """Begin anew with an empty area.
-
-        Where several workers begin at the same moment each conflict means that one of them has
-        registered, so that it is tried again at once.
-
-        Raises:
-            TransientError: The storage is away, or nothing comes of it.
-        """
-        for _ in range(REGISTERING_TRIES):
-            try:
-                return self._register()
-            except ConflictError as exc:
-                logger.debug("worker %s: registering is tried again: %s", self.name, exc)
-        return self._register()
-
-    def _register(self) -> None:
-        with self.desk.transaction() as transaction:
-            upgrade(self.desk.store_connection)
-            store = self.desk.open_store()
-            area = store.register_worker(self.name, self._plugins, self.queues, self._threads)
-            area.board.host = os.uname().nodename
-            area.board.pid = os.getpid()
-            store.connection.add(area)
-            oid: bytes = area._p_oid
-            # Who waits for a call watches the boards that there are: tell of a new one.
-            workers = store.site.workers._p_oid
-            self.commit(transaction, [] if workers is None else [workers])
-        self.area_oid = oid
-
-    def claim_lane(self) -> int:
-        """Claim a lane for the puts of callbacks, beside the current transaction."""
-        desk = Desk(self._db, self._deployment.site)
-        try:
-            with desk.transaction() as transaction:
-                lane = claim(desk.open_store().site, f"{self.name}/{os.getpid()}")
-                self.commit(transaction)
-                return lane
-        finally:
-            desk.close()
+        """What a transaction of our connection writes to; see ``Membership.writing``."""
+        return self._membership.writing(self.desk, transaction)
 
     # -- one round ------------------------------------------------------------------------
 
@@ -260,7 +172,7 @@ class Acceptor:
                     accepted.keep(writing.area, ended)
             if self.desk.has_changes() and not needless:
                 written += [entry.report.held.oid for entry in done.entries]
-                self.commit(transaction, written)
+                self._membership.commit(transaction, written)
         if accepted is not None:
             _log_aside(accepted)
         return done
@@ -275,8 +187,8 @@ class Acceptor:
         accepted = writing.store.accept(
             writing.area,
             self.lanes.to_read(everywhere=work.everywhere),
-            self.queues,
-            self._plugins,
+            self._membership.queues,
+            self._membership.plugins,
             work.limit,
             now,
             work.held_up,
@@ -297,12 +209,12 @@ class Acceptor:
         else:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
-        done.watched = what_changes_with_news(writing.store.site, self.queues, ours)
+        done.watched = what_changes_with_news(writing.store.site, self._membership.queues, ours)
 
     def _read_ahead(self, store: Store, lanes: Collection[int], count: int) -> None:
         """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
         try:
-            store.read_ahead(lanes, self.queues, count)
+            store.read_ahead(lanes, self._membership.queues, count)
         except Exception as exc:  # noqa: BLE001 - who needs it finds out, and says so
             logger.debug("what comes next is not sent ahead: %s", shown(named(exc)))
 

@@ -22,7 +22,7 @@ from ZODB.POSException import ReadOnlyError
 from ..call import CallRecord
 from ..errors import ConfigurationError, Fenced, ZasyncError
 from ..store import Store, open_store
-from ..store.accepted import WorkerArea, held_area
+from ..store.accepted import WorkerArea
 from ..store.databases import calls_connection, calls_database
 from .held import Held
 
@@ -127,30 +127,6 @@ class Desk:
             return open_store(self.store_connection, self._site)
         except ConfigurationError as exc:
             raise StoreRefused(str(exc)) from exc
-
-    def writing(
-        self,
-        transaction: Any,
-        area_oid: bytes | None,
-        claim: Callable[[], int],
-        number: int | None = None,
-    ) -> Writing:
-        """What this transaction writes to; it holds the worker's area, or commits nothing.
-
-        Args:
-            transaction: The one that was begun.
-            area_oid: Of the area, which the worker has since it is registered.
-            claim: Claims a lane in a transaction of its own.
-            number: Of this thread's own counts in the area; None: those of the acceptor's.
-
-        Raises:
-            Fenced: The worker was taken for dead.
-        """
-        assert area_oid is not None, "the worker is not registered"
-        store = self.open_store()
-        area = held_area(store.connection, area_oid)
-        tallies = area.tallies if number is None else area.thread_tallies[number]
-        return Writing(transaction, self.connection, store, area, tallies, claim)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:

@@ -15,7 +15,6 @@ from ..call import Failure
 from ..deployment import Deployment
 from ..settings import WorkerSettings
 from . import log
-from .acceptor import Acceptor
 from .attempt import cancel
 from .beginning import Beginning
 from .bell import Bell
@@ -23,6 +22,7 @@ from .completion import Completion, Entry
 from .desk import Desk
 from .held import Held, Order, Outcome, Report
 from .holdings import Holdings
+from .membership import Membership
 from .pool import Pool
 from .running import ReactorRunner, ThreadRunner, timed_out
 from .transactions import TransactionRunner
@@ -48,12 +48,11 @@ class Dispatcher:
         db: Any,
         deployment: Deployment,
         settings: WorkerSettings,
-        acceptor: Acceptor,
+        membership: Membership,
         beginning: Beginning,
         completion: Completion,
         bell: Bell,
         *,
-        name: str,
         one_by_one: bool,
     ) -> None:
         """Make the runners; threads are started when there is something to run."""
@@ -69,10 +68,10 @@ class Dispatcher:
         #: plugin -> (how many of its calls have ended here, seconds they took of late)
         self._took: dict[str, tuple[int, float]] = {}
         self._threads: Pool[None] = Pool(
-            f"{name}-thread", settings.threads, lambda _: None, lambda _: None
+            f"{membership.name}-thread", settings.threads, lambda _: None, lambda _: None
         )
         self._desks: Pool[Desk] = Pool(
-            f"{name}-transaction",
+            f"{membership.name}-transaction",
             settings.threads,
             lambda _: Desk(db, deployment.site),
             lambda desk: desk.close(),
@@ -85,7 +84,7 @@ class Dispatcher:
             deployment,
             beginning,
             completion,
-            acceptor,
+            membership,
             committed=self._committed,
             ended=self.ended,
             fenced=bell.fenced,

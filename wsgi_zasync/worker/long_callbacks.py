@@ -16,11 +16,11 @@ from typing import Any
 
 from ..deployment import Deployment
 from ..errors import Fenced
-from .acceptor import Acceptor
 from .bell import Bell
 from .completion import Completion, Entry
 from .desk import AWAY, Desk, is_foreign
 from .held import Report
+from .membership import Membership
 from .patience import blame
 from .pool import IDLE_SECONDS
 
@@ -58,10 +58,9 @@ class LongCallbacks:
         self,
         db: Any,
         deployment: Deployment,
-        acceptor: Acceptor,
+        membership: Membership,
         completion: Completion,
         bell: Bell,
-        name: str,
         number: int,
     ) -> None:
         """Describe it; the thread is started when there is something to do.
@@ -69,15 +68,14 @@ class LongCallbacks:
         Args:
             db: The application's database.
             deployment: What the process knows.
-            acceptor: Knows where our area is now, and commits.
+            membership: Knows where our area is now, and commits.
             completion: Writes ends.
             bell: Told of what was written, and that we were taken for dead.
-            name: Of the worker.
             number: Of the thread's own counts in our area.
         """
         self._db, self._site, self._clock = db, deployment.site, deployment.clock
-        self._acceptor, self._completion, self._bell = acceptor, completion, bell
-        self._name, self._number = name, number
+        self._membership, self._completion, self._bell = membership, completion, bell
+        self._number = number
         self._changed = threading.Condition()
         #: By owner, in the order of their turns.
         self._lines: OrderedDict[tuple[str, str], deque[_InLine]] = OrderedDict()
@@ -99,16 +97,16 @@ class LongCallbacks:
     def add(self, report: Report) -> None:
         """Have this call ended."""
         with self._changed:
-            self._append(_InLine(report, self._acceptor.area_oid))
+            self._append(_InLine(report, self._membership.area_oid))
             if self._thread is None or not self._thread.is_alive():
                 thread = threading.Thread(
-                    target=self._run, name=f"{self._name}-callbacks", daemon=True
+                    target=self._run, name=f"{self._membership.name}-callbacks", daemon=True
                 )
                 try:
                     thread.start()
                 except RuntimeError as exc:
                     # There are too many threads now. The next one that is added tries again.
-                    logger.error("worker %s: %s", self._name, exc)
+                    logger.error("worker %s: %s", self._membership.name, exc)
                     return
                 self._thread = thread
 
@@ -169,7 +167,9 @@ class LongCallbacks:
             try:
                 return Desk(self._db, self._site)
             except Exception:
-                logger.exception("worker %s: no connection for long callbacks yet", self._name)
+                logger.exception(
+                    "worker %s: no connection for long callbacks yet", self._membership.name
+                )
                 self._stopping.wait(AWAY_SECONDS)
         return None
 
@@ -197,11 +197,11 @@ class LongCallbacks:
     def _end(self, desk: Desk, each: _InLine) -> None:
         report = each.report
         # What an area of ours held that was taken over is somebody else's now.
-        while not self._stopping.is_set() and each.area_oid == self._acceptor.area_oid:
+        while not self._stopping.is_set() and each.area_oid == self._membership.area_oid:
             try:
                 entry = self._written(desk, report, each.area_oid)
             except Fenced:
-                if each.area_oid == self._acceptor.area_oid:
+                if each.area_oid == self._membership.area_oid:
                     self._bell.fenced()
                 return
             except Exception as exc:  # noqa: BLE001 - blame tells the kinds apart
@@ -220,14 +220,13 @@ class LongCallbacks:
         each.tries += 1
         each.at = self._clock.monotonic() + pause
         with self._changed:
-            if not self._stopping.is_set() and each.area_oid == self._acceptor.area_oid:
+            if not self._stopping.is_set() and each.area_oid == self._membership.area_oid:
                 self._append(each)
 
     def _written(self, desk: Desk, report: Report, area_oid: bytes | None) -> Entry:
         with desk.transaction() as transaction:
-            claim = self._acceptor.claim_lane
-            writing = desk.writing(transaction, area_oid, claim, self._number)
+            writing = self._membership.writing(desk, transaction, self._number, area_oid)
             entry = self._completion.settle(writing, report)
             if desk.has_changes():
-                self._acceptor.commit(transaction, [report.held.oid])
+                self._membership.commit(transaction, [report.held.oid])
             return entry

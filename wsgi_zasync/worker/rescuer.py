@@ -32,6 +32,7 @@ from ..store.reading import send_together, why_unreadable
 from .acceptor import Acceptor, hold
 from .completion import own_policy
 from .held import Held, Outcome, Report
+from .membership import Membership
 
 logger = logging.getLogger(__name__)
 
@@ -130,15 +131,22 @@ class _Taken(NamedTuple):
 class Rescuer:
     """Looks at the other workers, and takes over from the dead."""
 
-    def __init__(self, acceptor: Acceptor, registry: Registry, clock: Clock, watch: Watch) -> None:
+    def __init__(
+        self,
+        acceptor: Acceptor,
+        membership: Membership,
+        registry: Registry,
+        clock: Clock,
+        watch: Watch,
+    ) -> None:
         """Use the acceptor's connection."""
-        self._acceptor = acceptor
+        self._acceptor, self._membership = acceptor, membership
         self._registry = registry
         self._clock = clock
         self._watch = watch
         self._random = Random()
         #: Only once: two processes that were given one name must not fight for ever.
-        self._predecessor: str | None = acceptor.name
+        self._predecessor: str | None = membership.name
 
     def look(self) -> list[Adopted]:
         """Take over from all that are dead; call it after a commit of our own.
@@ -192,7 +200,7 @@ class Rescuer:
                 # snapshot, and has to be in the one that adopts.
                 dead.fence._p_activate()
                 dead.fence.taken_by = writing.area.key
-                self._acceptor.commit(transaction)
+                self._membership.commit(transaction)
             with self._acceptor.desk.transaction() as transaction:
                 writing = self._acceptor.writing(transaction)
                 dead = writing.store.site.workers.get(key)
@@ -200,7 +208,7 @@ class Rescuer:
                     return None
                 name, released = dead.name, dead.board.released
                 numbers = writing.store.take_over(writing.area, dead)
-                self._acceptor.commit(transaction)
+                self._membership.commit(transaction)
         except TransientError as exc:
             logger.info("taking over from %s: somebody was faster (%s)", key, type(exc).__name__)
             return None
@@ -210,7 +218,7 @@ class Rescuer:
         adopted = self._adopted(taken.numbers)
         if taken.released:
             why = "has stopped"
-        elif taken.name == self._acceptor.name:
+        elif taken.name == self._membership.name:
             why = "had the name of this one"
         else:
             why = "gives no sign of life"

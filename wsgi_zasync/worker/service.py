@@ -29,6 +29,7 @@ from .lanes import LaneShare
 from .listening import Listener
 from .long_callbacks import LongCallbacks
 from .mail import MailReader
+from .membership import Membership
 from .notices import first_shown_at, on_board
 from .patience import pause_seconds
 from .rescuer import Adopted, Rescuer, Watch
@@ -73,36 +74,42 @@ class Service:
         evaluation = Evaluation(deployment, Limits(), give_way)
         completion = Completion(deployment, evaluation, Random())
         beginning = Beginning(deployment, settings.timeout)
-        self.acceptor = Acceptor(
+        self.membership = Membership(
             db,
             deployment,
-            completion,
-            beginning,
-            LaneShare(self._clock),
             name=name,
             queues=settings.serves,
             plugins=deployment.registry.publication(),
             # Those that run transactions, and the one for long callbacks.
             threads=settings.threads + 1,
             watchdog=watchdog,
+        )
+        self.acceptor = Acceptor(
+            db,
+            deployment,
+            self.membership,
+            completion,
+            beginning,
+            LaneShare(self._clock),
             brief=not one_by_one,
         )
         self.mail = MailReader(self.acceptor)
         self.long: LongCallbacks = LongCallbacks(
-            db, deployment, self.acceptor, completion, self.bell, name, settings.threads
+            db, deployment, self.membership, completion, self.bell, settings.threads
         )
         longest_step = float("inf") if one_by_one else settings.dead_after / 2
         watch = Watch(self._clock, settings.dead_after, longest_step)
-        self.rescuer = Rescuer(self.acceptor, deployment.registry, self._clock, watch)
+        self.rescuer = Rescuer(
+            self.acceptor, self.membership, deployment.registry, self._clock, watch
+        )
         self.dispatcher = Dispatcher(
             db,
             deployment,
             settings,
-            self.acceptor,
+            self.membership,
             beginning,
             completion,
             self.bell,
-            name=name,
             one_by_one=one_by_one,
         )
         self.room = Room(self.dispatcher)
@@ -110,7 +117,7 @@ class Service:
             signal_for(calls_database(db)),
             self.bell,
             running=lambda: self.holdings.running,
-            is_announcing=self.acceptor.is_announcing,
+            is_announcing=self.membership.is_announcing,
         )
         #: Ended calls whose mail is to be looked at once more.
         self._check: list[Entry] = []
@@ -124,8 +131,8 @@ class Service:
     def open(self) -> None:
         """Connect, and register at first; in the thread that will make the turns."""
         self.acceptor.open()
-        if self.acceptor.area_oid is None:
-            self.acceptor.register()
+        if self.membership.area_oid is None:
+            self.membership.register(self.acceptor.desk)
         self.listener.open()
         self.timetable.open()
 
@@ -149,7 +156,7 @@ class Service:
         self.timetable = Timetable(self._clock, self._settings)
         self._check, self._board = [], {}
         self.rescuer.forget()
-        self.acceptor.register()
+        self.membership.register(self.acceptor.desk)
 
     # -- a turn --------------------------------------------------------
 

@@ -21,12 +21,12 @@ from ..deployment import Deployment
 from ..errors import Fenced
 from ..retry import RetryEvent
 from ..states import CallState
-from .acceptor import Acceptor
 from .attempt import cancel
 from .beginning import Beginning
 from .completion import Completion, Entry, Settled
 from .desk import AWAY, Desk, StorageAway, StorageFull, Writing, is_foreign, is_full, serialise
 from .held import Order, Outcome, Report
+from .membership import Membership
 from .pool import Pool, Slot
 from .redaction import shown, text_of
 from .running import call_blocking, outcome_of
@@ -67,7 +67,7 @@ class TransactionRunner:
         deployment: Deployment,
         beginning: Beginning,
         completion: Completion,
-        acceptor: Acceptor,
+        membership: Membership,
         *,
         committed: Callable[[Order, Entry], None],
         ended: Callable[[Order, Outcome | None], None],
@@ -81,7 +81,7 @@ class TransactionRunner:
             deployment: What the process knows.
             beginning: Decides whether and with what an attempt is made.
             completion: Writes its end.
-            acceptor: Knows where our area is now, and commits.
+            membership: Knows where our area is now, and commits.
             committed: Told of what was written, after the commit.
             ended: Told of an outcome that the acceptor has to write; None: it has ended.
             fenced: Told that we were taken for dead.
@@ -90,7 +90,7 @@ class TransactionRunner:
         self._pool = pool
         self._deployment = deployment
         self._beginning, self._completion = beginning, completion
-        self._acceptor = acceptor
+        self._membership = membership
         self._committed, self._ended, self._fenced = committed, ended, fenced
         self._random = random
         self._turns = threading.Condition()
@@ -169,8 +169,8 @@ class TransactionRunner:
         It is not run again before that: its plugin may do something outside the database.
         """
         order.begun = None
-        until = self._acceptor.commits + count
-        while self._acceptor.commits < until and not (order.given_up or order.attempt.is_cancelled):
+        until = self._membership.commits + count
+        while self._membership.commits < until and not _is_unwanted(order):
             if self._stopping.wait(AWAY_SECONDS):
                 return True
         order.begun = self._deployment.clock.monotonic()
@@ -227,8 +227,7 @@ class TransactionRunner:
     def _in_transaction(self, order: Order, slot: Slot[Desk]) -> Outcome | None:
         desk = slot.owned
         with desk.transaction() as transaction:
-            area_oid, claim = self._acceptor.area_oid, self._acceptor.claim_lane
-            writing = desk.writing(transaction, area_oid, claim, slot.number)
+            writing = self._membership.writing(desk, transaction, slot.number)
             fresh = self._beginning.order(writing, order.held, has_begun=order.was_called)
             if not isinstance(fresh, Order):
                 return fresh
@@ -267,6 +266,10 @@ class TransactionRunner:
             # Cancelled meanwhile, or a result that cannot be stored: then its effects are not
             # wanted either.
             return outcome if entry.state == CallState.FAILED else Outcome(cancelled=True)
-        self._acceptor.commit(writing.transaction, [held.oid])
+        self._membership.commit(writing.transaction, [held.oid])
         self._committed(order, entry)
         return _WRITTEN
+
+
+def _is_unwanted(order: Order) -> bool:
+    return order.given_up or order.attempt.is_cancelled

@@ -16,14 +16,14 @@ OURS, BEFORE = b"our area", b"the one that was taken over"
 
 
 @pytest.fixture
-def acceptor():
+def membership():
     return SimpleNamespace(area_oid=OURS)
 
 
 @pytest.fixture
-def long(acceptor):
+def long(membership):
     deployment = deployment_of(clock=FakeClock())
-    return LongCallbacks(None, deployment, acceptor, None, Bell(), "worker", 1)
+    return LongCallbacks(None, deployment, membership, None, Bell(), 1)
 
 
 @pytest.fixture
@@ -54,10 +54,10 @@ def test_what_belongs_to_somebody_else_by_now_is_not_ended(
 
 @pytest.mark.parametrize(("area_meanwhile", "is_told"), [(OURS, True), (b"a new one", False)])
 def test_a_worker_is_told_that_it_was_taken_for_dead_unless_it_knows(
-    long, acceptor, report, monkeypatch, area_meanwhile, is_told
+    long, membership, report, monkeypatch, area_meanwhile, is_told
 ):
     def meanwhile():
-        acceptor.area_oid = area_meanwhile
+        membership.area_oid = area_meanwhile
 
     monkeypatch.setattr(long, "_written", raising(Fenced("dead"), meanwhile))
 
@@ -82,10 +82,10 @@ def test_what_fails_is_tried_again_later_and_later(long, report, monkeypatch):
 
 
 def test_what_fails_when_it_is_somebody_elses_is_not_tried_again(
-    long, acceptor, report, monkeypatch
+    long, membership, report, monkeypatch
 ):
     monkeypatch.setattr(
-        long, "_written", raising(ValueError("no"), lambda: setattr(acceptor, "area_oid", b"new"))
+        long, "_written", raising(ValueError("no"), lambda: setattr(membership, "area_oid", b"new"))
     )
 
     long._end(SimpleNamespace(connection=None), _InLine(report, OURS))
