@@ -18,13 +18,12 @@ from wsgi_zasync import CallNotFound, CallState, RetryPolicy
 from wsgi_zasync.call import NORMAL
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.security import DefaultPolicy
-from wsgi_zasync.store import Store, open_store
+from wsgi_zasync.store import open_store
 from wsgi_zasync.store.parking import unpark
 from wsgi_zasync.store.pruning import prune
 from wsgi_zasync.testing import calls_of, deployment_of
-from wsgi_zasync.worker import Worker
-from wsgi_zasync.worker.completion import Settled
-from wsgi_zasync.worker.held import Outcome, Report
+from wsgi_zasync.worker import Worker, acceptor
+from wsgi_zasync.worker.held import Outcome, Report, Settled
 from wsgi_zasync.worker.room import AHEAD
 from wsgi_zasync.worker.rounds import Work
 
@@ -555,7 +554,7 @@ def test_an_accept_does_not_need_what_is_read_ahead(site, monkeypatch):
         raise POSKeyError(b"12345678")
 
     raised = []
-    monkeypatch.setattr(Store, "read_ahead", fails)
+    monkeypatch.setattr(acceptor, "read_ahead", fails)
     site.add("note", lambda attempt: None)
     calls = [site.put("note") for _ in range(AHEAD + 5)]
     site.work(site.service("first"), turns=200)

@@ -13,6 +13,7 @@ from tests.integration.stepping import Site
 from wsgi_zasync import CallState, RetryPolicy, expose, plugin
 from wsgi_zasync.call import to_micros
 from wsgi_zasync.store import open_store
+from wsgi_zasync.store.accepting import Wanted, accept
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.worker import Worker
 from wsgi_zasync.worker import long_callbacks as lane
@@ -86,7 +87,8 @@ def test_what_the_old_worker_commits_while_it_is_fenced_is_taken_over_too(steppe
             (record,) = next(iter(area.chunks.values())).calls
             record.cancel(to_micros(stepped.clock.now()))
             store.count_end(area.thread_tallies[0], record)
-            store.accept(area, range(64), ("default",), {"echo": 0}, 10, 1 << 60).keep(area)
+            wanted = Wanted(range(64), ("default",), {"echo": 0}, 10)
+            accept(store, area, wanted, 1 << 60).keep(area)
         commit(transaction, oids)
 
     inner = new.rescuer._take_over

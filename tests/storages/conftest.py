@@ -24,7 +24,7 @@ from ZODB.MappingStorage import MappingStorage
 from tests.storages import postgres
 from tests.zeo_server import Server
 from wsgi_zasync.call import CallRecord
-from wsgi_zasync.store import open_store
+from wsgi_zasync.store import accepting, open_store
 
 #: A PostgreSQL for these tests in place of their own, such as ``dbname=zasync_test user=zasync``.
 POSTGRES = os.environ.get("ZASYNC_TEST_POSTGRES")
@@ -328,16 +328,14 @@ def accept():
     def accepted(session, area_oid, limit=100, now=0, lanes=range(4), **more):
         area = session.get(area_oid)
         area.hold()
-        found = session.store.accept(
-            area,
+        wanted = accepting.Wanted(
             lanes,
             more.get("queues", ("default",)),
             more.get("plugins", ("t.add",)),
             limit,
-            now,
             more.get("held_up", ()),
-            more.get("overdue", ()),
         )
+        found = accepting.accept(session.store, area, wanted, now, more.get("overdue", ()))
         if more.get("keeps", True):
             found.keep(area)
         return found

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from ZODB.Connection import TransactionMetaData
 
-from wsgi_zasync.store.accepting import FEW
+from wsgi_zasync.store.accepting import FEW, Wanted, read_ahead
 from wsgi_zasync.store.lanes import MOST_OPEN
 from wsgi_zasync.store.mailbox import Mail
 from wsgi_zasync.store.parking import FIRST, count_without, take_overdue
@@ -575,7 +575,7 @@ def test_to_read_ahead_stops_at_what_cannot_be_read(one, put, register, accept):
     with one.writing() as store:
         accepted = accept(one, area, 20)
         # When
-        store.read_ahead(range(4), ("default",), 100)
+        read_ahead(store, Wanted(range(4), ("default",), ("t.add",), 100))
     # Then nothing has come of it for the accept
     assert len(accepted.calls) == 20
     with one.writing():

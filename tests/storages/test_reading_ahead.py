@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from wsgi_zasync.store.accepting import Wanted, read_ahead
+
 BATCH = 20
 QUEUES = ("default",)
 
@@ -62,17 +64,17 @@ def test_nothing_is_asked_for_again_and_again_nor_much_more_than_is_needed(
         asked = []
         monkeypatch.setattr(one.connection._storage, "prefetch", asked.extend, raising=False)
         # When it reads ahead
-        store.read_ahead(range(4), QUEUES, BATCH)
+        read_ahead(store, Wanted(range(4), QUEUES, (), BATCH))
         # Then not in all of them
         assert len(asked) <= 2 * BATCH + 100
         # And not once more
         before = list(asked)
-        store.read_ahead(range(4), QUEUES, BATCH)
+        read_ahead(store, Wanted(range(4), QUEUES, (), BATCH))
         assert asked == before
     for _ in range(5):
         with one.writing() as store:
             assert accept(one, area, BATCH).is_full
-            store.read_ahead(range(4), QUEUES, BATCH)
+            read_ahead(store, Wanted(range(4), QUEUES, (), BATCH))
     # And no more than once ahead, and when it is read, for which a segment may take two accepts
     assert max(Counter(asked).values()) <= 3
 
@@ -86,7 +88,7 @@ def test_what_the_next_accepts_read_was_asked_for(one, put, register, accept, as
     with one.writing() as store:
         assert accept(one, area, BATCH).is_full
         # When it reads ahead
-        store.read_ahead(range(4), QUEUES, BATCH)
+        read_ahead(store, Wanted(range(4), QUEUES, (), BATCH))
     # Then, each time, whatever it has to load was asked for a turn before
     for _ in range(3):
         ahead = set(asked)
@@ -96,4 +98,4 @@ def test_what_the_next_accepts_read_was_asked_for(one, put, register, accept, as
         assert len(calls) > 0
         assert calls <= ahead
         with one.writing() as store:
-            store.read_ahead(range(4), QUEUES, BATCH)
+            read_ahead(store, Wanted(range(4), QUEUES, (), BATCH))

@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-from .accepting import Accepted
 from .opened import Running, Store
 from .opening import open_store
 from .tallies import Tally
 
-__all__ = ["Accepted", "Running", "Store", "Tally", "open_store"]
+__all__ = ["Running", "Store", "Tally", "open_store"]

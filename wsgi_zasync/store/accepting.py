@@ -13,18 +13,34 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..call import PRIORITIES, CallRecord
 from .accepted import WorkerArea
 from .lanes import Cursor
 from .mailbox import is_over
+from .opened import Store
 from .parking import leave, park, put_aside, unpark
 from .reading import send_together, why_unreadable
+from .root import Site
 
 #: Calls that are over may be passed again and again, without a commit that says so, until there
 #: are so many of them.
 FEW = 8
+
+
+class Wanted(NamedTuple):
+    """What a worker accepts, and how much of it."""
+
+    #: Whose inboxes are read; after what is due and what was put aside.
+    lanes: Collection[int]
+    queues: Collection[str]
+    #: That it has.
+    plugins: Collection[str]
+    #: How many entries at most.
+    limit: int
+    #: Plugins of which it wants no more calls now: those are left aside.
+    held_up: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +84,34 @@ class Accepted:
 
 
 def accept(
-    store: Any,
+    store: Store,
     area: WorkerArea,
-    lanes: Collection[int],
-    queues: Collection[str],
-    plugins: Iterable[str],
-    limit: int,
+    wanted: Wanted,
     now: int,
-    held_up: Collection[str] = (),
     overdue: Iterable[CallRecord] = (),
 ) -> Accepted:
-    """Take up to ``limit`` entries; see ``Store.accept``."""
-    known = frozenset(plugins)
+    """Take entries, best priority first.
+
+    Writes the cursors that moved, and of the calls only those with a ``unique`` key: a put that
+    returns such a call as its own reads it, and must conflict with this. The chunk is to be
+    written by ``Accepted.keep`` in the same transaction, else its calls are lost; unless all of it
+    is left uncommitted.
+
+    Args:
+        store: In the transaction that accepts.
+        area: The worker's.
+        wanted: By the worker.
+        now: In microseconds since 1970 UTC.
+        overdue: What was just taken up of parked calls (``parking.take_overdue``); comes first.
+    """
+    known, held_up = frozenset(wanted.plugins), wanted.held_up
     run: dict[bytes, CallRecord] = {}
     notes: dict[bytes, CallRecord] = {}
     parked: list[CallRecord] = []
     broken: list[tuple[bytes, str]] = []
     passed = 0
     able = known.difference(held_up)
-    taken, due = _taken(store, area, lanes, queues, able, limit, now)
+    taken, due = _taken(store, area, wanted._replace(plugins=able), now)
     for record in (*overdue, *taken):
         reason = why_unreadable(record)
         if reason is not None:
@@ -111,16 +136,20 @@ def accept(
         tuple(run.values()),
         area.next_number(),
         tuple(notes.values()),
-        len(taken) >= limit,
+        len(taken) >= wanted.limit,
         tuple(parked),
         tuple(broken),
         passed,
     )
 
 
-def read_ahead(store: Any, lanes: Collection[int], queues: Collection[str], count: int) -> None:
-    """Have the storage send what the next accept will read; see ``Store.read_ahead``."""
-    for cursors in _cursors(store.site, lanes, queues):
+def read_ahead(store: Store, wanted: Wanted) -> None:
+    """Have the storage send what the next accept will read.
+
+    What was read ahead before is here, and the rest is not waited for.
+    """
+    count = wanted.limit
+    for cursors in _cursors(store.site, wanted):
         for cursor in _in_turn(cursors):
             count -= cursor.read_ahead(count)
             if count <= 0:
@@ -128,13 +157,7 @@ def read_ahead(store: Any, lanes: Collection[int], queues: Collection[str], coun
 
 
 def _taken(
-    store: Any,
-    area: WorkerArea,
-    lanes: Collection[int],
-    queues: Collection[str],
-    plugins: Collection[str],
-    limit: int,
-    now: int,
+    store: Store, area: WorkerArea, wanted: Wanted, now: int
 ) -> tuple[list[CallRecord], frozenset[bytes]]:
     """What comes next: of each priority what is due, what was put aside, then the inboxes.
 
@@ -143,11 +166,12 @@ def _taken(
     """
     calls: list[CallRecord] = []
     due: list[CallRecord] = []
-    for priority, cursors in enumerate(_cursors(store.site, lanes, queues)):
+    limit = wanted.limit
+    for priority, cursors in enumerate(_cursors(store.site, wanted)):
         found = area.take_due(priority, now, limit - len(calls))
         due += found
         calls += found
-        calls += unpark(store.site, plugins, queues, priority, limit - len(calls))
+        calls += unpark(store.site, wanted.plugins, wanted.queues, priority, limit - len(calls))
         if cursors and len(calls) < limit:
             for cursor in _in_turn(each for each in cursors if each.is_behind()):
                 calls += cursor.take(limit - len(calls))
@@ -158,12 +182,12 @@ def _taken(
     return calls, frozenset(record._p_oid for record in due)
 
 
-def _cursors(site: Any, lanes: Iterable[int], queues: Collection[str]) -> tuple[list[Cursor], ...]:
+def _cursors(site: Site, wanted: Wanted) -> tuple[list[Cursor], ...]:
     """Those of the inboxes of each priority, lanes in the order given."""
     found: tuple[list[Cursor], ...] = tuple([] for _ in PRIORITIES)
-    for number in lanes:
+    for number in wanted.lanes:
         for (queue, priority), inbox in site.lanes[number].inboxes.data.items():
-            if queue in queues:
+            if queue in wanted.queues:
                 found[priority].append(inbox.cursor)
     return found
 

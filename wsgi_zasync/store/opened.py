@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any
@@ -21,7 +21,6 @@ from ..errors import CallNotFound
 from ..states import CallState
 from . import tallies
 from .accepted import Publication, WorkerArea
-from .accepting import Accepted, accept, read_ahead
 from .index import IndexSegment, OwnerIndex, is_readable, owner_key
 from .mailbox import Mail, Mailbox, mail_for
 from .parking import forget_parked
@@ -350,36 +349,6 @@ class Store:
         area = WorkerArea(key, name, Publication(plugins, queues), threads)
         self.site.workers[key] = area
         return area
-
-    def accept(
-        self,
-        area: WorkerArea,
-        lanes: Collection[int],
-        queues: Collection[str],
-        plugins: Iterable[str],
-        limit: int,
-        now: int,
-        held_up: Collection[str] = (),
-        overdue: Iterable[CallRecord] = (),
-    ) -> Accepted:
-        """Take up to ``limit`` entries, best priority first; leaves aside calls of ``held_up``.
-
-        Before all that ``overdue``, what was just taken up of parked calls
-        (``parking.take_overdue``).
-
-        Writes the cursors that moved, and of the calls only those with a ``unique`` key: a put
-        that returns such a call as its own reads it, and must conflict with this. The chunk is to
-        be written by ``Accepted.keep`` in the same transaction, else its calls are lost; unless
-        all of it is left uncommitted.
-        """
-        return accept(self, area, lanes, queues, plugins, limit, now, held_up, overdue)
-
-    def read_ahead(self, lanes: Collection[int], queues: Collection[str], count: int) -> None:
-        """Have the storage send what the next accept of so many will read.
-
-        What was read ahead before is here, and the rest is not waited for.
-        """
-        read_ahead(self, lanes, queues, count)
 
     def claimed_lanes(self) -> list[int]:
         """The lanes that anything was ever put in."""

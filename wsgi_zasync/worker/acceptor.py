@@ -11,20 +11,21 @@ Thread: the acceptor's own (or that of ``run_once``), with one connection.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import Fenced
-from ..store import Accepted, Store
+from ..store import Store
 from ..store.accepted import WorkerArea
+from ..store.accepting import Accepted, Wanted, accept, read_ahead
 from ..store.parking import FIRST, take_overdue, take_up
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
-from .completion import Completion, Settled
+from .completion import Completion
 from .desk import AWAY, Desk, Writing
-from .held import Held, Order, Report
+from .held import Held, Order, Report, Settled
 from .lanes import LaneShare
 from .membership import Membership
 from .news import what_changes_with_news
@@ -184,16 +185,7 @@ class Acceptor:
         if work.everywhere:
             take_up(site, self._unreadable)
             overdue, self._looked_at = take_overdue(site, now, self._looked_at, work.limit)
-        accepted = writing.store.accept(
-            writing.area,
-            self.lanes.to_read(everywhere=work.everywhere),
-            self._membership.queues,
-            self._membership.plugins,
-            work.limit,
-            now,
-            work.held_up,
-            overdue,
-        )
+        accepted = accept(writing.store, writing.area, self._wanted(work), now, overdue)
         # Lanes are read one after the other; what was asked for first begins first.
         calls = sorted(accepted.calls, key=lambda record: record.created)
         done.accepted = hold(calls, accepted.chunk)
@@ -204,17 +196,21 @@ class Acceptor:
     def _look_ahead(self, writing: Writing, work: Work, done: Round) -> None:
         """What comes after this accept, and what will tell of it."""
         if done.more:
-            lanes = self.lanes.to_read(everywhere=work.everywhere)
-            self._read_ahead(writing.store, lanes, work.limit)
+            self._read_ahead(writing.store, work)
         else:
             self.lanes.news()
         ours = frozenset(self.lanes.to_read(everywhere=False))
         done.watched = what_changes_with_news(writing.store.site, self._membership.queues, ours)
 
-    def _read_ahead(self, store: Store, lanes: Collection[int], count: int) -> None:
+    def _wanted(self, work: Work) -> Wanted:
+        lanes = self.lanes.to_read(everywhere=work.everywhere)
+        ours = self._membership
+        return Wanted(lanes, ours.queues, ours.plugins, work.limit, work.held_up)
+
+    def _read_ahead(self, store: Store, work: Work) -> None:
         """Have the storage send what comes next, if nothing hinders: this accept needs it not."""
         try:
-            store.read_ahead(lanes, self._membership.queues, count)
+            read_ahead(store, self._wanted(work))
         except Exception as exc:  # noqa: BLE001 - who needs it finds out, and says so
             logger.debug("what comes next is not sent ahead: %s", shown(named(exc)))
 
@@ -279,8 +275,7 @@ class Acceptor:
     def begin(self, held: Iterable[Held]) -> tuple[list[Order], list[Report]]:
         """What of these calls is to be run now, and what is to be written instead.
 
-        Calls of plugins with a transaction of their own are decided there, and come back as an
-        order without arguments.
+        Calls of plugins with a transaction of their own are decided once more there.
         """
         orders: list[Order] = []
         reports: list[Report] = []

@@ -10,8 +10,7 @@ of two transactions that do so ZODB lets one commit.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -26,7 +25,7 @@ from ..store.reading import why_unreadable
 from ..values import Storing
 from .desk import Writing
 from .evaluation import Evaluation, TakesLong, Undecided, mark_gone
-from .held import Held, Outcome, Report
+from .held import Entry, Held, Outcome, Report, Settled
 from .redaction import failure_from, shown, text_of
 from .savepoint import Savepoint
 
@@ -34,41 +33,6 @@ logger = logging.getLogger(__name__)
 
 #: After how long something is tried again that a policy could not decide, in seconds.
 UNDECIDED_DELAY = 5.0
-
-
-class Settled(StrEnum):
-    """What a report led to."""
-
-    #: The call is final, and nobody is owed anything any more.
-    DONE = "done"
-    #: It is final; callbacks are pending, to be evaluated in a later transaction.
-    OWED = "owed"
-    #: It waits, in our area's tree of waiting calls.
-    WAITS = "waits"
-    #: Nothing was written: the report is of an attempt that does not count any more.
-    VOID = "void"
-    #: Nothing was written: this transaction has evaluated another owner's callbacks.
-    NOT_NOW = "not now"
-    #: Nothing was written: a callback takes longer than others may be made to wait.
-    LONG = "long"
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One settled report, for the log and for what the worker remembers."""
-
-    report: Report
-    settled: Settled
-    #: The call's state and reason as they are now, and how many callbacks failed.
-    state: str
-    reason: str | None = None
-    callbacks_failed: int = 0
-    #: Seconds until what is owed should be tried.
-    delay_seconds: float = 0.0
-    #: Whether this report is what made the call final.
-    ended: bool = False
-    #: The type of the failure that it ended with.
-    failure_type: str = ""
 
 
 class Completion:

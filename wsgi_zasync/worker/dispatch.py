@@ -18,9 +18,9 @@ from . import log
 from .attempt import cancel
 from .beginning import Beginning
 from .bell import Bell
-from .completion import Completion, Entry
+from .completion import Completion
 from .desk import Desk
-from .held import Held, Order, Outcome, Report
+from .held import Entry, Held, Order, Outcome, Report
 from .holdings import Holdings
 from .membership import Membership
 from .pool import Pool

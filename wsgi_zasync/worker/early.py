@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from .acceptor import Acceptor
 from .bell import Bell
-from .completion import Settled
 from .desk import Writing
 from .dispatch import Dispatcher
-from .held import Held, Order, Report
+from .held import Held, Order, Report, Settled
 from .holdings import Holdings
 from .rounds import BATCH
 

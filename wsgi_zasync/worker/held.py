@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What a worker remembers of the calls that it has accepted, without their database.
 
+A call that is *held* leads to an *order* for an attempt; what became of that is a *report*, and
+what was written of it an *entry*.
+
 Threads: made and kept in the acceptor's thread. An ``Order`` is handed to the thread that runs
 it, and a ``Report`` comes back.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from ..call import Failure
@@ -117,4 +121,39 @@ class Report:
     outcome: Outcome | None = None
     order: Order | None = None
     #: What was written already, by the thread that ran it.
-    entry: Any = None
+    entry: Entry | None = None
+
+
+class Settled(StrEnum):
+    """What a report led to."""
+
+    #: The call is final, and nobody is owed anything any more.
+    DONE = "done"
+    #: It is final; callbacks are pending, to be evaluated in a later transaction.
+    OWED = "owed"
+    #: It waits, in our area's tree of waiting calls.
+    WAITS = "waits"
+    #: Nothing was written: the report is of an attempt that does not count any more.
+    VOID = "void"
+    #: Nothing was written: this transaction has evaluated another owner's callbacks.
+    NOT_NOW = "not now"
+    #: Nothing was written: a callback takes longer than others may be made to wait.
+    LONG = "long"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One settled report, for the log and for what the worker remembers."""
+
+    report: Report
+    settled: Settled
+    #: The call's state and reason as they are now, and how many callbacks failed.
+    state: str
+    reason: str | None = None
+    callbacks_failed: int = 0
+    #: Seconds until what is owed should be tried.
+    delay_seconds: float = 0.0
+    #: Whether this report is what made the call final.
+    ended: bool = False
+    #: The type of the failure that it ended with.
+    failure_type: str = ""

@@ -12,8 +12,7 @@ from collections.abc import Iterable
 
 from ..lines import counted, escape_controls, owner_text
 from ..states import CallState
-from .completion import Entry, Settled
-from .held import Held, Order
+from .held import Entry, Held, Order, Settled
 
 logger = logging.getLogger("wsgi_zasync.worker")
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from ..store.mailbox import owes
 from ..store.reading import readable
 from .acceptor import Acceptor
-from .completion import Entry
-from .held import Report
+from .held import Entry, Report
 
 
 class MailReader:

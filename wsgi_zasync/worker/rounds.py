@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .completion import Entry, Settled
 from .desk import Writing
-from .held import Held, Report
+from .held import Entry, Held, Report, Settled
 
 #: Calls in one accept, and completions in one commit.
 BATCH = 100

@@ -19,11 +19,11 @@ from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
 from .bell import Bell
-from .completion import Completion, Entry, Settled
+from .completion import Completion
 from .dispatch import Dispatcher
 from .early import Early
 from .evaluation import Evaluation
-from .held import Held, Outcome, Report
+from .held import Entry, Held, Outcome, Report, Settled
 from .holdings import Holdings
 from .lanes import LaneShare
 from .listening import Listener

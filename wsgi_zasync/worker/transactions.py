@@ -23,9 +23,9 @@ from ..retry import RetryEvent
 from ..states import CallState
 from .attempt import cancel
 from .beginning import Beginning
-from .completion import Completion, Entry, Settled
+from .completion import Completion
 from .desk import AWAY, Desk, StorageAway, StorageFull, Writing, is_foreign, is_full, serialise
-from .held import Order, Outcome, Report
+from .held import Entry, Order, Outcome, Report, Settled
 from .membership import Membership
 from .pool import Pool, Slot
 from .redaction import shown, text_of

@@ -10,6 +10,7 @@ import transaction
 
 from wsgi_zasync.call import CallRecord
 from wsgi_zasync.store import open_store
+from wsgi_zasync.store.accepting import Wanted, accept
 from wsgi_zasync.store.lanes import MOST_OPEN
 from wsgi_zasync.store.parking import leave
 from wsgi_zasync.testing import memory_db
@@ -61,11 +62,12 @@ def test_each_put_and_note_writes_something_that_is_watched(connection, seed, ou
         store = next_transaction(connection)
         if chance.random() < 0.3:
             theirs = OURS - ours
-            store.accept(other, sorted(theirs), QUEUES, ("echo",), chance.choice((1, 40)), now=0)
+            wanted = Wanted(sorted(theirs), QUEUES, ("echo",), chance.choice((1, 40)))
+            accept(store, other, wanted, 0)
             store = next_transaction(connection)
         if is_awake and chance.random() < 0.7:
             limit = chance.choice((1, 40))
-            accepted = store.accept(area, sorted(ours), QUEUES, ("echo",), limit, now=0)
+            accepted = accept(store, area, Wanted(sorted(ours), QUEUES, ("echo",), limit), 0)
             watched = what_changes_with_news(store.site, QUEUES, ours)
             is_awake = accepted.is_full
             store = next_transaction(connection)
@@ -94,7 +96,7 @@ def test_what_workers_write_is_not_watched(connection):
     record = store.add(call, 0)
     store = next_transaction(connection)
 
-    assert store.accept(area, range(2), QUEUES, ("echo",), 10, now=0).calls
+    assert accept(store, area, Wanted(range(2), QUEUES, ("echo",), 10), 0).calls
     record.succeed(None, 1)
     store.count_end(area.tallies, record)
 
