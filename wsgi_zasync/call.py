@@ -165,7 +165,8 @@ class CallRecord(Persistent):
     #: Stored by all versions but the first.
     version = 1
     site = "main"
-    #: The mailbox of its index segment: a worker goes there without reading the owner's index.
+    #: The mailbox of its index segment: a worker goes there without reading the owner's index. None
+    #: once it was forgotten.
     mailbox: Any = None
     seed: bytes = b""
     place: tuple[int, int, int] = (0, 0, 0)

@@ -237,7 +237,7 @@ def test_mail_of_two_calls_of_one_segment_is_kept_apart(one, put):
         store.write_mail(second, Mail(messages=("hello",)))
         assert store.mail(first) == Mail(cancel_requested=True)
         assert store.mail(second) == Mail(messages=("hello",))
-        assert store.mailbox(first) is store.mailbox(second)
+        assert first.mailbox is second.mailbox
 
 
 def test_a_unique_call_that_is_returned_while_it_is_accepted_conflicts(

@@ -22,7 +22,7 @@ from ..states import CallState
 from . import tallies
 from .accepted import Publication, WorkerArea
 from .index import IndexSegment, OwnerIndex, is_readable, owner_key
-from .mailbox import Mail, Mailbox, mail_for
+from .mailbox import Mail, mail_for
 from .parking import forget_parked
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
@@ -272,18 +272,13 @@ class Store:
         """What the web wants of the call."""
         return mail_for(record)
 
-    def mailbox(self, record: CallRecord) -> Mailbox | None:
-        """The mailbox that the call shares; None once it was forgotten."""
-        mailbox: Mailbox | None = record.mailbox
-        return mailbox
-
     def write_mail(self, record: CallRecord, mail: Mail) -> None:
         """Replace what the web wants of the call.
 
         The call's record is noted as read: if it ends meanwhile, this transaction conflicts, so
         that mail is either there before the end or refused.
         """
-        mailbox = self.mailbox(record)
+        mailbox = record.mailbox
         if mailbox is None:
             raise not_found(record.id)
         record._p_activate()
@@ -306,7 +301,7 @@ class Store:
         lane, segment, position = record.place
         key = owner_key(record.owner)
         tallies.count_forgotten(tree, key, record.state, record.size)
-        mailbox = self.mailbox(record)
+        mailbox = record.mailbox
         if mailbox is not None:
             mailbox.clear(position)
         if not record.ancestor and self.site.descendants:

@@ -227,4 +227,4 @@ def _of_workers(store: Store) -> list[Any]:
 
 def _of_call(call: Call) -> list[Any]:
     """Its record, and what its owner has written since."""
-    return [call._record, call._context.store.mailbox(call._record)]
+    return [call._record, call._record.mailbox]

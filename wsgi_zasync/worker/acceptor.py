@@ -243,11 +243,11 @@ class Acceptor:
     @staticmethod
     def _refuse_late_mail(writing: Writing, held: Held) -> None:
         """Conflict with mail that commits meanwhile: no chunk says to look for it afterwards."""
-        store = writing.store
-        mailbox = store.mailbox(store.connection.get(held.oid))
+        connection = writing.store.connection
+        mailbox = connection.get(held.oid).mailbox
         if mailbox is not None:
             mailbox._p_activate()
-            store.connection.readCurrent(mailbox)
+            connection.readCurrent(mailbox)
         held.checked = True
 
     def order(self, writing: Writing, held: Held) -> Order | Report:

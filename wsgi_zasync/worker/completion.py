@@ -216,7 +216,7 @@ class Completion:
         now: int,
     ) -> Entry:
         due = now + int(delay_seconds * 1_000_000)
-        mailbox = writing.store.mailbox(record)
+        mailbox = record.mailbox
         if mailbox is not None:
             # Nobody looks at its mail before it is due: what is asked for at this very moment
             # has to be seen now, or be told that it waits.

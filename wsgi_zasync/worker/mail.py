@@ -42,7 +42,7 @@ class MailReader:
         with self._acceptor.desk.transaction():
             store = self._acceptor.desk.open_store()
             records = [readable(store.connection, oid) for oid in oids]
-            boxes = [store.mailbox(record) for record in records if record is not None]
+            boxes = [record.mailbox for record in records if record is not None]
             return frozenset(box._p_oid for box in boxes if box is not None)
 
     def still_owed(self, entries: Iterable[Entry]) -> list[Report]:
