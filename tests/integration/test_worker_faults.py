@@ -11,6 +11,7 @@ import ZODB
 from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError, POSKeyError
 
 from tests.integration.stepping import Site, accept_only
@@ -189,6 +190,40 @@ def test_a_call_whose_objects_cannot_be_read_now_waits(site):
     with site.calls() as calls:
         found = calls.get(call)
         assert (found.result, found.attempts) == (3, 1)
+
+
+def test_a_call_whose_object_was_packed_away_waits_a_moment_for_it_and_fails():
+    # Given calls in a database of their own, with an object of the application's
+    databases = {}
+    ZODB.DB(MappingStorage(), databases=databases, database_name="zasync")
+    site = Site(ZODB.DB(MappingStorage(), databases=databases, database_name="main"))
+    site.add("look", lambda attempt, box: box["n"], runs="transaction")
+    site.add("echo", lambda attempt: 1)
+    site.keep(box=PersistentMapping(n=3))
+    with site.calls() as calls:
+        look = calls.put("look", calls.root["box"]).id
+        echo = calls.put("echo").on_success("nocall:box", box=calls.root["box"]).id
+    # When it is deleted, and packed away
+    with site.db.transaction() as connection:
+        del connection.root()["box"]
+    site.db.pack()
+    site.db.cacheMinimize()
+    service = site.service("first")
+    site.work(service)
+
+    # Then what needs it is tried once more, since it may only be late, fails, and says why
+    with site.calls() as calls:
+        assert "no more" in calls.get(look).waiting_reason
+    site.clock.advance(5.1)
+    site.work(service)
+    with site.calls() as calls:
+        failure, callback = calls.get(look).failure, calls.get(echo).callbacks[0]
+        assert calls.get(echo).state == "succeeded"
+    assert (failure.type, callback.state) == ("ObjectGone", "failed")
+    for text in (failure.message, callback.error):
+        assert "PersistentMapping that was given is in the database 'main' no more" in text
+    site.close()
+    databases["zasync"].close()
 
 
 # -- what is blamed --------------------------------------------------------------------------------
