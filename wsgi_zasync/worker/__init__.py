@@ -23,6 +23,7 @@ from ..errors import ConfigurationError, Fenced
 from ..lines import counted
 from ..opening import checked, deployment_for, keys_for, open_database
 from ..settings import WorkerSettings
+from ..store.databases import close_together
 from .desk import AWAY, StorageAway
 from .dispatch import check_plugins
 from .rounds import BATCH
@@ -153,7 +154,7 @@ class Worker:
             self._watchdog.stop()
             self._watchdog = None
         if self._opened_here:
-            self._db.close()
+            close_together(self._db)
             self._db, self._opened_here = None, False
 
     @property
