@@ -247,6 +247,9 @@ class CallRecord(Persistent):
         """Become the call that another record describes, which is not stored itself."""
         if self.seed:
             raise RuntimeError(f"a call is never overwritten, as {self.id} would have been")
+        if self.__dict__:
+            # What an upgrade of records has said of an empty one.
+            self.__dict__.clear()
         self.__dict__.update(call.__dict__)
         self.mailbox = mailbox
 

@@ -62,6 +62,25 @@ def test_an_older_record_is_brought_up_as_it_is_loaded_and_runs(db, next_version
     assert view(db, new) == (CallState.WAITING, None, 2)
 
 
+def test_what_an_upgrade_says_of_an_empty_record_is_nothing_of_the_call_put_there(db, next_version):
+    deployment = deployment_of(PLUGINS)
+    places = []
+    for number in range(4):
+        if number == 3:
+            next_version()
+        db.cacheMinimize()
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.put("echo")
+            places.append(call._record.place)
+            title = call.title
+    db.cacheMinimize()
+
+    # Given that the older version has made the record that is filled by the newer one
+    assert places[2] == (*places[3][:2], places[3][2] - 1)
+    assert title is None
+    assert view(db, call.id) == (CallState.WAITING, None, 2)
+
+
 def test_a_newer_record_waits_untouched_and_stops_no_other(db, monkeypatch, next_version):
     with monkeypatch.context() as newer:
         newer.setattr(call_module, "RECORD_VERSION", 2)
