@@ -192,6 +192,49 @@ def test_a_call_whose_objects_cannot_be_read_now_waits(site):
         assert (found.result, found.attempts) == (3, 1)
 
 
+def commit_and_begin(connection):
+    connection.transaction_manager.commit()
+    connection.transaction_manager.begin()
+
+
+def abort_and_begin(connection):
+    connection.transaction_manager.abort()
+    connection.transaction_manager.begin()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        commit_and_begin,
+        abort_and_begin,
+        lambda connection: connection.transaction_manager.commit(),
+        lambda connection: connection.close(),
+    ],
+    ids=["commit and begin", "abort and begin", "commit", "close"],
+)
+def test_a_plugin_that_ends_its_transaction_fails_and_spoils_no_other_call(site, end):
+    ran = []
+
+    def meddle(attempt):
+        ran.append(attempt.call_id)
+        end(attempt.root._p_jar)
+        return 1
+
+    site.add("meddle", meddle, runs="transaction")
+    site.add("count", count, runs="transaction")
+    service = site.service("first")
+
+    call = site.put("meddle")
+    site.work(service)
+    with site.calls() as calls:
+        failure = calls.get(call).failure
+    assert (failure.type, ran) == ("TransactionOver", [call])
+
+    other = site.put("count")
+    site.work(service)
+    assert site.state(other) is CallState.SUCCEEDED
+
+
 def test_a_call_whose_object_was_packed_away_waits_a_moment_for_it_and_fails():
     # Given calls in a database of their own, with an object of the application's
     databases = {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +108,7 @@ class Desk:
 
     def __init__(self, db: Any, site: str) -> None:
         """Open a connection; close it in the same thread."""
+        self._db = db
         self._site = site
         self._manager = TransactionManager(explicit=True)
         self.connection = db.open(self._manager)
@@ -163,7 +164,7 @@ class Desk:
         try:
             try:
                 # Where it fails the manager has a transaction all the same, and begins no other.
-                yield self._manager.begin()
+                yield self._begin()
             finally:
                 self._abort()
         except (TransientError, Fenced, StorageAway):
@@ -177,6 +178,24 @@ class Desk:
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
 
+    def is_in(self, transaction: Any) -> bool:
+        """Whether that transaction is still the one that we are in, and the connection ours.
+
+        What is not ours may end the one, or close the other.
+        """
+        with suppress(NoTransaction):
+            return self._manager.get() is transaction and self._has_connection()
+        return False
+
+    def _begin(self) -> Any:
+        if not self._has_connection():
+            self.connection = self._db.open(self._manager)
+        return self._manager.begin()
+
+    def _has_connection(self) -> bool:
+        # One that somebody has closed may be another's by now.
+        return self.connection.transaction_manager is self._manager
+
     def is_away(self) -> bool:
         """Whether a storage of ours is what failed: then it lets nothing be read now either.
 
@@ -188,7 +207,7 @@ class Desk:
             return True
         try:
             try:
-                self._manager.begin()
+                self._begin()
                 for connection in {self.connection, self.store_connection}:
                     connection._storage.load(ROOT_OID)
             finally:
@@ -205,7 +224,7 @@ class Desk:
         """
         try:
             try:
-                self._manager.begin()
+                self._begin()
             finally:
                 self._abort()
         except Exception as exc:  # noqa: BLE001 - whoever has something to do finds out, and says so
@@ -234,7 +253,8 @@ class Desk:
 
     def close(self) -> None:
         """Close the connection; there must be no transaction."""
-        self.connection.close()
+        if self._has_connection():
+            self.connection.close()
 
 
 def is_full(error: BaseException) -> bool:
