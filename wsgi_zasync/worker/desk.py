@@ -72,6 +72,16 @@ class Writing:
         """The root of the application's database."""
         return self.connection.root()
 
+    def is_current(self) -> bool:
+        """Whether the transaction has not ended: code that is not ours may do that.
+
+        It may also close the connection, which may be another's then.
+        """
+        manager = self.connection.transaction_manager
+        with suppress(NoTransaction):
+            return manager is not None and manager.get() is self.transaction
+        return False
+
     def record(self, held: Held) -> CallRecord:
         """The record of an accepted call; where that cannot be loaded, the ghost of it."""
         try:
@@ -177,15 +187,6 @@ class Desk:
             if self.is_away():
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
-
-    def is_in(self, transaction: Any) -> bool:
-        """Whether that transaction is still the one that we are in, and the connection ours.
-
-        What is not ours may end the one, or close the other.
-        """
-        with suppress(NoTransaction):
-            return self._manager.get() is transaction and self._has_connection()
-        return False
 
     def _begin(self) -> Any:
         if not self._has_connection():

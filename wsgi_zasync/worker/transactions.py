@@ -246,7 +246,7 @@ class TransactionRunner:
                 # It was asked to stop while it ran: the asking is newer than this snapshot, and
                 # half of its effects are not wanted.
                 return Outcome(cancelled=True)
-            if not desk.is_in(transaction):
+            if not writing.is_current():
                 error = TransactionOver(
                     f"plugin {order.declaration.name!r} has ended its transaction or closed its "
                     "connection, so that its effects and its outcome are not one commit: leave "
