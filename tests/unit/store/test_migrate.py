@@ -81,6 +81,38 @@ def test_what_an_upgrade_says_of_an_empty_record_is_nothing_of_the_call_put_ther
     assert view(db, call.id) == (CallState.WAITING, None, 2)
 
 
+def test_who_was_rolled_back_puts_into_what_a_newer_version_has_left_empty(db, monkeypatch):
+    deployment = deployment_of(PLUGINS)
+
+    def put_some(count):
+        db.cacheMinimize()
+        for _ in range(count):
+            with calls_of(db, "ann", deployment) as calls:
+                calls.put("echo")
+
+    def seen():
+        db.cacheMinimize()
+        with calls_of(db, "ann", deployment) as calls:
+            return calls.count(), len(calls.mine())
+
+    put_some(3)
+    # Given calls of a newer version, and room that it has made for more
+    with monkeypatch.context() as newer:
+        newer.setattr(call_module, "RECORD_VERSION", 2)
+        newer.setitem(call_module.RECORD_STEPS, 1, lambda state: None)
+        put_some(7)
+
+    # When an older one puts the next
+    put_some(4)
+
+    # Then it counts no call that is none, and the newer one sees all of them
+    assert seen() == (14, 7)
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 2)
+    monkeypatch.setitem(call_module.RECORD_STEPS, 1, lambda state: None)
+    put_some(1)
+    assert seen() == (15, 15)
+
+
 def test_a_newer_record_waits_untouched_and_stops_no_other(db, monkeypatch, next_version):
     with monkeypatch.context() as newer:
         newer.setattr(call_module, "RECORD_VERSION", 2)
