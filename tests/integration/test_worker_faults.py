@@ -269,6 +269,34 @@ def test_a_call_whose_object_was_packed_away_waits_a_moment_for_it_and_fails():
     databases["zasync"].close()
 
 
+def test_a_claim_that_is_undone_is_made_again_by_who_puts_there(tmp_path):
+    site = Site(ZODB.DB(FileStorage(str(tmp_path / "Data.fs"))))
+    site.add("echo", lambda attempt: 1)
+    deployment = deployment_of(site.plugins, clock=site.clock)
+
+    def put():
+        with calls_of(site.db, "ann", deployment) as calls:
+            return calls.put("echo").id
+
+    # Given a process that has claimed a lane, and whose claim is undone
+    site.put("echo")
+    ids = [put()]
+    _, claim = site.db.undoLog(0, 2)
+    manager = transaction.TransactionManager(explicit=True)
+    with manager:
+        site.db.undo(claim["id"], manager.get())
+    with site.db.transaction() as connection:
+        assert len(open_store(connection).claimed_lanes()) == 1
+
+    # When it puts more
+    ids += [put(), put()]
+    site.work(site.service("first"))
+
+    # Then workers find what is there
+    assert [site.state(each) for each in ids] == [CallState.SUCCEEDED] * 3
+    site.close()
+
+
 # -- what is blamed --------------------------------------------------------------------------------
 
 
