@@ -228,11 +228,13 @@ class CallRecord(Persistent):
     def __setstate__(self, state: dict[str, Any] | None) -> None:
         """Take what was stored, brought up to this version if it is an older one's.
 
+        An empty record is one of any version: who was rolled back puts its next call there.
+
         Raises:
             ConfigurationError: It is of a newer version than this code knows.
         """
         version = 1 if state is None else state.get("version", 1)
-        if state is not None and version != RECORD_VERSION:
+        if state is not None and version != RECORD_VERSION and state.get("seed"):
             if version > RECORD_VERSION:
                 raise ConfigurationError(
                     f"this call's record has version {version}, and this wsgi_zasync reads "
@@ -247,6 +249,9 @@ class CallRecord(Persistent):
         """Become the call that another record describes, which is not stored itself."""
         if self.seed:
             raise RuntimeError(f"a call is never overwritten, as {self.id} would have been")
+        if self.__dict__:
+            # Nothing that is said of an empty one is of the call.
+            self.__dict__.clear()
         self.__dict__.update(call.__dict__)
         self.mailbox = mailbox
 

@@ -49,6 +49,9 @@ class CallContext(NamedTuple):
             state.pool = self.deployment.lanes.of(self.store.connection.db())
             seen = seen_until(self.store.connection)
             state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), seen)
+            if state.pool.has_put(state.lane, seen) and state.lane not in site.claims:
+                # The claim was undone, and without one nobody would read what is put here.
+                site.claims[state.lane] = "again"
         return state.lane
 
     def written(

@@ -14,7 +14,8 @@
     ├── Unauthorized
     ├── UnknownPlugin           (also LookupError) .name .nearest
     ├── InvalidArguments        (also ValueError)  .path
-    │   └── InvalidResult
+    │   ├── InvalidResult
+    │   └── ObjectGone
     ├── ExpressionError         (also ValueError)  .line .column
     │   ├── UndefinedName
     │   └── ResourceLimit
@@ -102,6 +103,10 @@ class InvalidArguments(ZasyncError, ValueError):
 
 class InvalidResult(InvalidArguments):
     """A plugin returned a value that cannot be stored; ``.path`` leads to it."""
+
+
+class ObjectGone(InvalidArguments):
+    """An object that a call refers to is in its database no more: deleted, and packed away."""
 
 
 class ExpressionError(ZasyncError, ValueError):

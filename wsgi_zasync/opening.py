@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import zc.lockfile
+import ZConfig
 import ZODB.config
 from transaction.interfaces import TransientError
 from ZConfig import ConfigurationError as ZConfigError
@@ -24,6 +25,7 @@ from .sealing import Keys, Sealer
 from .security import DefaultPolicy
 from .settings import SharedSettings
 from .site_secrets import SiteSecrets, secrets_for
+from .store.databases import open_together
 from .zodb_uri import without_password
 
 #: How often it is tried to open a new database while others make its root.
@@ -88,7 +90,8 @@ def _from_uri(uri: str) -> Any:
 
 
 def _from_file(path: str) -> Any:
-    return ZODB.config.databaseFromURL(path)
+    config, _ = ZConfig.loadConfig(ZODB.config.getDbSchema(), path)
+    return open_together(config.database)
 
 
 def _opened(shown: str, opener: Callable[[], Any]) -> Any:

@@ -17,8 +17,9 @@ from typing import Any
 from uuid import UUID
 
 from persistent import Persistent
+from ZODB.POSException import POSKeyError
 
-from .errors import ConfigurationError, InvalidArguments
+from .errors import ConfigurationError, InvalidArguments, ObjectGone
 from .sealing import Sealed, Secret
 
 #: How deep containers may nest; far above what data needs, far below the stack.
@@ -228,6 +229,10 @@ def restored(value: Any, connection: Any, open_sealed: Callable[[Sealed], Any]) 
     Args:
         connection: Of the store, for references into other databases.
         open_sealed: What becomes of a sealed secret.
+
+    Raises:
+        ObjectGone: It is one of another database.
+        ConfigurationError: That database is not open here.
     """
     kind = type(value)
     if kind is dict:
@@ -255,7 +260,14 @@ def _referred(reference: WeakReference, connection: Any) -> Any:
             f"an argument is an object of the database {reference.database!r}, which this process "
             "has not opened: name it in zodb_conf"
         )
-    return connection.get_connection(reference.database).get(reference.oid)
+    try:
+        return connection.get_connection(reference.database).get(reference.oid)
+    except POSKeyError as exc:
+        # A weak reference keeps nothing from being packed away.
+        raise ObjectGone(
+            f"a {reference.class_name} that was given is in the database {reference.database!r} "
+            "no more"
+        ) from exc
 
 
 def without_secrets(value: Any) -> Any:

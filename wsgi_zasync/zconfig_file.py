@@ -7,7 +7,6 @@ the table in ``settings`` does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -17,14 +16,14 @@ from .errors import ConfigurationError
 from .key_table import read_values
 from .plugins import Registry
 from .settings import MiddlewareSettings, WorkerSettings
+from .store.databases import open_together
 from .zodb_uri import refuse_open_servers
 
 
 def load_worker_conf(path: str | Path) -> WorkerSettings:
     """Read ``<zasync-worker>`` and the databases from a file.
 
-    With ``<zodb>`` sections ``settings.db`` is a function that opens them, the first one being
-    the application's; nothing is opened here.
+    With ``<zodb>`` sections ``settings.db`` is a function that opens them; nothing is opened here.
 
     Raises:
         ConfigurationError: With the file, and the line or the key.
@@ -43,7 +42,7 @@ def load_worker_conf(path: str | Path) -> WorkerSettings:
         for section in worker.plugin_options
     }
     if config.databases:
-        given["db"] = _opener(config.databases)
+        given["db"] = partial(open_together, config.databases)
     read = read_values(
         WorkerSettings,
         given,
@@ -80,9 +79,3 @@ def _plugin_name(path: Path, written: str, names: list[str]) -> str:
             "tell apart: rename one, or use a PasteDeploy file"
         )
     return meant[0]
-
-
-def _opener(databases: list[Any]) -> Callable[[], Any]:
-    from ZODB.config import databaseFromConfig
-
-    return partial(databaseFromConfig, databases)

@@ -20,6 +20,7 @@ import ZODB
 from persistent.mapping import PersistentMapping
 from webob import Request
 from ZEO.ClientStorage import ClientStorage
+from ZEO.scripts.zeopack import main as zeopack
 from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
@@ -201,6 +202,18 @@ def test_the_command_runs_a_worker_beside_the_site_by_what_the_filter_says(site)
     finally:
         worker.terminate()
         assert worker.wait(SECONDS) == 0
+
+
+def test_a_running_site_is_packed_by_its_socket(site):
+    calls = [site.do(lambda calls: put(calls, "double", 21)) for _ in range(5)]
+    before = [site.ended(call_id) for call_id in calls]
+    size = site.file.stat().st_size
+
+    zeopack(["-u", str(socket_beside(site.file))])
+
+    assert site.file.stat().st_size < size
+    late = site.do(lambda calls: put(calls, "double", 4))
+    assert [site.ended(call_id) for call_id in (*calls, late)] == [*before, "succeeded"]
 
 
 def test_a_worker_without_a_database_leaves_the_file_to_a_site_that_does_not_run(site, capsys):

@@ -535,6 +535,47 @@ def test_text_of_an_author_may_do_no_more_than_the_author(site):
 # -- late ones -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+@pytest.mark.parametrize("end", ["commit", "abort"])
+def test_exposed_code_that_ends_the_transaction_fails_its_callback_and_spoils_no_other_call(
+    end, runs
+):
+    ran = []
+
+    @expose()
+    def meddle(shelf):
+        ran.append(end)
+        manager = shelf._p_jar.transaction_manager
+        getattr(manager, end)()
+        manager.begin()
+
+    # Given three calls that end together, and the callback of one of them that does so
+    site = stepping.Site(exposed={"meddle": meddle})
+    site.add("echo", lambda attempt, value: value, runs=runs)
+    site.keep(shelf=Shelf())
+    ids = []
+    for number in range(3):
+        with site.calls() as calls:
+            call = calls.put("echo", number)
+            if number == 1:
+                call.on_success("python: meddle(shelf)", shelf=calls.root["shelf"])
+            ids.append(call.id)
+    service = site.service("first", one_by_one=False)
+
+    for _ in range(5):
+        site.work(service)
+        site.clock.advance(31)
+
+    # Then it is given up soon, and all of them have ended
+    with site.calls() as calls:
+        (callback,) = calls.get(ids[1]).callbacks
+    assert callback.state == "failed"
+    assert "ended the worker's transaction" in callback.error
+    assert len(ran) < 20
+    assert {site.state(each) for each in ids} == {CallState.SUCCEEDED}
+    site.close()
+
+
 def test_a_callback_declared_later_is_evaluated(site):
     with site.calls() as calls:
         call = calls.put("echo", 7).id

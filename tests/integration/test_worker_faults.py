@@ -11,6 +11,7 @@ import ZODB
 from persistent.mapping import PersistentMapping
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.FileStorage import FileStorage
+from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError, POSKeyError
 
 from tests.integration.stepping import Site, accept_only
@@ -188,6 +189,111 @@ def test_a_call_whose_objects_cannot_be_read_now_waits(site):
     with site.calls() as calls:
         found = calls.get(call)
         assert (found.result, found.attempts) == (3, 1)
+
+
+def commit_and_begin(connection):
+    connection.transaction_manager.commit()
+    connection.transaction_manager.begin()
+
+
+def abort_and_begin(connection):
+    connection.transaction_manager.abort()
+    connection.transaction_manager.begin()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        commit_and_begin,
+        abort_and_begin,
+        lambda connection: connection.transaction_manager.commit(),
+        lambda connection: connection.close(),
+    ],
+    ids=["commit and begin", "abort and begin", "commit", "close"],
+)
+def test_a_plugin_that_ends_its_transaction_fails_and_spoils_no_other_call(site, end):
+    ran = []
+
+    def meddle(attempt):
+        ran.append(attempt.call_id)
+        end(attempt.root._p_jar)
+        return 1
+
+    site.add("meddle", meddle, runs="transaction")
+    site.add("count", count, runs="transaction")
+    service = site.service("first")
+
+    call = site.put("meddle")
+    site.work(service)
+    with site.calls() as calls:
+        failure = calls.get(call).failure
+    assert (failure.type, ran) == ("TransactionOver", [call])
+
+    other = site.put("count")
+    site.work(service)
+    assert site.state(other) is CallState.SUCCEEDED
+
+
+def test_a_call_whose_object_was_packed_away_waits_a_moment_for_it_and_fails():
+    # Given calls in a database of their own, with an object of the application's
+    databases = {}
+    ZODB.DB(MappingStorage(), databases=databases, database_name="zasync")
+    site = Site(ZODB.DB(MappingStorage(), databases=databases, database_name="main"))
+    site.add("look", lambda attempt, box: box["n"], runs="transaction")
+    site.add("echo", lambda attempt: 1)
+    site.keep(box=PersistentMapping(n=3))
+    with site.calls() as calls:
+        look = calls.put("look", calls.root["box"]).id
+        echo = calls.put("echo").on_success("nocall:box", box=calls.root["box"]).id
+    # When it is deleted, and packed away
+    with site.db.transaction() as connection:
+        del connection.root()["box"]
+    site.db.pack()
+    site.db.cacheMinimize()
+    service = site.service("first")
+    site.work(service)
+
+    # Then what needs it is tried once more, since it may only be late, fails, and says why
+    with site.calls() as calls:
+        assert "no more" in calls.get(look).waiting_reason
+    site.clock.advance(5.1)
+    site.work(service)
+    with site.calls() as calls:
+        failure, callback = calls.get(look).failure, calls.get(echo).callbacks[0]
+        assert calls.get(echo).state == "succeeded"
+    assert (failure.type, callback.state) == ("ObjectGone", "failed")
+    for text in (failure.message, callback.error):
+        assert "PersistentMapping that was given is in the database 'main' no more" in text
+    site.close()
+    databases["zasync"].close()
+
+
+def test_a_claim_that_is_undone_is_made_again_by_who_puts_there(tmp_path):
+    site = Site(ZODB.DB(FileStorage(str(tmp_path / "Data.fs"))))
+    site.add("echo", lambda attempt: 1)
+    deployment = deployment_of(site.plugins, clock=site.clock)
+
+    def put():
+        with calls_of(site.db, "ann", deployment) as calls:
+            return calls.put("echo").id
+
+    # Given a process that has claimed a lane, and whose claim is undone
+    site.put("echo")
+    ids = [put()]
+    _, claim = site.db.undoLog(0, 2)
+    manager = transaction.TransactionManager(explicit=True)
+    with manager:
+        site.db.undo(claim["id"], manager.get())
+    with site.db.transaction() as connection:
+        assert len(open_store(connection).claimed_lanes()) == 1
+
+    # When it puts more
+    ids += [put(), put()]
+    site.work(site.service("first"))
+
+    # Then workers find what is there
+    assert [site.state(each) for each in ids] == [CallState.SUCCEEDED] * 3
+    site.close()
 
 
 # -- what is blamed --------------------------------------------------------------------------------

@@ -108,6 +108,26 @@ def test_many_calls_of_all_kinds_end_once_each(db, started):
         assert connection.root()["n"] == 20
 
 
+def test_all_threads_of_a_worker_at_work_are_nothing_to_warn_of(db, started, caplog):
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait(attempt):
+        begun.release()
+        go_on.wait(30)
+
+    plugins = {"wait": plugin("wait", runs="transaction")(wait)}
+    started(db, plugins=plugins, threads=8)
+
+    with calls_of(db, "ann", deployment_of(plugins)) as calls:
+        for _ in range(8):
+            calls.put("wait")
+    have_begun = [begun.acquire(timeout=20) for _ in range(8)]
+    go_on.set()
+
+    assert all(have_begun)
+    assert "open connections" not in caplog.text
+
+
 def test_a_worker_that_is_stopped_lets_calls_end_and_gives_back_the_rest(db, started):
     worker = started(db, threads=1)
     running = put(db, "hang")

@@ -22,12 +22,13 @@ from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
 from wsgi_zasync.cli import main, working
 from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
-from wsgi_zasync.cli.operating import worker_settings
+from wsgi_zasync.cli.operating import opened, worker_settings
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
 from wsgi_zasync.config_file import ConfigFile
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
+from wsgi_zasync.values import WeakReference
 from wsgi_zasync.worker import Worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -185,6 +186,17 @@ def test_show_gives_data_and_traceback_only_when_asked(site, put, run_calls, cap
     assert "args" not in short
     assert "Traceback (most recent call last)" in long
     assert "args: [0]" in long
+
+
+def test_a_call_is_shown_although_an_object_that_it_refers_to_is_not_there(site, put, capsys):
+    call = put("ann")
+    with opened(site) as found, found.database.transaction() as connection:
+        record = open_store(connection).find(("", "ann"), call)
+        record.args = (WeakReference("elsewhere", b"\0" * 8, "my_site.reports.Report"),)
+
+    assert main(["show", str(site), call, "--data"]) == 0
+
+    assert 'args: [{"$ref": "my_site.reports.Report"}]' in capsys.readouterr().out
 
 
 def test_cancel_ends_a_waiting_call_and_says_what_it_did(site, put, capsys):

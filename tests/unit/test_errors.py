@@ -38,6 +38,7 @@ def test_the_tree_in_the_documentation_is_the_tree_in_the_code():
         (errors.UnknownPlugin, LookupError),
         (errors.InvalidArguments, ValueError),
         (errors.InvalidResult, errors.InvalidArguments),
+        (errors.ObjectGone, errors.InvalidArguments),
         (errors.ExpressionError, ValueError),
         (errors.UndefinedName, errors.ExpressionError),
         (errors.ResourceLimit, errors.ExpressionError),

@@ -9,14 +9,18 @@ import pytest
 from transaction.interfaces import TransientError
 from ZEO.ClientStorage import ClientStorage
 from ZODB import DB
+from ZODB.FileStorage import FileStorage
 from ZODB.POSException import ReadConflictError
 from ZODB.utils import z64
 
 from tests.zeo_server import Server
 from wsgi_zasync.cli import main
 from wsgi_zasync.errors import ConfigurationError
+from wsgi_zasync.middleware import CallManagerMiddleware
 from wsgi_zasync.opening import open_database
 from wsgi_zasync.settings import SharedSettings
+from wsgi_zasync.store.databases import close_together
+from wsgi_zasync.worker import Worker
 
 
 class Error(Exception):
@@ -63,6 +67,52 @@ def test_an_address_that_cannot_be_used_is_told_without_its_password(uri, why):
     assert "hunter2" not in "".join(format_exception(caught.value))
 
 
+def several(directory, *names):
+    """A file of FileStorages."""
+    path = directory / "zodb.conf"
+    path.write_text(
+        "".join(
+            f"<zodb {name}>\n<filestorage>\npath {directory}/{name}.fs\n</filestorage>\n</zodb>\n"
+            for name in names
+        )
+    )
+    return path
+
+
+@pytest.mark.parametrize("names", [("main", "more", "zasync"), ("zasync", "main", "more")])
+def test_of_several_databases_the_first_is_the_applications_but_for_that_of_calls(tmp_path, names):
+    path = several(tmp_path, *names)
+
+    db = open_database(SharedSettings(zodb_conf=path))
+
+    assert db.database_name == "main"
+    assert set(db.databases) == set(names)
+    close_together(db)
+
+
+def test_who_opens_several_databases_closes_them(tmp_path):
+    path = several(tmp_path, "main", "zasync")
+    for _ in range(2):
+        worker = Worker(zodb_conf=path, secret="s" * 40)
+        assert worker.run_once() == 0
+        worker.stop()
+
+    middleware = CallManagerMiddleware(lambda e, s: [], zodb_conf=path, worker="embedded")
+    middleware.start()
+    middleware.stop()
+    close_together(open_database(SharedSettings(zodb_conf=path)))
+
+
+def test_of_several_databases_none_stays_open_if_one_cannot_be_opened(tmp_path):
+    path = several(tmp_path, "main", "zasync")
+    path.write_text(path.read_text().replace("<zodb zasync>", "<zodb zasync>\ndatabase-name main"))
+
+    with pytest.raises(ConfigurationError, match="already in databases"):
+        open_database(SharedSettings(zodb_conf=path))
+
+    FileStorage(str(tmp_path / "main.fs")).close()
+
+
 @pytest.mark.parametrize("command", ["list", "check", "worker"])
 def test_commands_tell_of_an_sql_server_that_is_away_in_one_line(
     tmp_path, capsys, monkeypatch, command
@@ -70,7 +120,7 @@ def test_commands_tell_of_an_sql_server_that_is_away_in_one_line(
     (tmp_path / "zodb.conf").write_text("<zodb>\n<mappingstorage>\n</mappingstorage>\n</zodb>\n")
     path = tmp_path / "site.ini"
     path.write_text("[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_conf = zodb.conf\n")
-    monkeypatch.setattr("ZODB.config.databaseFromURL", lambda url: refused())
+    monkeypatch.setattr("wsgi_zasync.opening.open_together", lambda sections: refused())
     monkeypatch.setattr("wsgi_zasync.cli.working.log_to_stderr", lambda kind: None)
 
     assert main([command, str(path)]) == 1

@@ -20,7 +20,7 @@ from persistent.mapping import PersistentMapping
 from ZODB.MappingStorage import MappingStorage
 from zope.proxy import ProxyBase
 
-from wsgi_zasync.errors import ConfigurationError, InvalidArguments, InvalidResult
+from wsgi_zasync.errors import ConfigurationError, InvalidArguments, InvalidResult, ObjectGone
 from wsgi_zasync.sealing import Keys, Sealed, Sealer, Secret
 from wsgi_zasync.values import (
     MAX_DEPTH,
@@ -373,6 +373,19 @@ def test_an_object_that_was_added_by_now_is_accepted(connection):
 def test_a_reference_into_a_database_that_is_not_open_here_says_so(connection):
     with pytest.raises(ConfigurationError, match="'elsewhere'"):
         restored([WeakReference("elsewhere", b"\0" * 8, "x.Y")], connection, masked)
+
+
+def test_a_reference_to_what_was_packed_away_says_so(connection):
+    calls = connection.get_connection("zasync")
+    stored = store([connection.root()["here"]], connection=calls)
+    del connection.root()["here"]
+    connection.transaction_manager.commit()
+    connection.db().pack()
+    connection.cacheMinimize()
+    connection.transaction_manager.begin()
+
+    with pytest.raises(ObjectGone, match="PersistentMapping .* in the database 'main' no more"):
+        restored(stored, calls, masked)
 
 
 # -- secrets, and what is shown -------------------------------------------------------------------

@@ -106,9 +106,9 @@ def show_calls(given: Namespace) -> int:
 def _everything(operation: Operation, record: CallRecord, given: Namespace) -> dict[str, Any]:
     facts = _facts(operation, record)
     if given.data:
-        call = operation.call(record)
-        facts["args"], facts["kwargs"] = to_json(call.args), to_json(call.kwargs)
-        facts["result"] = to_json(record.result)
+        # As they are stored: an object that they refer to may be gone.
+        for name in ("args", "kwargs", "result"):
+            facts[name] = to_json(getattr(record, name))
     if given.traceback and record.failure is not None:
         facts["traceback"] = Failure.from_plain(record.failure).traceback_text
     return facts

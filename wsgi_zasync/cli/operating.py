@@ -32,7 +32,7 @@ from ..paste_sections import Values, filters, worker
 from ..security import Principal
 from ..settings import FROM_DEFAULT, MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
-from ..store.databases import calls_connection
+from ..store.databases import calls_connection, close_together
 from ..store.reading import why_unreadable
 from ..store.root import ROOT_KEY
 from ..view import Call
@@ -275,4 +275,4 @@ def opened(path: str | Path, *, create: bool = False) -> Iterator[Site]:
     try:
         yield Site(settings, database)
     finally:
-        database.close()
+        close_together(database)

@@ -118,6 +118,13 @@ class LanePool:
             if lane in self._all and lane not in self._free:
                 self._free.append(lane)
 
+    def has_put(self, lane: int, seen: bytes) -> bool:
+        """Whether who sees what was committed up to this tid sees a put of this process there.
+
+        Then the claim is seen as well.
+        """
+        return b"" < self._last.get(lane, b"") <= seen
+
     def claimed(self) -> tuple[int, ...]:
         """The lanes that this process has claimed.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..fork_lock import ForkLock
+from ..store.databases import close_together
 
 
 class LazyDatabase:
@@ -70,5 +71,5 @@ class LazyDatabase:
         with self._lock:
             if self._opener is not None and self._database is not None:
                 if self._pid == os.getpid():
-                    self._database.close()
+                    close_together(self._database)
                 self._database = None

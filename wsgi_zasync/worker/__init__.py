@@ -24,6 +24,7 @@ from ..lines import counted
 from ..opening import checked, deployment_for, keys_for, open_database
 from ..plugins import check_runnable
 from ..settings import WorkerSettings
+from ..store.databases import calls_database, close_together
 from .desk import AWAY, StorageAway
 from .rounds import BATCH
 from .service import Service
@@ -45,6 +46,10 @@ LAST_TURNS = 20
 
 #: Seconds that a commit may take in ``zasync worker`` before it ends itself.
 STUCK_SECONDS = 120.0
+
+#: Connections that a worker uses beside those of its threads: the acceptor's, that of long
+#: callbacks, and one for a claim. And as many as ZODB expects of all others in a process.
+OTHER_CONNECTIONS = 3 + 7
 
 
 class Worker:
@@ -100,6 +105,14 @@ class Worker:
             self._opened_here = True
         return self._db
 
+    def _make_room(self) -> None:
+        """Have the pools expect our connections: ZODB warns whoever opens more than that."""
+        application = self._database()
+        # A thread with a transaction has one, and one without has one for objects.
+        ours = OTHER_CONNECTIONS + 2 * self.settings.threads
+        for db in (application, calls_database(application)):
+            db.setPoolSize(max(db.getPoolSize(), ours))
+
     # -- in threads -------------------------------------------------------------------------
 
     def start(self, *, watchdog: bool = False) -> None:
@@ -117,6 +130,7 @@ class Worker:
         if watchdog:
             self._watchdog = Watchdog(self._deployment.clock, STUCK_SECONDS)
             self._watchdog.start()
+        self._make_room()
         self._service = Service(
             self._database(),
             self._deployment,
@@ -155,7 +169,7 @@ class Worker:
             self._watchdog.stop()
             self._watchdog = None
         if self._opened_here:
-            self._db.close()
+            close_together(self._db)
             self._db, self._opened_here = None, False
 
     @property

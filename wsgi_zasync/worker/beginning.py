@@ -14,7 +14,7 @@ from transaction.interfaces import TransientError
 
 from ..call import CallRecord
 from ..deployment import Deployment
-from ..errors import ConfigurationError, InvalidArguments, Unauthorized
+from ..errors import ConfigurationError, InvalidArguments, ObjectGone, Unauthorized
 from ..expressions import CannotDecide
 from ..plugins import PluginDeclaration
 from ..putting import check_permission
@@ -94,6 +94,10 @@ class Beginning:
         except Unauthorized as exc:
             return Outcome(failure=unauthorized(exc, record.attempts, self.deployment))
         except InvalidArguments as exc:
+            reason = shown(text_of(exc), secrets)
+            if isinstance(exc, ObjectGone) and record.waiting_reason != reason:
+                # It may be new, and the commit to its database come after that of the calls'.
+                return Outcome(wait=(reason, UNDECIDED_DELAY))
             failure = failure_from(
                 exc, attempt=record.attempts, when=self.deployment.clock.now(), secrets=secrets
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +72,16 @@ class Writing:
         """The root of the application's database."""
         return self.connection.root()
 
+    def is_current(self) -> bool:
+        """Whether the transaction has not ended: code that is not ours may do that.
+
+        It may also close the connection, which may be another's then.
+        """
+        manager = self.connection.transaction_manager
+        with suppress(NoTransaction):
+            return manager is not None and manager.get() is self.transaction
+        return False
+
     def record(self, held: Held) -> CallRecord:
         """The record of an accepted call; where that cannot be loaded, the ghost of it."""
         try:
@@ -108,6 +118,7 @@ class Desk:
 
     def __init__(self, db: Any, site: str) -> None:
         """Open a connection; close it in the same thread."""
+        self._db = db
         self._site = site
         self._manager = TransactionManager(explicit=True)
         self.connection = db.open(self._manager)
@@ -139,7 +150,7 @@ class Desk:
         try:
             try:
                 # Where it fails the manager has a transaction all the same, and begins no other.
-                yield self._manager.begin()
+                yield self._begin()
             finally:
                 self._abort()
         except (TransientError, Fenced, StorageAway):
@@ -153,6 +164,15 @@ class Desk:
                 raise StorageAway(f"{type(exc).__name__} of the storage") from exc
             raise
 
+    def _begin(self) -> Any:
+        if not self._has_connection():
+            self.connection = self._db.open(self._manager)
+        return self._manager.begin()
+
+    def _has_connection(self) -> bool:
+        # One that somebody has closed may be another's by now.
+        return self.connection.transaction_manager is self._manager
+
     def is_away(self) -> bool:
         """Whether a storage of ours is what failed: then it lets nothing be read now either.
 
@@ -164,7 +184,7 @@ class Desk:
             return True
         try:
             try:
-                self._manager.begin()
+                self._begin()
                 for connection in {self.connection, self.store_connection}:
                     connection._storage.load(ROOT_OID)
             finally:
@@ -181,7 +201,7 @@ class Desk:
         """
         try:
             try:
-                self._manager.begin()
+                self._begin()
             finally:
                 self._abort()
         except Exception as exc:  # noqa: BLE001 - whoever has something to do finds out, and says so
@@ -210,7 +230,8 @@ class Desk:
 
     def close(self) -> None:
         """Close the connection; there must be no transaction."""
-        self.connection.close()
+        if self._has_connection():
+            self.connection.close()
 
 
 def is_full(error: BaseException) -> bool:

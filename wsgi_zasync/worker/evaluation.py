@@ -20,7 +20,7 @@ from transaction.interfaces import TransientError
 from ..call import CallRecord
 from ..callbacks import Callback
 from ..deployment import Deployment
-from ..errors import InvalidArguments, ResourceLimit, Unauthorized
+from ..errors import InvalidArguments, ResourceLimit, TransactionOver, Unauthorized
 from ..expressions import CannotDecide, Limits, compile_expression
 from ..security import AnotherPrincipal, Principal
 from ..store.index import owner_key
@@ -84,6 +84,7 @@ class Evaluation:
             brief: Whether others wait for this thread.
 
         Raises:
+            TransactionOver: Exposed code has ended the transaction, or what it raised then.
             TakesLong: It is more than others may be made to wait for. What was evaluated is
                 to be undone.
             Undecided: Those left are pending still.
@@ -122,9 +123,14 @@ class Evaluation:
                 clock=clock,
                 give_way=None if brief else self._give_way,
             )
+            if not writing.is_current():
+                raise TransactionOver("exposed code has ended the worker's transaction")
             serialise(writing)
             return callback.done(_kept(value))
         except Exception as exc:
+            if not writing.is_current():
+                # Nobody knows what became of all that was in it.
+                raise
             if isinstance(exc, ResourceLimit):
                 self._remember(callback.text)
                 if brief:

@@ -18,7 +18,7 @@ from random import Random
 from transaction.interfaces import TransientError
 
 from ..deployment import Deployment
-from ..errors import Fenced
+from ..errors import Fenced, TransactionOver
 from ..retry import RetryEvent
 from ..states import CallState
 from .attempt import cancel
@@ -245,6 +245,13 @@ class TransactionRunner:
                 # It was asked to stop while it ran: the asking is newer than this snapshot, and
                 # half of its effects are not wanted.
                 return Outcome(cancelled=True)
+            if not writing.is_current():
+                error = TransactionOver(
+                    f"plugin {order.declaration.name!r} has ended its transaction or closed its "
+                    "connection, so that its effects and its outcome are not one commit: leave "
+                    "both to the worker"
+                )
+                return outcome_of(order, error, self._deployment.clock)
             return self._write(order, writing, outcome)
 
     def _write(self, order: Order, writing: Writing, outcome: Outcome) -> Outcome | None:

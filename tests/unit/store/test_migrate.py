@@ -62,6 +62,57 @@ def test_an_older_record_is_brought_up_as_it_is_loaded_and_runs(db, next_version
     assert view(db, new) == (CallState.WAITING, None, 2)
 
 
+def test_what_an_upgrade_says_of_an_empty_record_is_nothing_of_the_call_put_there(db, next_version):
+    deployment = deployment_of(PLUGINS)
+    places = []
+    for number in range(4):
+        if number == 3:
+            next_version()
+        db.cacheMinimize()
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.put("echo")
+            places.append(call._record.place)
+            title = call.title
+    db.cacheMinimize()
+
+    # Given that the older version has made the record that is filled by the newer one
+    assert places[2] == (*places[3][:2], places[3][2] - 1)
+    assert title is None
+    assert view(db, call.id) == (CallState.WAITING, None, 2)
+
+
+def test_who_was_rolled_back_puts_into_what_a_newer_version_has_left_empty(db, monkeypatch):
+    deployment = deployment_of(PLUGINS)
+
+    def put_some(count):
+        db.cacheMinimize()
+        for _ in range(count):
+            with calls_of(db, "ann", deployment) as calls:
+                calls.put("echo")
+
+    def seen():
+        db.cacheMinimize()
+        with calls_of(db, "ann", deployment) as calls:
+            return calls.count(), len(calls.mine())
+
+    put_some(3)
+    # Given calls of a newer version, and room that it has made for more
+    with monkeypatch.context() as newer:
+        newer.setattr(call_module, "RECORD_VERSION", 2)
+        newer.setitem(call_module.RECORD_STEPS, 1, lambda state: None)
+        put_some(7)
+
+    # When an older one puts the next
+    put_some(4)
+
+    # Then it counts no call that is none, and the newer one sees all of them
+    assert seen() == (14, 7)
+    monkeypatch.setattr(call_module, "RECORD_VERSION", 2)
+    monkeypatch.setitem(call_module.RECORD_STEPS, 1, lambda state: None)
+    put_some(1)
+    assert seen() == (15, 15)
+
+
 def test_a_newer_record_waits_untouched_and_stops_no_other(db, monkeypatch, next_version):
     with monkeypatch.context() as newer:
         newer.setattr(call_module, "RECORD_VERSION", 2)
