@@ -941,3 +941,22 @@ class TestDemo:
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
         assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_a_closed_terminal_stops_however_often_it_is_told(self):
+        stopped = []
+        before = signal.getsignal(signal.SIGHUP)
+
+        with on_stop(lambda: stopped.append(True)):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stopped == [True]
+
+        assert signal.getsignal(signal.SIGHUP) is before
+
+    def test_who_was_started_by_nohup_goes_on_when_its_terminal_is_closed(self):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            with on_stop(lambda: pytest.fail("it was stopped")):
+                os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            signal.signal(signal.SIGHUP, before)
