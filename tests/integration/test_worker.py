@@ -912,19 +912,43 @@ def test_who_comes_later_under_the_same_name_gets_nothing():
     site.close()
 
 
-def test_a_directory_that_is_down_delays_and_neither_allows_nor_fails():
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit])
+def test_a_directory_that_is_down_delays_and_neither_allows_nor_fails(error):
     policy, ran = Directory(), []
     site = Site(policy=policy)
     site.add("add", lambda attempt: ran.append(1))
     call = site.put("add")
 
-    policy.error = ConnectionError("directory is down")
+    policy.error = error("directory is down")
     worker = site.worker()
     worker.run_once()
     policy.error = None
     state, reason = site.of(call, "state", "waiting_reason")
     assert (state, ran) == (CallState.WAITING, [])
     assert "directory is down" in reason
+    site.clock.advance(10)
+    worker.run_once()
+
+    assert site.of(call, "state") == CallState.SUCCEEDED
+    site.close()
+
+
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit])
+def test_a_permission_that_nobody_can_tell_of_delays(error, monkeypatch):
+    policy = Directory(permissions={"edit": ("user:ann",)})
+    site = Site(policy=policy)
+    site.add("add", lambda attempt: 1, permission="edit")
+    call = site.put("add")
+
+    def allows(*about):
+        raise error("directory is down")
+
+    monkeypatch.setattr(policy, "allows", allows)
+    worker = site.worker()
+    worker.run_once()
+    monkeypatch.undo()
+    state, reason = site.of(call, "state", "waiting_reason")
+    assert (state, "directory is down" in reason) == (CallState.WAITING, True)
     site.clock.advance(10)
     worker.run_once()
 

@@ -79,7 +79,7 @@ class Beginning:
             if record.author is not None:
                 author = author_now(self.deployment.policy, record.author, writing.root)
                 self._check_permission(declaration, author, (args, kwargs), writing.root)
-        except TransientError:
+        except (TransientError, KeyboardInterrupt):
             raise
         except Unauthorized as exc:
             return Outcome(failure=unauthorized(exc, record.attempts, self.deployment))
@@ -88,7 +88,7 @@ class Beginning:
                 exc, attempt=record.attempts, when=self.deployment.clock.now(), secrets=secrets
             )
             return Outcome(failure=failure)
-        except Exception as exc:  # noqa: BLE001 - nobody knows, and so it waits
+        except BaseException as exc:  # noqa: BLE001 - nobody knows, and so it waits
             reason = f"it cannot be decided whether it may run: {shown(text_of(exc), secrets)}"
             return Outcome(wait=(reason, UNDECIDED_DELAY))
         attempt = Attempt(

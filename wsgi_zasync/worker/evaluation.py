@@ -218,9 +218,10 @@ def _answer(ask: Callable[[Principal, Any], Any], principal: Principal, root: An
     """What the policy says; only ``Unauthorized`` is a no, anything else is no answer."""
     try:
         return ask(principal, root)
-    except Unauthorized:
+    except (Unauthorized, KeyboardInterrupt):
         raise
-    except Exception as exc:
+    except BaseException as exc:
+        # SystemExit too: it would end a thread of the worker, and say nothing.
         if isinstance(exc, TransientError) and not is_foreign(exc, root._p_jar):
             raise
         raise Undecided(f"the security policy failed: {shown(text_of(exc))}") from exc
