@@ -29,6 +29,7 @@ from wsgi_zasync.config_file import ConfigFile
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -930,6 +931,26 @@ class TestDemo:
             main(["worker", str(path)])
 
         assert (stopped.value.code, asked) == (0, [])
+
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    def test_a_worker_whose_thread_has_ended_does_not_seem_to_live(
+        self, tmp_path, monkeypatch, caplog, error
+    ):
+        path = tmp_path / "site.ini"
+        path.write_text("[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\n")
+
+        def fail(service):
+            raise error("nobody has thought of this")
+
+        monkeypatch.setattr(Service, "seconds_to_wait", fail)
+        monkeypatch.setattr(working, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(working, "log_to_stderr", lambda kind: None)
+
+        assert main(["worker", str(path), "-n", "w"]) == 1
+
+        (record,) = [each for each in caplog.records if each.levelno == logging.CRITICAL]
+        assert record.getMessage() == "worker w has ended by an error"
+        assert record.exc_info[0] is error
 
     def test_a_signal_stops_once_and_then_kills(self):
         stopped = []
