@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -872,6 +873,43 @@ class TestOutput:
         assert data["message"] == "call x\ny"
         assert data["call"] == "id"
         assert data["level"] == "INFO"
+
+    @pytest.mark.parametrize("kind", ["text", "json"])
+    def test_what_is_said_past_the_log_is_logged(self, kind):
+        script = """
+import logging, sys, threading, warnings
+from twisted.internet.defer import Deferred
+from wsgi_zasync.cli.logs import log_to_stderr
+
+def lose(text):
+    raise ValueError(text)
+
+log_to_stderr(sys.argv[1])
+warnings.warn("1\\n \\x1b")
+thread = threading.Thread(target=lose, args=["2\\n \\x1b"])
+thread.start()
+thread.join()
+Deferred().errback(ValueError("3\\n \\x1b"))
+logging.getLogger("wsgi_zasync.plugin").info("%d \\x1b", "4 of the user")
+"""
+        command = [sys.executable, "-c", script, kind]
+
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+        assert (found.returncode, found.stdout) == (0, "")
+        lines = found.stderr.splitlines()
+        if kind == "json":
+            entries = [json.loads(line) for line in lines]
+            told = [each["message"] + each.get("traceback", "") for each in entries]
+        else:
+            # What belongs to a line is below it.
+            assert all(re.match(r"20\d\d-|    ", line) for line in lines)
+            told = found.stderr.replace(r"\n", "\n").replace(r"\x1b", "\x1b").split("\n2")
+        for text in ("1\n \x1b", "2\n", "3\n"):
+            assert any(text in each for each in told)
+        assert "\x1b" not in found.stderr
+        assert any("%d \x1b (cannot be filled in: TypeError)" in each for each in told)
+        assert "of the user" not in found.stderr
 
     def test_what_a_plugin_says_tells_which_call_it_is_about(self):
         record = logging.LogRecord("wsgi_zasync.plugin", logging.INFO, "", 0, "page %d", (3,), None)
