@@ -11,6 +11,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -51,12 +52,21 @@ def divide(attempt, number):
 PLUGINS = {"test.divide": divide}
 
 
-def list_in_process(site, encoding="", **options):
-    """``zasync list`` in a process of its own, for what becomes of its output."""
-    command = [sys.executable, "-m", "wsgi_zasync", "list", str(site)]
+def in_process(*arguments, encoding="", unbuffered="", **options):
+    """A command in a process of its own, for what becomes of its output."""
+    command = [sys.executable, "-m", "wsgi_zasync", *map(str, arguments)]
     # Whatever the tests' own process has: what is buffered is what is left to write at the end.
-    env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": encoding}
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": encoding}
     return subprocess.run(command, cwd=ROOT, env=env, **options)
+
+
+@contextmanager
+def closed_pipe():
+    """Somewhere to write to where nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as out:
+        yield out
 
 
 @pytest.fixture
@@ -811,12 +821,42 @@ class TestUsage:
 
     def test_who_closes_the_pipe_early_gets_no_traceback(self, site, put):
         put("ann")
-        reading, writing = os.pipe()
-        os.close(reading)
-        with os.fdopen(writing, "wb") as out:
-            found = list_in_process(site, stdout=out, stderr=subprocess.PIPE, text=True)
+        for arguments in (["list", site], ["--help"], ["list", "--help"]):
+            for unbuffered in ("", "1"):
+                with closed_pipe() as out:
+                    found = in_process(
+                        *arguments,
+                        unbuffered=unbuffered,
+                        stdout=out,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
 
-        assert (found.returncode, found.stderr) == (0, "")
+                assert (found.returncode, found.stderr) == (0, "")
+
+    def test_a_change_that_ends_for_a_closed_pipe_has_failed(self, site, put):
+        calls = [put("ann"), put("ann")]
+        with closed_pipe() as out:
+            found = in_process(
+                "cancel",
+                site,
+                *calls,
+                unbuffered="1",
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        assert (found.returncode, found.stderr) == (1, "zasync: [Errno 32] Broken pipe\n")
+
+    def test_a_change_that_is_done_has_not_failed_for_a_closed_pipe(self, site, put, capsys):
+        calls = [put("ann"), put("ann")]
+        with closed_pipe() as out:
+            found = in_process("cancel", site, *calls, stdout=out, stderr=subprocess.PIPE)
+
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert main(["list", str(site), "--state", "waiting"]) == 0
+        assert capsys.readouterr().out == "no calls\n"
 
 
 class TestOutput:
@@ -825,7 +865,7 @@ class TestOutput:
     def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
         call = put("ann", title="j\u00f6rg \u2713")
 
-        found = list_in_process(site, "latin-1", capture_output=True)
+        found = in_process("list", site, encoding="latin-1", capture_output=True)
 
         assert (found.returncode, found.stderr) == (0, b"")
         assert call.encode() in found.stdout
@@ -834,11 +874,20 @@ class TestOutput:
 
     def test_what_cannot_be_written_is_one_line_and_exit_code_1(self, site, put):
         put("ann")
-        with open("/dev/full", "wb") as full:
-            found = list_in_process(site, stdout=full, stderr=subprocess.PIPE, text=True)
+        for arguments in (["list", site], ["--version"]):
+            with open("/dev/full", "wb") as full:
+                found = in_process(*arguments, stdout=full, stderr=subprocess.PIPE, text=True)
 
-        assert found.returncode == 1
-        assert found.stderr == "zasync: [Errno 28] No space left on device\n"
+            assert found.returncode == 1
+            assert found.stderr == "zasync: [Errno 28] No space left on device\n"
+
+    def test_an_error_that_cannot_be_told_has_its_exit_code(self, site, put):
+        with open("/dev/full", "wb") as full:
+            wrong = in_process("list", "nowhere.ini", stderr=full)
+            failed = in_process("cancel", site, "nothing", put("ann"), stderr=full, stdout=-1)
+
+        assert (wrong.returncode, failed.returncode) == (2, 1)
+        assert failed.stdout.endswith(b": cancelled\n")
 
     def test_nowhere_to_write_to_is_no_error(self, site, put):
         put("ann")
@@ -847,6 +896,25 @@ class TestOutput:
         found = subprocess.run(command, shell=True, cwd=ROOT, stderr=subprocess.PIPE)
 
         assert (found.returncode, found.stderr) == (0, b"")
+
+    def test_no_file_of_the_storage_is_where_others_write_to(self, tmp_path):
+        (tmp_path / "child.py").write_text(
+            "import os\n"
+            "numbers = [os.fstat(number).st_rdev for number in range(3)]\n"
+            "open('found', 'w').write(repr(numbers))\n"
+        )
+        (tmp_path / "places.py").write_text(
+            "import subprocess, sys\n"
+            "from wsgi_zasync.security import DefaultPolicy as Policy\n"
+            "subprocess.run([sys.executable, 'child.py'], check=True)\n"
+        )
+        (tmp_path / "site.ini").write_text(SITE + "policy = places:Policy\n")
+        command = f"exec {sys.executable} -m wsgi_zasync check site.ini <&- >&- 2>&-"
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+
+        assert subprocess.run(command, shell=True, cwd=tmp_path, env=env).returncode == 0
+        nowhere = os.stat(os.devnull).st_rdev
+        assert (tmp_path / "found").read_text() == repr([nowhere] * 3)
 
     def test_columns_are_as_wide_as_their_widest_value(self):
         assert table(("A", "B"), [("x", 1), ("long", 2)]) == "A     B\nx     1\nlong  2"

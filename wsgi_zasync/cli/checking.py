@@ -6,7 +6,6 @@ All that is found is told at once, and no secret is shown.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..worker import Worker
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
 from .operating import opened, worker_sections, worker_settings
-from .output import shown
+from .output import shown, tell
 
 #: The sections that PasteDeploy makes an application of.
 APPLICATIONS = ("app", "application", "composite", "composit", "pipeline", "filter-app")
@@ -72,7 +71,7 @@ def check(path: str) -> int:
         _connect(path, findings)
     # What both sides read alike is wrong twice, and told once.
     for text in dict.fromkeys(findings.wrong + findings.unreachable):
-        print(f"zasync: {shown(text)}", file=sys.stderr)
+        tell(text)
     if not findings.exit_code:
         print("ok")
     return findings.exit_code
