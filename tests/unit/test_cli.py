@@ -221,6 +221,19 @@ def test_a_change_says_in_the_database_who_made_it(site, put):
         storage.close()
 
 
+def test_a_user_who_has_no_name_can_change_calls(site, put, monkeypatch, capsys):
+    call = put("ann")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+
+    assert main(["cancel", str(site), call]) == 0
+
+    assert capsys.readouterr().out == f"{call}: cancelled\n"
+    with open(site.parent / "Data.fs", "rb") as file:
+        assert b"operator uid 54321" in file.read()
+
+
 def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put, capsys):
     call = put("ann")
 
