@@ -501,6 +501,16 @@ def test_a_file_may_name_modules_of_the_current_directory(tmp_path):
     assert "my_plugins:work" in found.stdout
 
 
+def test_a_directory_that_is_gone_hinders_nothing(site, put, tmp_path, monkeypatch, capsys):
+    put("ann")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    assert main(["list", str(site)]) == 0
+    assert "ann" in capsys.readouterr().out
+
+
 def test_a_zeo_server_that_is_away_is_exit_code_1(tmp_path, capsys):
     path = tmp_path / "site.ini"
     path.write_text(
