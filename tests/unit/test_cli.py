@@ -21,7 +21,7 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
-from wsgi_zasync.cli import main, working
+from wsgi_zasync.cli import looking, main, working
 from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.operating import worker_settings
@@ -366,6 +366,24 @@ def test_status_counts_and_names_the_workers(site, put, run_calls, capsys):
 
     out = capsys.readouterr().out
     assert "site main: 1 open, 1 succeeded, 1 failed, 0 cancelled, 0 expired, of 2 owners" in out
+
+
+def test_who_has_watched_for_long_enough_is_done(site, put, monkeypatch, capsys):
+    put("ann")
+    look, looked = looking._print_status, []
+
+    def interrupted(site):
+        looked.append(site)
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+        look(site)
+
+    monkeypatch.setattr(looking, "_print_status", interrupted)
+    monkeypatch.setattr(looking, "WATCH_SECONDS", 0.0)
+
+    assert main(["status", str(site), "--watch"]) == 0
+
+    assert capsys.readouterr().out.startswith("site main: 1 open")
 
 
 def test_status_says_when_there_is_no_worker(site, put, capsys):
