@@ -529,6 +529,24 @@ def test_a_directory_that_is_gone_hinders_nothing(site, put, tmp_path, monkeypat
     assert "ann" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("line", ["policy = script:main", "[plugins]\ntest.script = script:main"])
+def test_a_module_that_is_a_script_is_told(tmp_path, line):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "site.ini").write_text(f"{SITE}{line}\n")
+
+    found = subprocess.run(
+        [sys.executable, "-m", "wsgi_zasync", "check", "site.ini"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert found.returncode == 2
+    assert "script" in found.stderr
+    assert found.stderr.endswith("ends the process\n")
+
+
 def test_a_zeo_server_that_is_away_is_exit_code_1(tmp_path, capsys):
     path = tmp_path / "site.ini"
     path.write_text(
