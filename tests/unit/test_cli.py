@@ -1069,14 +1069,19 @@ class TestDemo:
         assert _own_copy(original, ROOT / "var", 8080) == original
 
     def test_a_copy_has_the_other_port_and_place_in_every_section(self, tmp_path):
-        (tmp_path / "50%").mkdir()
-
-        copy = _own_copy(ROOT / "paste.ini", tmp_path / "50%", 8099)
+        copy = _own_copy(ROOT / "paste.ini", tmp_path, 8099)
 
         text = copy.read_text()
-        assert copy == tmp_path / "50%" / "paste.ini"
+        assert copy == tmp_path / "paste.ini"
         assert "http_port = 8099\n" in text
-        assert f"data = {tmp_path}/50%%\n" in text
+        assert f"data = {tmp_path}\n" in text
+
+    @pytest.mark.parametrize("name", ["a#b", "50%", "a?b", "a\\b", "a\nb", "\udcff"])
+    def test_a_place_that_no_configuration_can_name_is_told(self, tmp_path, capsys, name):
+        assert main(["demo", "--port", "0", "--data", str(tmp_path / name)]) == 2
+
+        assert "a configuration cannot name it" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
 
     def test_a_worker_stops_at_once_that_is_still_waiting_for_its_database(
         self, tmp_path, monkeypatch
