@@ -131,6 +131,16 @@ def test_a_call_that_runs_alone_waits_for_the_others_and_they_for_it():
     assert holdings.next_alone() is None
 
 
+def test_a_call_that_was_to_run_alone_and_does_not_begin_keeps_nobody_waiting():
+    holdings = make()
+    alone = held("a", 1, alone=True)
+    holdings.adopt(Adopted(held=[alone]))
+
+    assert holdings.next_alone() is alone
+
+    assert holdings.others_may_begin()
+
+
 def test_neither_waits_for_hours():
     clock = FakeClock()
     holdings = Holdings(clock.monotonic)
