@@ -115,3 +115,16 @@ def test_what_was_left_aside_is_taken_up_by_a_worker_that_can_begin_it(site):
     # Then it has begun one, and has others
     assert parked(site) == MANY - 2 * HELD
     assert first.holdings.waiting_to_begin == AHEAD
+
+
+def test_no_more_calls_are_out_than_the_worker_may_have_running(gate):
+    site = Site(threads=5, max_running=3)
+    site.add("slow", lambda attempt, number: gate.wait(60))
+    put_slow(site)
+    service = site.service("worker", one_by_one=False)
+
+    begin_what_can_begin(service)
+
+    assert len(service.holdings.running) == 3
+    gate.set()
+    site.close()
