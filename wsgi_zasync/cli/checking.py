@@ -90,20 +90,12 @@ def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSett
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
-    for name in _worker_sections(file, findings):
+    for name in worker_sections(file):
         try:
             found[f"worker:{name}"] = worker_settings(file, name)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
     return found
-
-
-def _worker_sections(file: ConfigFile, findings: Findings) -> list[str]:
-    try:
-        return worker_sections(file)
-    except ConfigurationError as error:
-        findings.wrong.append(str(error))
-        return []
 
 
 def _print_unused(settings: SharedSettings) -> None:
