@@ -117,6 +117,17 @@ def test_what_was_left_aside_is_taken_up_by_a_worker_that_can_begin_it(site):
     assert first.holdings.waiting_to_begin == AHEAD
 
 
+def test_no_more_calls_are_queued_than_threads_may_soon_have_time_for(site):
+    site.add("slow", site.slow, runs="thread")
+    put_slow(site)
+    service = site.service("worker", one_by_one=False)
+
+    begin_what_can_begin(service)
+
+    # Two run, and two are queued before it is known how long they take.
+    assert len(service.holdings.running) == 4
+
+
 def test_no_more_calls_are_out_than_the_worker_may_have_running(gate):
     site = Site(threads=5, max_running=3)
     site.add("slow", lambda attempt, number: gate.wait(60))

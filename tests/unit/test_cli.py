@@ -27,6 +27,7 @@ from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.operating import worker_settings
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
+from wsgi_zasync.clock import SystemClock
 from wsgi_zasync.config_file import ConfigFile
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
@@ -366,6 +367,38 @@ def test_status_counts_and_names_the_workers(site, put, run_calls, capsys):
 
     out = capsys.readouterr().out
     assert "site main: 1 open, 1 succeeded, 1 failed, 0 cancelled, 0 expired, of 2 owners" in out
+
+
+def test_status_shows_what_a_worker_runs_and_how_far_that_is(site, put, run_calls, capsys):
+    put("bob")
+    run_calls()
+    running = put("ann")
+    # Given a worker that is at work, as its board says
+    db = ZODB.DB(FileStorage(str(site.parent / "Data.fs")))
+    with db.transaction() as connection:
+        store = open_store(connection)
+        (area,) = store.areas()
+        (record,) = store.newest(("", "ann"))
+        started = SystemClock().micros() - 60_000_000
+        area.board.host, area.board.pid, area.board.released = "here", 12, False
+        area.board.running = {
+            record._p_oid: (2, started, 0.25, f"a quarter {ESCAPE}"),
+            b"\x7f" * 8: (1, started, None, "of a call that is forgotten"),
+        }
+        name = area.name
+    db.close()
+
+    assert main(["status", str(site)]) == 0
+
+    out = capsys.readouterr().out
+    assert re.search(rf"worker {name} at here:12: sign of life \d+ s ago, 1 running, 0 acc", out)
+    line = rf"  {running}  test\.divide  ann  attempt 2  \d+ s ago  25% a quarter \\x1b.*\\u202e\n"
+    assert re.search(line, out)
+    assert "forgotten" not in out
+
+    # And plugins that only workers have are shown as such
+    assert main(["plugins", str(site)]) == 0
+    assert re.search(r"(?m)^test\.divide +\(workers only\)$", capsys.readouterr().out)
 
 
 def test_who_has_watched_for_long_enough_is_done(site, put, monkeypatch, capsys):
