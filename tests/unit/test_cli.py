@@ -973,10 +973,32 @@ class TestOutput:
             assert found.returncode == 1
             assert found.stderr == "zasync: [Errno 28] No space left on device\n"
 
+    def test_a_log_that_cannot_be_written_changes_no_exit_code(self, site, put):
+        put("ann")
+        script = (
+            "import logging, sys\n"
+            "from wsgi_zasync.cli import main\n"
+            "from wsgi_zasync.cli.logs import log_to_stderr\n"
+            "log_to_stderr()\n"
+            "logging.warning('nobody reads this')\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        env = os.environ | {"PYTHONUNBUFFERED": ""}
+        for arguments, code in ((["list", str(site)], 0), (["--help"], 0), (["list", "no.ini"], 2)):
+            command = [sys.executable, "-c", script, *arguments]
+            with closed_pipe() as out:
+                found = subprocess.run(
+                    command, cwd=ROOT, env=env, stderr=out, stdout=subprocess.DEVNULL
+                )
+
+            assert found.returncode == code
+
     def test_an_error_that_cannot_be_told_has_its_exit_code(self, site, put):
         with open("/dev/full", "wb") as full:
             wrong = in_process("list", "nowhere.ini", stderr=full)
-            failed = in_process("cancel", site, "nothing", put("ann"), stderr=full, stdout=-1)
+            failed = in_process(
+                "cancel", site, "nothing", put("ann"), stderr=full, stdout=subprocess.PIPE
+            )
 
         assert (wrong.returncode, failed.returncode) == (2, 1)
         assert failed.stdout.endswith(b": cancelled\n")

@@ -77,6 +77,11 @@ def _done(arguments: Sequence[str] | None) -> int:
 def _written() -> int:
     """Write what is left to be written; the exit code of that."""
     try:
+        sys.stderr.flush()
+    except OSError:
+        # A log that nobody reads any more: tee has ended by the same Ctrl-C.
+        write_no_more(sys.stderr)
+    try:
         sys.stdout.flush()
     except OSError as error:
         write_no_more(sys.stdout)
