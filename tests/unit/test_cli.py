@@ -1188,6 +1188,23 @@ class TestDemo:
 
         assert signal.getsignal(signal.SIGTERM) is before
 
+    @pytest.mark.parametrize("at_once", ["None", "lambda: print('at once', flush=True)"])
+    def test_a_second_signal_ends_the_process_and_what_belongs_to_it(self, at_once):
+        script = f"""
+import os, signal
+from wsgi_zasync.cli.signals import on_stop
+
+with on_stop(lambda: print("stop", flush=True), {at_once}):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+print("lives")
+"""
+
+        found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
+
+        assert found.returncode == -signal.SIGTERM
+        assert found.stdout == (b"stop\n" if at_once == "None" else b"stop\nat once\n")
+
     def test_a_closed_terminal_stops_however_often_it_is_told(self):
         stopped = []
         before = signal.getsignal(signal.SIGHUP)
