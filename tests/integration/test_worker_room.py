@@ -139,3 +139,23 @@ def test_no_more_calls_are_out_than_the_worker_may_have_running(gate):
     assert len(service.holdings.running) == 3
     gate.set()
     site.close()
+
+
+@pytest.mark.parametrize(("count", "ahead"), [(2, 4), (MANY, 2)])
+def test_fewer_are_queued_after_those_that_wait_for_a_thread(site, gate, count, ahead):
+    # Given calls that take long, in all threads, and perhaps some that are queued behind them
+    begun = threading.Semaphore(0)
+    site.add("long", lambda attempt: (begun.release(), gate.wait(60)))
+    with site.calls() as calls:
+        for _ in range(count):
+            calls.put("long")
+    service = site.service("worker", one_by_one=False)
+    begin_what_can_begin(service)
+    assert begun.acquire(timeout=5)
+    assert begun.acquire(timeout=5)
+    assert service.dispatcher.ahead == 4
+    # When time has passed
+    site.clock.advance(1)
+    service.turn()
+    # Then that is told by the queued ones only
+    assert service.dispatcher.ahead == ahead
