@@ -10,6 +10,8 @@ import pytest
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState
 from wsgi_zasync.store import open_store
+from wsgi_zasync.worker.dispatch import LONGEST_QUEUE
+from wsgi_zasync.worker.held import Held
 from wsgi_zasync.worker.room import AHEAD, HELD_UP_SECONDS
 
 MANY = 3 * AHEAD
@@ -139,6 +141,19 @@ def test_no_more_calls_are_out_than_the_worker_may_have_running(gate):
     assert len(service.holdings.running) == 3
     gate.set()
     site.close()
+
+
+def test_more_are_queued_only_while_calls_wait_and_not_without_bound(site):
+    service = site.service("worker", one_by_one=False)
+    dispatcher, holdings = service.dispatcher, service.holdings
+    for _ in range(20):
+        dispatcher.adapt(holdings)
+    assert dispatcher.ahead == 0
+
+    holdings.backlog.add(Held(b"a", "a", ("", "ann"), "slow", 1, chunk=0))
+    for _ in range(20):
+        dispatcher.adapt(holdings)
+    assert dispatcher.ahead == 2 * LONGEST_QUEUE
 
 
 @pytest.mark.parametrize(("count", "ahead"), [(2, 4), (MANY, 2)])
