@@ -999,8 +999,9 @@ class TestOutput:
             failed = in_process(
                 "cancel", site, "nothing", put("ann"), stderr=full, stdout=subprocess.PIPE
             )
+            neither = in_process("list", site, stderr=full, stdout=full)
 
-        assert (wrong.returncode, failed.returncode) == (2, 1)
+        assert (wrong.returncode, failed.returncode, neither.returncode) == (2, 1, 1)
         assert failed.stdout.endswith(b": cancelled\n")
 
     def test_nowhere_to_write_to_is_no_error(self, site, put):
@@ -1038,7 +1039,14 @@ class TestOutput:
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
-        [(3, "3 s ago"), (300, "5 min ago"), (9000, "2 h ago"), (-5, "0 s ago")],
+        [
+            (3, "3 s ago"),
+            (90, "90 s ago"),
+            (120, "2 min ago"),
+            (300, "5 min ago"),
+            (9000, "2 h ago"),
+            (-5, "0 s ago"),
+        ],
     )
     def test_times_are_told_as_people_do(self, seconds, text):
         clock = FakeClock()

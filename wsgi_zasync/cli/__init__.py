@@ -76,11 +76,7 @@ def _done(arguments: Sequence[str] | None) -> int:
 
 def _written() -> int:
     """Write what is left to be written; the exit code of that."""
-    try:
-        sys.stderr.flush()
-    except OSError:
-        # A log that nobody reads any more: tee has ended by the same Ctrl-C.
-        write_no_more(sys.stderr)
+    code = DONE
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -88,8 +84,13 @@ def _written() -> int:
         # What was asked for is done, and who read our output wants no more of it.
         if not isinstance(error, BrokenPipeError):
             tell(error)
-            return FAILED
-    return DONE
+            code = FAILED
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Nobody reads this any more: tee, for one, ends by the same Ctrl-C.
+        write_no_more(sys.stderr)
+    return code
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -40,10 +40,8 @@ def write_no_more(stream: TextIO) -> None:
 
 def tell(error: object) -> None:
     """Say what is wrong, in a line on stderr; where that cannot be, the exit code has to do."""
-    try:
+    with suppress(OSError):
         print(f"zasync: {shown(text_of(error))}", file=sys.stderr)
-    except OSError:
-        write_no_more(sys.stderr)
 
 
 def text_of(error: object) -> str:
