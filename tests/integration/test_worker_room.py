@@ -13,6 +13,7 @@ from wsgi_zasync.store import open_store
 from wsgi_zasync.worker.dispatch import LONGEST_QUEUE
 from wsgi_zasync.worker.held import Held
 from wsgi_zasync.worker.room import AHEAD, HELD_UP_SECONDS
+from wsgi_zasync.worker.service import YOUNG_SECONDS
 
 MANY = 3 * AHEAD
 #: What a worker has of a plugin that runs one call at a time.
@@ -174,3 +175,17 @@ def test_fewer_are_queued_after_those_that_wait_for_a_thread(site, gate, count, 
     service.turn()
     # Then that is told by the queued ones only
     assert service.dispatcher.ahead == ahead
+
+
+def test_outcomes_wait_only_for_calls_that_were_handed_out_a_moment_ago(site, gate):
+    site.add("slow", lambda attempt: gate.wait(60))
+    with site.calls() as calls:
+        calls.put("slow")
+    service = site.service("worker", one_by_one=False)
+    assert not service.are_more_expected()
+
+    begin_what_can_begin(service)
+    assert service.are_more_expected()
+
+    site.clock.advance(2 * YOUNG_SECONDS)
+    assert not service.are_more_expected()

@@ -452,6 +452,7 @@ def test_a_database_that_nothing_was_put_in_has_no_calls(site, capsys):
     assert main(["status", str(site)]) == 0
     assert "0 open, 0 succeeded" in capsys.readouterr().out
     assert main(["prune", str(site)]) == 0
+    assert capsys.readouterr().out == "no calls\n"
     for command in ("show", "cancel", "forget", "retry"):
         assert main([command, str(site), "aa-aaaaaaaaaaaaaaaa"]) == 1
         assert "nothing was ever put there" in capsys.readouterr().err
