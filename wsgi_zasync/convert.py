@@ -203,6 +203,8 @@ def resolve(dotted: str) -> Any:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise ValueError(f"{module_name} cannot be imported: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"to import {module_name} ends the process") from error
     for part in path.split("."):
         if not hasattr(found, part):
             raise ValueError(f"{module_name} has no {path}")

@@ -353,6 +353,8 @@ def _imported(name: str, dotted: str) -> Any:
             found = getattr(found, part)
     except (ImportError, AttributeError) as exc:
         raise ConfigurationError(f"plugin {name!r}: {dotted!r} cannot be imported: {exc}") from exc
+    except SystemExit as exc:
+        raise ConfigurationError(f"plugin {name!r}: to import {dotted!r} ends the process") from exc
     return found
 
 

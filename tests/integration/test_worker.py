@@ -913,13 +913,14 @@ def test_who_comes_later_under_the_same_name_gets_nothing():
     site.close()
 
 
-def test_a_directory_that_is_down_delays_and_neither_allows_nor_fails():
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit])
+def test_a_directory_that_is_down_delays_and_neither_allows_nor_fails(error):
     policy, ran = Directory(), []
     site = Site(policy=policy)
     site.add("add", lambda attempt: ran.append(1))
     call = site.put("add")
 
-    policy.error = ConnectionError("directory is down")
+    policy.error = error("directory is down")
     worker = site.worker()
     worker.run_once()
     policy.error = None

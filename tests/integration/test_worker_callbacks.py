@@ -269,15 +269,16 @@ def test_a_policy_that_fails_delays_a_callback_and_keeps_the_outcome(site):
     assert site.items() == (7,)
 
 
+@pytest.mark.parametrize("error", [ConnectionError, SystemExit])
 @pytest.mark.parametrize("question", ["principal_now", "root_for", "allows"])
-def test_whatever_the_policy_cannot_tell_delays_a_callback(site, question, monkeypatch):
+def test_whatever_the_policy_cannot_tell_delays_a_callback(site, question, error, monkeypatch):
     answer, asked = getattr(site.policy, question), []
 
     def fails_after_the_attempt_began(*about):
         asked.append(about)
         if question == "principal_now" and len(asked) == 1:
             return answer(*about)
-        raise ConnectionError("directory is down")
+        raise error("directory is down")
 
     call = site.put("echo", 7, text="python: [shelf.add(result), put('open').id]", shelf="shelf")
     monkeypatch.setattr(site.policy, question, fails_after_the_attempt_began)

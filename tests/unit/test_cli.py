@@ -7,9 +7,11 @@ import io
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,17 +21,19 @@ from ZODB.Connection import TransactionMetaData
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
-from wsgi_zasync.cli import main, working
+from wsgi_zasync.cli import looking, main, working
 from wsgi_zasync.cli.demo import _own_copy
 from wsgi_zasync.cli.logs import JSONFormatter, TextFormatter
 from wsgi_zasync.cli.operating import opened, worker_settings
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
+from wsgi_zasync.clock import SystemClock
 from wsgi_zasync.config_file import ConfigFile
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.values import WeakReference
 from wsgi_zasync.worker import Worker
+from wsgi_zasync.worker.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,12 +54,21 @@ def divide(attempt, number):
 PLUGINS = {"test.divide": divide}
 
 
-def list_in_process(site, encoding="", **options):
-    """``zasync list`` in a process of its own, for what becomes of its output."""
-    command = [sys.executable, "-m", "wsgi_zasync", "list", str(site)]
+def in_process(*arguments, encoding="", unbuffered="", **options):
+    """A command in a process of its own, for what becomes of its output."""
+    command = [sys.executable, "-m", "wsgi_zasync", *map(str, arguments)]
     # Whatever the tests' own process has: what is buffered is what is left to write at the end.
-    env = {**os.environ, "PYTHONUNBUFFERED": "", "PYTHONIOENCODING": encoding}
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": encoding}
     return subprocess.run(command, cwd=ROOT, env=env, **options)
+
+
+@contextmanager
+def closed_pipe():
+    """Somewhere to write to where nobody reads."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as out:
+        yield out
 
 
 @pytest.fixture
@@ -221,6 +234,19 @@ def test_a_change_says_in_the_database_who_made_it(site, put):
         storage.close()
 
 
+def test_a_user_who_has_no_name_can_change_calls(site, put, monkeypatch, capsys):
+    call = put("ann")
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+
+    assert main(["cancel", str(site), call]) == 0
+
+    assert capsys.readouterr().out == f"{call}: cancelled\n"
+    with open(site.parent / "Data.fs", "rb") as file:
+        assert b"operator uid 54321" in file.read()
+
+
 def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put, capsys):
     call = put("ann")
 
@@ -355,6 +381,56 @@ def test_status_counts_and_names_the_workers(site, put, run_calls, capsys):
     assert "site main: 1 open, 1 succeeded, 1 failed, 0 cancelled, 0 expired, of 2 owners" in out
 
 
+def test_status_shows_what_a_worker_runs_and_how_far_that_is(site, put, run_calls, capsys):
+    put("bob")
+    run_calls()
+    running = put("ann")
+    # Given a worker that is at work, as its board says
+    db = ZODB.DB(FileStorage(str(site.parent / "Data.fs")))
+    with db.transaction() as connection:
+        store = open_store(connection)
+        (area,) = store.areas()
+        (record,) = store.newest(("", "ann"))
+        started = SystemClock().micros() - 60_000_000
+        area.board.host, area.board.pid, area.board.released = "here", 12, False
+        area.board.running = {
+            record._p_oid: (2, started, 0.25, f"a quarter {ESCAPE}"),
+            b"\x7f" * 8: (1, started, None, "of a call that is forgotten"),
+        }
+        name = area.name
+    db.close()
+
+    assert main(["status", str(site)]) == 0
+
+    out = capsys.readouterr().out
+    assert re.search(rf"worker {name} at here:12: sign of life \d+ s ago, 1 running, 0 acc", out)
+    line = rf"  {running}  test\.divide  ann  attempt 2  \d+ s ago  25% a quarter \\x1b.*\\u202e\n"
+    assert re.search(line, out)
+    assert "forgotten" not in out
+
+    # And plugins that only workers have are shown as such
+    assert main(["plugins", str(site)]) == 0
+    assert re.search(r"(?m)^test\.divide +\(workers only\)$", capsys.readouterr().out)
+
+
+def test_who_has_watched_for_long_enough_is_done(site, put, monkeypatch, capsys):
+    put("ann")
+    look, looked = looking._print_status, []
+
+    def interrupted(site):
+        looked.append(site)
+        if len(looked) == 2:
+            raise KeyboardInterrupt
+        look(site)
+
+    monkeypatch.setattr(looking, "_print_status", interrupted)
+    monkeypatch.setattr(looking, "WATCH_SECONDS", 0.0)
+
+    assert main(["status", str(site), "--watch"]) == 0
+
+    assert capsys.readouterr().out.startswith("site main: 1 open")
+
+
 def test_status_says_when_there_is_no_worker(site, put, capsys):
     put("ann")
 
@@ -388,6 +464,7 @@ def test_a_database_that_nothing_was_put_in_has_no_calls(site, capsys):
     assert main(["status", str(site)]) == 0
     assert "0 open, 0 succeeded" in capsys.readouterr().out
     assert main(["prune", str(site)]) == 0
+    assert capsys.readouterr().out == "no calls\n"
     for command in ("show", "cancel", "forget", "retry"):
         assert main([command, str(site), "aa-aaaaaaaaaaaaaaaa"]) == 1
         assert "nothing was ever put there" in capsys.readouterr().err
@@ -486,6 +563,34 @@ def test_a_file_may_name_modules_of_the_current_directory(tmp_path):
 
     assert found.returncode == 0, found.stderr
     assert "my_plugins:work" in found.stdout
+
+
+def test_a_directory_that_is_gone_hinders_nothing(site, put, tmp_path, monkeypatch, capsys):
+    put("ann")
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+
+    assert main(["list", str(site)]) == 0
+    assert "ann" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("line", ["policy = script:main", "[plugins]\ntest.script = script:main"])
+def test_a_module_that_is_a_script_is_told(tmp_path, line):
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+    (tmp_path / "site.ini").write_text(f"{SITE}{line}\n")
+
+    found = subprocess.run(
+        [sys.executable, "-m", "wsgi_zasync", "check", "site.ini"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+
+    assert found.returncode == 2
+    assert "script" in found.stderr
+    assert found.stderr.endswith("ends the process\n")
 
 
 def test_a_zeo_server_that_is_away_is_exit_code_1(tmp_path, capsys):
@@ -821,12 +926,42 @@ class TestUsage:
 
     def test_who_closes_the_pipe_early_gets_no_traceback(self, site, put):
         put("ann")
-        reading, writing = os.pipe()
-        os.close(reading)
-        with os.fdopen(writing, "wb") as out:
-            found = list_in_process(site, stdout=out, stderr=subprocess.PIPE, text=True)
+        for arguments in (["list", site], ["--help"], ["list", "--help"]):
+            for unbuffered in ("", "1"):
+                with closed_pipe() as out:
+                    found = in_process(
+                        *arguments,
+                        unbuffered=unbuffered,
+                        stdout=out,
+                        stderr=subprocess.PIPE,
+                        text=True,
+                    )
 
-        assert (found.returncode, found.stderr) == (0, "")
+                assert (found.returncode, found.stderr) == (0, "")
+
+    def test_a_change_that_ends_for_a_closed_pipe_has_failed(self, site, put):
+        calls = [put("ann"), put("ann")]
+        with closed_pipe() as out:
+            found = in_process(
+                "cancel",
+                site,
+                *calls,
+                unbuffered="1",
+                stdout=out,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        assert (found.returncode, found.stderr) == (1, "zasync: [Errno 32] Broken pipe\n")
+
+    def test_a_change_that_is_done_has_not_failed_for_a_closed_pipe(self, site, put, capsys):
+        calls = [put("ann"), put("ann")]
+        with closed_pipe() as out:
+            found = in_process("cancel", site, *calls, stdout=out, stderr=subprocess.PIPE)
+
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert main(["list", str(site), "--state", "waiting"]) == 0
+        assert capsys.readouterr().out == "no calls\n"
 
 
 class TestOutput:
@@ -835,7 +970,7 @@ class TestOutput:
     def test_a_terminal_of_another_encoding_is_shown_all_the_same(self, site, put):
         call = put("ann", title="j\u00f6rg \u2713")
 
-        found = list_in_process(site, "latin-1", capture_output=True)
+        found = in_process("list", site, encoding="latin-1", capture_output=True)
 
         assert (found.returncode, found.stderr) == (0, b"")
         assert call.encode() in found.stdout
@@ -844,11 +979,43 @@ class TestOutput:
 
     def test_what_cannot_be_written_is_one_line_and_exit_code_1(self, site, put):
         put("ann")
-        with open("/dev/full", "wb") as full:
-            found = list_in_process(site, stdout=full, stderr=subprocess.PIPE, text=True)
+        for arguments in (["list", site], ["--version"]):
+            with open("/dev/full", "wb") as full:
+                found = in_process(*arguments, stdout=full, stderr=subprocess.PIPE, text=True)
 
-        assert found.returncode == 1
-        assert found.stderr == "zasync: [Errno 28] No space left on device\n"
+            assert found.returncode == 1
+            assert found.stderr == "zasync: [Errno 28] No space left on device\n"
+
+    def test_a_log_that_cannot_be_written_changes_no_exit_code(self, site, put):
+        put("ann")
+        script = (
+            "import logging, sys\n"
+            "from wsgi_zasync.cli import main\n"
+            "from wsgi_zasync.cli.logs import log_to_stderr\n"
+            "log_to_stderr()\n"
+            "logging.warning('nobody reads this')\n"
+            "sys.exit(main(sys.argv[1:]))\n"
+        )
+        env = os.environ | {"PYTHONUNBUFFERED": ""}
+        for arguments, code in ((["list", str(site)], 0), (["--help"], 0), (["list", "no.ini"], 2)):
+            command = [sys.executable, "-c", script, *arguments]
+            with closed_pipe() as out:
+                found = subprocess.run(
+                    command, cwd=ROOT, env=env, stderr=out, stdout=subprocess.DEVNULL
+                )
+
+            assert found.returncode == code
+
+    def test_an_error_that_cannot_be_told_has_its_exit_code(self, site, put):
+        with open("/dev/full", "wb") as full:
+            wrong = in_process("list", "nowhere.ini", stderr=full)
+            failed = in_process(
+                "cancel", site, "nothing", put("ann"), stderr=full, stdout=subprocess.PIPE
+            )
+            neither = in_process("list", site, stderr=full, stdout=full)
+
+        assert (wrong.returncode, failed.returncode, neither.returncode) == (2, 1, 1)
+        assert failed.stdout.endswith(b": cancelled\n")
 
     def test_nowhere_to_write_to_is_no_error(self, site, put):
         put("ann")
@@ -858,6 +1025,25 @@ class TestOutput:
 
         assert (found.returncode, found.stderr) == (0, b"")
 
+    def test_no_file_of_the_storage_is_where_others_write_to(self, tmp_path):
+        (tmp_path / "child.py").write_text(
+            "import os\n"
+            "numbers = [os.fstat(number).st_rdev for number in range(3)]\n"
+            "open('found', 'w').write(repr(numbers))\n"
+        )
+        (tmp_path / "places.py").write_text(
+            "import subprocess, sys\n"
+            "from wsgi_zasync.security import DefaultPolicy as Policy\n"
+            "subprocess.run([sys.executable, 'child.py'], check=True)\n"
+        )
+        (tmp_path / "site.ini").write_text(SITE + "policy = places:Policy\n")
+        command = f"exec {sys.executable} -m wsgi_zasync check site.ini <&- >&- 2>&-"
+        env = os.environ | {"PYTHONPATH": str(ROOT)}
+
+        assert subprocess.run(command, shell=True, cwd=tmp_path, env=env).returncode == 0
+        nowhere = os.stat(os.devnull).st_rdev
+        assert (tmp_path / "found").read_text() == repr([nowhere] * 3)
+
     def test_columns_are_as_wide_as_their_widest_value(self):
         assert table(("A", "B"), [("x", 1), ("long", 2)]) == "A     B\nx     1\nlong  2"
 
@@ -866,7 +1052,14 @@ class TestOutput:
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
-        [(3, "3 s ago"), (300, "5 min ago"), (9000, "2 h ago"), (-5, "0 s ago")],
+        [
+            (3, "3 s ago"),
+            (90, "90 s ago"),
+            (120, "2 min ago"),
+            (300, "5 min ago"),
+            (9000, "2 h ago"),
+            (-5, "0 s ago"),
+        ],
     )
     def test_times_are_told_as_people_do(self, seconds, text):
         clock = FakeClock()
@@ -883,6 +1076,43 @@ class TestOutput:
         assert data["message"] == "call x\ny"
         assert data["call"] == "id"
         assert data["level"] == "INFO"
+
+    @pytest.mark.parametrize("kind", ["text", "json"])
+    def test_what_is_said_past_the_log_is_logged(self, kind):
+        script = """
+import logging, sys, threading, warnings
+from twisted.internet.defer import Deferred
+from wsgi_zasync.cli.logs import log_to_stderr
+
+def lose(text):
+    raise ValueError(text)
+
+log_to_stderr(sys.argv[1])
+warnings.warn("1\\n \\x1b")
+thread = threading.Thread(target=lose, args=["2\\n \\x1b"])
+thread.start()
+thread.join()
+Deferred().errback(ValueError("3\\n \\x1b"))
+logging.getLogger("wsgi_zasync.plugin").info("%d \\x1b", "4 of the user")
+"""
+        command = [sys.executable, "-c", script, kind]
+
+        found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+        assert (found.returncode, found.stdout) == (0, "")
+        lines = found.stderr.splitlines()
+        if kind == "json":
+            entries = [json.loads(line) for line in lines]
+            told = [each["message"] + each.get("traceback", "") for each in entries]
+        else:
+            # What belongs to a line is below it.
+            assert all(re.match(r"20\d\d-|    ", line) for line in lines)
+            told = found.stderr.replace(r"\n", "\n").replace(r"\x1b", "\x1b").split("\n2")
+        for text in ("1\n \x1b", "2\n", "3\n"):
+            assert any(text in each for each in told)
+        assert "\x1b" not in found.stderr
+        assert any("%d \x1b (cannot be filled in: TypeError)" in each for each in told)
+        assert "of the user" not in found.stderr
 
     def test_what_a_plugin_says_tells_which_call_it_is_about(self):
         record = logging.LogRecord("wsgi_zasync.plugin", logging.INFO, "", 0, "page %d", (3,), None)
@@ -915,14 +1145,19 @@ class TestDemo:
         assert _own_copy(original, ROOT / "var", 8080) == original
 
     def test_a_copy_has_the_other_port_and_place_in_every_section(self, tmp_path):
-        (tmp_path / "50%").mkdir()
-
-        copy = _own_copy(ROOT / "paste.ini", tmp_path / "50%", 8099)
+        copy = _own_copy(ROOT / "paste.ini", tmp_path, 8099)
 
         text = copy.read_text()
-        assert copy == tmp_path / "50%" / "paste.ini"
+        assert copy == tmp_path / "paste.ini"
         assert "http_port = 8099\n" in text
-        assert f"data = {tmp_path}/50%%\n" in text
+        assert f"data = {tmp_path}\n" in text
+
+    @pytest.mark.parametrize("name", ["a#b", "50%", "a?b", "a\\b", "a\nb", "\udcff"])
+    def test_a_place_that_no_configuration_can_name_is_told(self, tmp_path, capsys, name):
+        assert main(["demo", "--port", "0", "--data", str(tmp_path / name)]) == 2
+
+        assert "a configuration cannot name it" in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
 
     def test_a_worker_stops_at_once_that_is_still_waiting_for_its_database(
         self, tmp_path, monkeypatch
@@ -943,6 +1178,26 @@ class TestDemo:
 
         assert (stopped.value.code, asked) == (0, [])
 
+    @pytest.mark.parametrize("error", [RuntimeError, SystemExit])
+    def test_a_worker_whose_thread_has_ended_does_not_seem_to_live(
+        self, tmp_path, monkeypatch, caplog, error
+    ):
+        path = tmp_path / "site.ini"
+        path.write_text("[worker:main]\nuse = egg:wsgi_zasync#worker\nzodb_uri = memory://\n")
+
+        def fail(service):
+            raise error("nobody has thought of this")
+
+        monkeypatch.setattr(Service, "seconds_to_wait", fail)
+        monkeypatch.setattr(working, "LOOK_SECONDS", 0.01)
+        monkeypatch.setattr(working, "log_to_stderr", lambda kind: None)
+
+        assert main(["worker", str(path), "-n", "w"]) == 1
+
+        (record,) = [each for each in caplog.records if each.levelno == logging.CRITICAL]
+        assert record.getMessage() == "worker w has ended by an error"
+        assert record.exc_info[0] is error
+
     def test_a_signal_stops_once_and_then_kills(self):
         stopped = []
         before = signal.getsignal(signal.SIGTERM)
@@ -953,3 +1208,39 @@ class TestDemo:
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
         assert signal.getsignal(signal.SIGTERM) is before
+
+    @pytest.mark.parametrize("at_once", ["None", "lambda: print('at once', flush=True)"])
+    def test_a_second_signal_ends_the_process_and_what_belongs_to_it(self, at_once):
+        script = f"""
+import os, signal
+from wsgi_zasync.cli.signals import on_stop
+
+with on_stop(lambda: print("stop", flush=True), {at_once}):
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+print("lives")
+"""
+
+        found = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
+
+        assert found.returncode == -signal.SIGTERM
+        assert found.stdout == (b"stop\n" if at_once == "None" else b"stop\nat once\n")
+
+    def test_a_closed_terminal_stops_however_often_it_is_told(self):
+        stopped = []
+        before = signal.getsignal(signal.SIGHUP)
+
+        with on_stop(lambda: stopped.append(True)):
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stopped == [True]
+
+        assert signal.getsignal(signal.SIGHUP) is before
+
+    def test_who_was_started_by_nohup_goes_on_when_its_terminal_is_closed(self):
+        before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        try:
+            with on_stop(lambda: pytest.fail("it was stopped")):
+                os.kill(os.getpid(), signal.SIGHUP)
+        finally:
+            signal.signal(signal.SIGHUP, before)

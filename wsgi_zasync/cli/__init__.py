@@ -8,9 +8,7 @@ ours is one line on stderr.
 from __future__ import annotations
 
 import argparse
-import io
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,56 +20,77 @@ from ZODB.POSException import StorageError
 
 from ..errors import ConfigurationError, ZasyncError
 from ..states import CallState
-from .output import shown
+from .output import open_standard_files, tell, text_of, write_no_more
 from .places import find_modules
 
 DONE, FAILED, MISUSED = 0, 1, 2
 
 
+#: What only shows something: who closes our output has seen enough of it.
+LOOKING = ("list", "show", "status", "plugins")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    _write_whatever_comes()
+    open_standard_files()
+    try:
+        code = _done(arguments)
+    except SystemExit:
+        # Of argparse, which has said what there is to say; or of a worker that was to stop.
+        if _written() != DONE:
+            return FAILED
+        raise
+    written = _written()
+    return code or written
+
+
+def _done(arguments: Sequence[str] | None) -> int:
     given = _parser().parse_args(arguments)
     find_modules()
     # A ZEO client that is closed while it fetches ahead says so with a traceback. Where nothing
     # is set up to take logs, as zasync worker does, Python would write that among our output.
     logging.getLogger("ZEO").addHandler(logging.NullHandler())
     try:
-        code: int = _run(given)
-        sys.stdout.flush()
-        return code
+        return _run(given)
     except ConfigurationError as error:
-        return _tell(error, MISUSED)
+        tell(error)
+        return MISUSED
     except ZasyncError as error:
-        return _tell(error, FAILED)
+        tell(error)
     except TransientError as error:
-        return _tell(f"the database is busy or cannot be reached: {_text(error)}", FAILED)
+        tell(f"the database is busy or cannot be reached: {text_of(error)}")
     except StorageError as error:
-        return _tell(f"the storage does not let us: {_text(error)}", FAILED)
+        tell(f"the storage does not let us: {text_of(error)}")
     except KeyboardInterrupt:
         return FAILED
-    except BrokenPipeError:
-        # Who read our output wants no more of it.
-        _write_no_more()
-        return DONE
     except OSError as error:
         # Of our output, or of the disk that the storage is on.
-        _write_no_more()
-        return _tell(error, FAILED)
+        with suppress(OSError):
+            sys.stdout.flush()
+        write_no_more(sys.stdout)
+        if isinstance(error, BrokenPipeError) and given.command in LOOKING:
+            return DONE
+        tell(error)
+    return FAILED
 
 
-def _write_whatever_comes() -> None:
-    """Names and titles are of any script, whatever the terminal's encoding; there may be none."""
-    if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - as long as the process lives
-    elif isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _write_no_more() -> None:
-    """Have Python not complain at its end of what could not be written."""
-    with suppress(io.UnsupportedOperation):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _written() -> int:
+    """Write what is left to be written; the exit code of that."""
+    code = DONE
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        write_no_more(sys.stdout)
+        # What was asked for is done, and who read our output wants no more of it.
+        if not isinstance(error, BrokenPipeError):
+            tell(error)
+            code = FAILED
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Nobody reads this any more: tee, for one, ends by the same Ctrl-C.
+        write_no_more(sys.stderr)
+    return code
 
 
 def _run(given: argparse.Namespace) -> int:
@@ -89,7 +108,7 @@ def _run(given: argparse.Namespace) -> int:
         from .checking import check
 
         return check(given.file)
-    if command in ("list", "show", "status", "plugins"):
+    if command in LOOKING:
         from . import looking
 
         look = {
@@ -104,15 +123,6 @@ def _run(given: argparse.Namespace) -> int:
     if command == "prune":
         return changing.prune(given.file, given.dry_run)
     return changing.change(given.file, command, given.id)
-
-
-def _tell(error: object, code: int) -> int:
-    print(f"zasync: {shown(_text(error))}", file=sys.stderr)
-    return code
-
-
-def _text(error: object) -> str:
-    return str(error) or type(error).__name__
 
 
 def _parser() -> argparse.ArgumentParser:

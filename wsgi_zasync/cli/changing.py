@@ -6,7 +6,6 @@ A retried callback is evaluated by a worker as the call's owner, with what the o
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from ..errors import CallNotFound, ConfigurationError, ZasyncError
 from ..lines import counted
 from ..store import pruning
 from .operating import Operation, Site, opened, refuse_unknown
-from .output import shown
+from .output import shown, tell
 
 #: Calls that are erased in one transaction.
 BATCH = 100
@@ -32,7 +31,7 @@ def change(path: str, action: str, ids: list[str]) -> int:
                 raise
             except ZasyncError as error:
                 failed += 1
-                print(f"zasync: {shown(error)}", file=sys.stderr)
+                tell(error)
     return 1 if failed else 0
 
 

@@ -6,7 +6,6 @@ All that is found is told at once, and no secret is shown.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..worker import Worker
 from ..zodb_uri import refuse_open_servers, refuse_open_zeo
 from .operating import opened, worker_sections, worker_settings
-from .output import shown
+from .output import shown, tell
 
 #: The sections that PasteDeploy makes an application of.
 APPLICATIONS = ("app", "application", "composite", "composit", "pipeline", "filter-app")
@@ -72,7 +71,7 @@ def check(path: str) -> int:
         _connect(path, findings)
     # What both sides read alike is wrong twice, and told once.
     for text in dict.fromkeys(findings.wrong + findings.unreachable):
-        print(f"zasync: {shown(text)}", file=sys.stderr)
+        tell(text)
     if not findings.exit_code:
         print("ok")
     return findings.exit_code
@@ -91,20 +90,12 @@ def _read_sections(file: ConfigFile, findings: Findings) -> dict[str, SharedSett
             found[name] = MiddlewareSettings.from_paste(global_conf, **local_conf)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
-    for name in _worker_sections(file, findings):
+    for name in worker_sections(file):
         try:
             found[f"worker:{name}"] = worker_settings(file, name)
         except ConfigurationError as error:
             findings.wrong.append(str(error))
     return found
-
-
-def _worker_sections(file: ConfigFile, findings: Findings) -> list[str]:
-    try:
-        return worker_sections(file)
-    except ConfigurationError as error:
-        findings.wrong.append(str(error))
-        return []
 
 
 def _print_unused(settings: SharedSettings) -> None:

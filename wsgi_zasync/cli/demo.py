@@ -26,6 +26,9 @@ from .signals import on_stop
 
 Application = Callable[..., Iterable[bytes]]
 
+#: What means something else in the name of a PasteDeploy file, in a value, or in an address.
+UNSPEAKABLE = "#%?\\"
+
 
 def demo(port: int | None, data: str | None, processes: bool) -> int:
     """Serve the demo.
@@ -45,12 +48,13 @@ def demo(port: int | None, data: str | None, processes: bool) -> int:
             "run make demo there"
         )
     original = source / ("demo_app/three.ini" if processes else "paste.ini")
+    beside = Path.cwd() if source == INSTALLED else source
+    directory = Path(data).absolute() if data is not None else beside / "var"
+    _refuse_unspeakable(directory)
     # It is imported by its own name, wherever it is.
     sys.path.insert(0, str(source))
     log_to_stderr()
     web = _listening(original, port)
-    beside = Path.cwd() if source == INSTALLED else source
-    directory = Path(data).absolute() if data is not None else beside / "var"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -142,6 +146,16 @@ def _listening(file: Path, port: int | None) -> Web:
     return web
 
 
+def _refuse_unspeakable(directory: Path) -> None:
+    """Refuse a place that the copy of the file, or the database's address in it, cannot name."""
+    name = str(directory)
+    if set(UNSPEAKABLE) & set(name) or not name.isprintable():
+        raise ConfigurationError(
+            f"--data {directory}: a configuration cannot name it: choose another, of letters that "
+            f"can be printed and without {' '.join(UNSPEAKABLE)}"
+        )
+
+
 def _port_refused(host: str, port: int, error: OSError) -> ConfigurationError:
     if error.errno == errno.EADDRINUSE:
         return ConfigurationError(
@@ -158,11 +172,9 @@ def _own_copy(original: Path, directory: Path, port: int) -> Path:
     Web side and worker have to read the same port and place, so that they are in one file.
     """
     text = original.read_text(encoding="utf-8")
-    changes = {"http_port": str(port), "data": str(directory).replace("%", "%%")}
     changed = text
-    for name, value in changes.items():
-        line = f"{name} = {value}".replace("\\", r"\\")
-        changed = re.sub(rf"(?m)^{name} = .*$", line, changed)
+    for name, value in {"http_port": port, "data": directory}.items():
+        changed = re.sub(rf"(?m)^{name} = .*$", f"{name} = {value}", changed)
     same_place = directory == REPOSITORY / "var"
     if same_place and re.search(rf"(?m)^http_port = {port}$", text):
         return original

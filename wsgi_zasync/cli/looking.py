@@ -24,7 +24,7 @@ from ..store.index import owner_of
 from ..store.parking import count_without, unreadable
 from ..store.reading import readable
 from ..values import to_json
-from .operating import Operation, opened, refuse_unknown
+from .operating import Operation, Site, opened, refuse_unknown
 from .output import ago, shown, table
 
 #: Seconds between two looks of ``status --watch``.
@@ -150,21 +150,24 @@ class ShownWorker:
 def status(given: Namespace) -> int:
     """``zasync status``."""
     with opened(given.file) as site:
-        clock = site.deployment.clock
-        while True:
-            counts, workers = site.look(_status) if site.has_calls else (Counter(), [])
-            print(_counts_text(site.settings.site, counts))
-            if not workers:
-                print("no workers: start one by zasync worker, or nothing runs")
-            for worker in workers:
-                print(_worker_text(worker, clock))
-            if not given.watch:
-                return 0
-            print(flush=True)
-            try:
+        _print_status(site)
+        try:
+            while given.watch:
+                print(flush=True)
                 Event().wait(WATCH_SECONDS)
-            except KeyboardInterrupt:
-                return 0
+                _print_status(site)
+        except KeyboardInterrupt:
+            pass  # it has been watched for long enough, whatever it was about to print
+    return 0
+
+
+def _print_status(site: Site) -> None:
+    counts, workers = site.look(_status) if site.has_calls else (Counter(), [])
+    print(_counts_text(site.settings.site, counts))
+    if not workers:
+        print("no workers: start one by zasync worker, or nothing runs")
+    for worker in workers:
+        print(_worker_text(worker, site.deployment.clock))
 
 
 def _status(operation: Operation) -> tuple[Counter[str], list[ShownWorker]]:

@@ -232,7 +232,7 @@ class Site:
 
         def changed(connection: Any) -> _Result:
             transaction = connection.transaction_manager.get()
-            transaction.setUser(getpass.getuser(), "operator")
+            transaction.setUser(_user(), "operator")
             transaction.note(f"zasync {what}")
             return work(self._operation(connection))
 
@@ -241,6 +241,14 @@ class Site:
     def _operation(self, connection: Any) -> Operation:
         store = open_store(calls_connection(connection), self.settings.site, create=False)
         return Operation(connection, store, self.deployment)
+
+
+def _user() -> str:
+    """Who runs this; in a container that may be a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
 
 
 def refuse_unknown(site: Site, call_id: str) -> None:

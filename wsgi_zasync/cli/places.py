@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 #: The repository, or an unpacked source distribution.
@@ -27,8 +28,10 @@ def find_modules() -> None:
 
     They come last, so that none of them takes the place of one that is installed.
     """
-    here = os.getcwd()
-    if not {"", here} & set(sys.path):
-        sys.path.append(here)
+    # A deployment may have replaced the directory that a shell is in: then there is none.
+    with suppress(FileNotFoundError):
+        here = os.getcwd()
+        if not {"", here} & set(sys.path):
+            sys.path.append(here)
     if INSTALLED.is_dir() and str(INSTALLED) not in sys.path:
         sys.path.append(str(INSTALLED))

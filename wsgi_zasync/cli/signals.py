@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""Being asked to stop by Ctrl-C or SIGTERM. Main thread only."""
+"""Being asked to stop: by Ctrl-C, by SIGTERM, or by a terminal that is closed.
+
+Main thread only.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+#: Who says one of these twice wants the process to end at once.
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,6 +28,8 @@ def on_stop(stop: Callable[[], None], at_once: Callable[[], None] | None = None)
     def stopped(number: int, _frame: Any) -> None:
         for each in STOPPING:
             signal.signal(each, signal.SIG_DFL if at_once is None else stopped_again)
+        # That a terminal is closed is told by its shell and by the system: nobody means it twice.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stop()
 
     def stopped_again(number: int, _frame: Any) -> None:
@@ -33,6 +39,9 @@ def on_stop(stop: Callable[[], None], at_once: Callable[[], None] | None = None)
         os.kill(os.getpid(), number)
 
     before = {each: signal.signal(each, stopped) for each in STOPPING}
+    # Whoever was started by nohup goes on when its terminal is closed.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, stopped)
     try:
         yield
     finally:

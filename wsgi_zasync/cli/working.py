@@ -18,9 +18,12 @@ from .signals import on_stop
 
 logger = logging.getLogger(__name__)
 
+#: Seconds between two looks whether the worker is still at work.
+LOOK_SECONDS = 1.0
+
 
 def work(path: str | None, zconfig: str | None, section: str | None, name: str | None) -> int:
-    """Run calls; SIGINT and SIGTERM let those that run end (``grace``), then it ends."""
+    """Run calls until it is asked to stop; those that run may end then (``grace``)."""
     file = None if path is None else ConfigFile.load(path)
     settings = _settings(file, zconfig, section)
     if name is not None:
@@ -32,27 +35,26 @@ def work(path: str | None, zconfig: str | None, section: str | None, name: str |
     log_to_stderr(settings.log_format)
     if file is not None and file.schedule:
         logger.warning("[schedule] is not acted upon: this version has no schedules yet")
-    stopping, at_work = Event(), Event()
 
     def stop() -> None:
-        stopping.set()
-        if not at_work.is_set():
-            # It has no call yet, and may be waiting for a server that is away.
-            raise SystemExit(0)
+        # Whatever this thread waits for, such as a server that is away.
+        raise SystemExit(0)
 
     with on_stop(stop):
         worker = Worker.from_settings(settings)
-        worker.start(watchdog=True)
-        at_work.set()
-        if settings.secret is not None:
-            settings.secret.remove_from_environment()
-        logger.info("worker %s is at work", worker.name)
         try:
-            stopping.wait()
-            logger.info("worker %s stops: it lets what runs end", worker.name)
+            worker.start(watchdog=True)
+            if settings.secret is not None:
+                settings.secret.remove_from_environment()
+            logger.info("worker %s is at work", worker.name)
+            while worker.is_running:
+                Event().wait(LOOK_SECONDS)
         finally:
+            if worker.is_running:
+                logger.info("worker %s stops: it lets what runs end", worker.name)
             worker.stop()
-    return 0
+    # It has said why. One that does nothing and seems to live would be started by nobody again.
+    return 1
 
 
 def _beside(settings: WorkerSettings, lent: bool) -> WorkerSettings:

@@ -190,6 +190,10 @@ class Worker:
         try:
             self._loop(service)
             self._drain(service)
+        except BaseException:
+            # Whoever started it sees by is_running that it ended, and cannot see why.
+            logger.critical("worker %s has ended by an error", self.name, exc_info=True)
+            return
         finally:
             service.close()
         logger.info("worker %s has stopped; %s ended", self.name, counted(service.ended, "call"))

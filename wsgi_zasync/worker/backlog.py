@@ -78,14 +78,6 @@ class Backlog:
         self.by_plugin -= Counter(held.plugin for held in taken)
         return taken
 
-    def clear(self) -> list[Held]:
-        """Take everything out."""
-        everything = list(self)
-        self._turns.clear()
-        self._length = 0
-        self.by_plugin.clear()
-        return everything
-
 
 def _first(calls: deque[Held], may_begin: Callable[[Held], bool]) -> Held | None:
     # What cannot begin blocks only calls of its own plugin, so that each plugin of a line is

@@ -43,6 +43,17 @@ def ensure_running() -> Any:
     return found
 
 
+def log_by_logging() -> None:
+    """Have Twisted tell of lost errors, and of warnings, by ``logging``.
+
+    Else it writes them to stderr. Only for a process of ours: a host decides on its own.
+    """
+    from twisted.logger import STDLibLogObserver, globalLogBeginner
+
+    observer: Any = STDLibLogObserver()
+    globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False)
+
+
 def _start(reactor: Any) -> None:
     running = threading.Event()
     reactor.callWhenRunning(running.set)

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from wsgi_zasync.worker.pool import Pool
 
 
@@ -58,7 +60,8 @@ def test_no_more_run_at_a_time_than_the_pool_has_threads():
     pool.stop(5)
 
 
-def test_a_thread_that_was_given_up_is_replaced_and_told_of_and_ends_by_itself(caplog):
+@pytest.mark.parametrize("waiting", [0, 1])
+def test_a_thread_that_was_given_up_is_replaced_and_told_of_and_ends_by_itself(caplog, waiting):
     # Given a pool of one thread, which hangs
     pool, _opened, closed = make(size=1)
     begun, release, done = threading.Event(), threading.Event(), threading.Event()
@@ -78,17 +81,74 @@ def test_a_thread_that_was_given_up_is_replaced_and_told_of_and_ends_by_itself(c
     pool.abandon(slots[0], "something else")
     assert pool.abandoned == 0
     pool.abandon(slots[0], "hangs")
+    pool.abandon(slots[0], "hangs")
 
-    # Then another thread does what waits, and the old one closes what it owned
+    # Then another thread does what waits
     assert done.wait(5)
     assert pool.abandoned == 1
     assert "a thread of test was given up" in caplog.text
     assert "1 of them by now" in caplog.text
+
+    # And the old one takes nothing of what waits, and closes what it owned
+    busy, last = threading.Event(), []
+    pool.submit(lambda slot: busy.wait(5))
+    for _ in range(waiting):
+        pool.submit(last.append)
     release.set()
-    pool.stop(5)
     threads[0].join(5)
-    assert closed == [0, 0]
+    assert (closed, last) == ([0], [])
     assert pool.abandoned == 0
+    busy.set()
+    pool.stop(5)
+    assert (closed, pool.abandoned) == ([0, 0], 0)
+
+
+def test_a_thread_that_waits_is_woken_rather_than_another_one_started():
+    waits, ran, slots = threading.Semaphore(0), threading.Semaphore(0), []
+
+    class Told(threading.Condition):
+        def wait(self, timeout=None):
+            waits.release()
+            return super().wait(timeout)
+
+    pool, opened, _ = make(size=2)
+    pool._changed = Told()
+    for number in range(2):
+        pool.submit(lambda slot: (slots.append(slot), ran.release()), number)
+        assert ran.acquire(timeout=5)
+        assert waits.acquire(timeout=5)
+
+    assert opened == [0]
+    # What it has done is no reason any more to give it up.
+    pool.abandon(slots[1], 1)
+    assert pool.abandoned == 0
+
+    # But two run at a time
+    both = threading.Barrier(3)
+    for _ in range(2):
+        pool.submit(lambda slot: both.wait(5))
+    both.wait(5)
+    pool.stop(5)
+
+
+def test_a_pool_that_stops_begins_nothing_more():
+    pool, _opened, _ = make(size=1)
+    begun, release, threads, late = threading.Event(), threading.Event(), [], []
+
+    def run(slot):
+        threads.append(threading.current_thread())
+        begun.set()
+        release.wait(5)
+
+    pool.submit(run)
+    assert begun.wait(5)
+    pool.submit(late.append)
+    pool.stop(0)
+    release.set()
+    threads[0].join(5)
+
+    assert not threads[0].is_alive()
+    assert not late
 
 
 def test_a_thread_that_cannot_get_what_it_owns_tries_again_and_strands_nothing(monkeypatch):
