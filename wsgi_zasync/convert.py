@@ -194,17 +194,25 @@ def key_or_callable(value: Any) -> Any:
     return named_callable(key) if ":" in key else key
 
 
+def imported(module: str) -> Any:
+    """Import a module; ValueError says why it cannot be, whatever it raises."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ValueError(f"{module} cannot be imported: {error}") from error
+    except SystemExit as error:
+        raise ValueError(f"to import {module} ends the process") from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{module} cannot be imported: {why}") from error
+
+
 def resolve(dotted: str) -> Any:
     """Import what ``package.module:name`` (or ``:name.attribute``) leads to."""
     module_name, colon, path = dotted.strip().partition(":")
     if not colon or not module_name or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"write package.module:name, not {dotted!r}")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ValueError(f"{module_name} cannot be imported: {error}") from error
-    except SystemExit as error:
-        raise ValueError(f"to import {module_name} ends the process") from error
+    found: Any = imported(module_name)
     for part in path.split("."):
         if not hasattr(found, part):
             raise ValueError(f"{module_name} has no {path}")

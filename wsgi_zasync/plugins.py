@@ -11,7 +11,6 @@ Threads: a registry is filled before it is shared, and only read afterwards.
 from __future__ import annotations
 
 import difflib
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, cast
 
-from .convert import Convert, choice, duration, flag, text, whole
+from .convert import Convert, choice, duration, flag, imported, text, whole
 from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
 from .retry import RetryPolicy
 
@@ -348,13 +347,13 @@ def _did_you_mean(name: str, known: Iterable[str]) -> str:
 def _imported(name: str, dotted: str) -> Any:
     module, _, attribute = dotted.partition(":")
     try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split(".") if attribute else ():
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as exc:
-        raise ConfigurationError(f"plugin {name!r}: {dotted!r} cannot be imported: {exc}") from exc
-    except SystemExit as exc:
-        raise ConfigurationError(f"plugin {name!r}: to import {dotted!r} ends the process") from exc
+        found = imported(module)
+    except ValueError as exc:
+        raise ConfigurationError(f"plugin {name!r}: {exc}") from exc
+    for part in attribute.split(".") if attribute else ():
+        if not hasattr(found, part):
+            raise ConfigurationError(f"plugin {name!r}: {module} has no {attribute}")
+        found = getattr(found, part)
     return found
 
 

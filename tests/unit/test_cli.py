@@ -576,8 +576,19 @@ def test_a_directory_that_is_gone_hinders_nothing(site, put, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("line", ["policy = script:main", "[plugins]\ntest.script = script:main"])
-def test_a_module_that_is_a_script_is_told(tmp_path, line):
-    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)\n")
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("import sys\nsys.exit(0)", "to import script ends the process"),
+        ("1 / 0", "script cannot be imported: ZeroDivisionError: division by zero"),
+        (
+            "def main(:",
+            "script cannot be imported: SyntaxError: invalid syntax (script.py, line 1)",
+        ),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told(tmp_path, line, content, told):
+    (tmp_path / "script.py").write_text(f"{content}\n")
     (tmp_path / "site.ini").write_text(f"{SITE}{line}\n")
 
     found = subprocess.run(
@@ -590,7 +601,7 @@ def test_a_module_that_is_a_script_is_told(tmp_path, line):
 
     assert found.returncode == 2
     assert "script" in found.stderr
-    assert found.stderr.endswith("ends the process\n")
+    assert found.stderr.endswith(f"{told}\n")
 
 
 def test_a_zeo_server_that_is_away_is_exit_code_1(tmp_path, capsys):
