@@ -7,6 +7,7 @@ all threads of a process, and each process that is forked from it.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import os
@@ -195,13 +196,28 @@ class _Process:
         except BaseException:
             self.stop()
             raise
+        atexit.register(self._leave)
 
-    def stop(self) -> None:
-        """Stop the embedded worker, and serving its storage to commands beside it."""
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """Stop the embedded worker, and serving its storage to commands beside it.
+
+        Args:
+            grace_seconds: For how long what runs may go on; None: as configured.
+        """
+        atexit.unregister(self._leave)
         if self._worker is not None:
-            self._worker.stop()
+            self._worker.stop(grace_seconds)
         while self._shared:
             self._shared.pop().close()
+
+    def _leave(self) -> None:
+        """This process ends, and nobody has stopped the worker.
+
+        What runs is given back at once, and is no interruption then: the server that ends us
+        waits for requests, and would kill us while we waited for calls.
+        """
+        if self.pid == os.getpid():
+            self.stop(grace_seconds=0.0)
 
     # -- requests --------------------------------------------------------------------------
 
