@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 Application = Callable[..., Iterable[bytes]]
 
+#: Seconds that the end of a process waits at most until its worker has given back what ran.
+LEAVING_SECONDS = 3.0
+
 
 class CallManagerMiddleware:
     """Wraps a WSGI application, so that its requests can put calls.
@@ -198,15 +201,11 @@ class _Process:
             raise
         atexit.register(self._leave)
 
-    def stop(self, grace_seconds: float | None = None) -> None:
-        """Stop the embedded worker, and serving its storage to commands beside it.
-
-        Args:
-            grace_seconds: For how long what runs may go on; None: as configured.
-        """
+    def stop(self) -> None:
+        """Stop the embedded worker, and serving its storage to commands beside it."""
         atexit.unregister(self._leave)
         if self._worker is not None:
-            self._worker.stop(grace_seconds)
+            self._worker.stop()
         while self._shared:
             self._shared.pop().close()
 
@@ -217,7 +216,7 @@ class _Process:
         waits for requests, and would kill us while we waited for calls.
         """
         if self.pid == os.getpid():
-            self.stop(grace_seconds=0.0)
+            self._worker.leave(LEAVING_SECONDS)
 
     # -- requests --------------------------------------------------------------------------
 

@@ -561,6 +561,35 @@ def test_what_runs_when_the_process_ends_is_given_back_and_waited_for_by_nobody(
     assert ran == 1
 
 
+def test_a_storage_that_hangs_does_not_keep_a_process_that_leaves():
+    voting, go_on = threading.Event(), threading.Event()
+
+    class Hanging(MappingStorage):
+        hangs = False
+
+        def tpc_vote(self, transaction):
+            if self.hangs:
+                voting.set()
+                go_on.wait()
+            return super().tpc_vote(transaction)
+
+    with closing(DB(Hanging())) as db:
+
+        def hanging_up(attempt, value):
+            db.storage.hangs = True
+
+        worker = Worker(db, plugins={"echo": hanging_up})
+        worker.start()
+        try:
+            ask(CallManagerMiddleware(putting, db, plugins={"echo": echo}))
+            voting.wait()
+            worker.leave(0.0)
+            assert worker.is_running
+        finally:
+            go_on.set()
+            worker.stop()
+
+
 def test_starting_again_changes_nothing(db):
     application = CallManagerMiddleware(quiet, db)
     application.start()
