@@ -7,6 +7,7 @@ all threads of a process, and each process that is forked from it.
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import logging
 import os
@@ -36,6 +37,9 @@ from .web.zope import prepare
 logger = logging.getLogger(__name__)
 
 Application = Callable[..., Iterable[bytes]]
+
+#: Seconds that the end of a process waits at most until its worker has given back what ran.
+LEAVING_SECONDS = 3.0
 
 
 class CallManagerMiddleware:
@@ -195,13 +199,24 @@ class _Process:
         except BaseException:
             self.stop()
             raise
+        atexit.register(self._leave)
 
     def stop(self) -> None:
         """Stop the embedded worker, and serving its storage to commands beside it."""
+        atexit.unregister(self._leave)
         if self._worker is not None:
             self._worker.stop()
         while self._shared:
             self._shared.pop().close()
+
+    def _leave(self) -> None:
+        """This process ends, and nobody has stopped the worker.
+
+        What runs is given back at once, and is no interruption then: the server that ends us
+        waits for requests, and would kill us while we waited for calls.
+        """
+        if self.pid == os.getpid():
+            self._worker.leave(LEAVING_SECONDS)
 
     # -- requests --------------------------------------------------------------------------
 

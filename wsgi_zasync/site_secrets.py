@@ -7,9 +7,11 @@ The bytes themselves are never used as a key; ``sealing`` derives one for each p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,12 +155,16 @@ def kept_secret(path: Path) -> SiteSecrets:
 
 
 def _make(path: Path) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(path, flags, 0o600)
-    except FileExistsError:
+    if os.path.lexists(path):
         return
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(SHORTEST_SECRET).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    # Whole before it has its name: others may read it at this moment, and the disk may be full.
+    descriptor, unnamed = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_hex(SHORTEST_SECRET).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(unnamed, path)
+    finally:
+        os.unlink(unnamed)

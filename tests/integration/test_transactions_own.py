@@ -1015,6 +1015,30 @@ def test_the_servers_own_file_wrapper_reaches_it(wrap, db, stored_ids):
     assert len(stored_ids(db)) == 1
 
 
+@pytest.mark.parametrize("uses_manager", [True, False])
+def test_a_file_reaches_a_server_that_knows_the_very_file(wrap, db, stored_ids, uses_manager):
+    # uWSGI's wrapper is a function, which notes the file and gives it back.
+    noted = []
+
+    def file_wrapper(file, block_size=8192):
+        noted.append(file)
+        return file
+
+    def app(environ, start_response):
+        if uses_manager:
+            put(environ)
+        start_response("200 OK", TEXT)
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"file"))
+
+    environ = Request.blank("/").environ | {"wsgi.file_wrapper": file_wrapper}
+    environ["REMOTE_USER"] = "ann"
+    body = wrap(app)(environ, lambda *_: None)
+
+    assert [file is body for file in noted] == [True]
+    assert len(stored_ids(db)) == int(uses_manager)
+    assert [c for c in db.connectionDebugInfo() if c["opened"]] == []
+
+
 # -- beside other transactions --------------------------------------------------------------------
 
 

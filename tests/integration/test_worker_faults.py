@@ -640,7 +640,7 @@ def test_a_retried_call_that_is_found_in_a_later_chunk_is_run_from_there(site):
     service = site.service("first")
     accept_only(service)
     del service.dispatcher.room
-    service.holdings.backlog.clear()
+    service.holdings.backlog.take(1, lambda held: True)
     # Given a commit of which nobody knew that it came about: it put the call into a later chunk
     with service.acceptor.desk.transaction() as txn:
         area = service.acceptor.writing(txn).area

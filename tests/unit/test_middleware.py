@@ -8,6 +8,8 @@ import os
 import pickle
 import select
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from contextlib import closing
@@ -27,6 +29,7 @@ from wsgi_zasync import (
     get_manager,
 )
 from wsgi_zasync.settings import MiddlewareSettings
+from wsgi_zasync.worker import Worker
 
 TEXT = [("Content-Type", "text/plain")]
 SECRET = "env:ZASYNC_TEST_SECRET"
@@ -515,6 +518,76 @@ def test_an_embedded_worker_runs_what_was_put(tmp_path, start):
 
     assert response.json["state"] == "succeeded"
     assert response.json["result"] == 1
+
+
+A_SITE_THAT_ENDS = """
+import sys, threading
+from webob import Request
+from wsgi_zasync import CallManagerMiddleware, get_manager
+
+begun, never = threading.Event(), threading.Event()
+
+def long(attempt):
+    begun.set()
+    never.wait()
+
+def putting(environ, start_response):
+    get_manager(environ).put("long")
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"put"]
+
+site = CallManagerMiddleware(
+    putting, zodb_uri=f"file://{sys.argv[1]}", worker="embedded", plugins={"long": long}
+)
+Request.blank("/", environ={"REMOTE_USER": "ann"}).get_response(site)
+begun.wait()
+"""
+
+
+def test_what_runs_when_the_process_ends_is_given_back_and_waited_for_by_nobody(tmp_path):
+    file = tmp_path / "Data.fs"
+    ended = subprocess.run(
+        [sys.executable, "-c", A_SITE_THAT_ENDS, str(file)], capture_output=True, text=True
+    )
+    worker = Worker(zodb_uri=f"file://{file}", plugins={"long": echo})
+    try:
+        # At once, without waiting until the one before it counts as dead.
+        ran = worker.run_once()
+    finally:
+        worker.stop()
+
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ran == 1
+
+
+def test_a_storage_that_hangs_does_not_keep_a_process_that_leaves():
+    voting, go_on = threading.Event(), threading.Event()
+
+    class Hanging(MappingStorage):
+        hangs = False
+
+        def tpc_vote(self, transaction):
+            if self.hangs:
+                voting.set()
+                go_on.wait()
+            return super().tpc_vote(transaction)
+
+    with closing(DB(Hanging())) as db:
+
+        def hanging_up(attempt, value):
+            db.storage.hangs = True
+
+        worker = Worker(db, plugins={"echo": hanging_up})
+        worker.start()
+        try:
+            ask(CallManagerMiddleware(putting, db, plugins={"echo": echo}))
+            voting.wait()
+            worker.leave(0.0)
+            assert worker.is_running
+        finally:
+            go_on.set()
+            worker.stop()
 
 
 def test_starting_again_changes_nothing(db):

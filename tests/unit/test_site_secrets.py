@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: ZPL-2.1
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import stat
 
 import pytest
@@ -140,6 +142,32 @@ def test_a_kept_secret_that_was_cut_short_is_refused(tmp_path):
 
     with pytest.raises(ConfigurationError, match="0 bytes"):
         kept_secret(path)
+
+
+def test_two_processes_that_make_a_secret_at_once_have_the_same_one(tmp_path, monkeypatch):
+    path, token_hex, faster = tmp_path / "secret", secrets.token_hex, []
+
+    def overtaken(size):
+        monkeypatch.undo()
+        faster.append(kept_secret(path))
+        return token_hex(size)
+
+    monkeypatch.setattr(secrets, "token_hex", overtaken)
+
+    assert [kept_secret(path)] == faster
+    assert [each.name for each in tmp_path.iterdir()] == ["secret"]
+
+
+def test_a_disk_that_is_full_leaves_no_part_of_a_secret(tmp_path, monkeypatch):
+    def full(size):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(ConfigurationError, match="No space"):
+        patch.setattr(secrets, "token_hex", full)
+        kept_secret(tmp_path / "secret")
+
+    assert list(tmp_path.iterdir()) == []
+    assert len(kept_secret(tmp_path / "secret").values[0]) >= 32
 
 
 def test_a_secret_that_cannot_be_made_says_where(tmp_path):

@@ -104,9 +104,7 @@ class Exchange:
 
     def _begun(self, body: Iterable[bytes]) -> Iterable[bytes] | None:
         """What the server is to iterate over in the place of ``body``; None: not committed."""
-        file_wrapper = self._environ.get("wsgi.file_wrapper")
-        is_file = isinstance(file_wrapper, type) and isinstance(body, file_wrapper)
-        if is_file or type(body) in (list, tuple):
+        if type(body) in (list, tuple) or _is_file(self._environ, body):
             # Nothing of the application's runs any more when such a body is iterated over.
             self.settle()
             if self._failure is not None:
@@ -286,6 +284,19 @@ class Body:
             _close(self._source)
         finally:
             self._exchange.finish()
+
+
+def _is_file(environ: Environ, body: Any) -> bool:
+    """Whether a body is what the server's ``file_wrapper`` has given, which the server will know.
+
+    The wrapper of some servers is no class but a function, as uWSGI's, and gives the file itself.
+    Iterated over, by whoever stands between, that would come by the line: all at once if it has
+    none.
+    """
+    wrapper = environ.get("wsgi.file_wrapper")
+    if isinstance(wrapper, type):
+        return isinstance(body, wrapper)
+    return wrapper is not None and hasattr(body, "read")
 
 
 def _close(body: Any) -> None:

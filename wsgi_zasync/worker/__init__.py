@@ -172,6 +172,19 @@ class Worker:
             close_together(self._db)
             self._db, self._opened_here = None, False
 
+    def leave(self, within_seconds: float) -> None:
+        """Accept nothing more, and give back at once what runs: this process ends.
+
+        Args:
+            within_seconds: For how long to wait until that is written. A storage that hangs must
+                not keep the process.
+        """
+        service, thread = self._service, self._thread
+        if service is not None and thread is not None:
+            self._grace = 0.0
+            service.bell.stop()
+            thread.join(within_seconds)
+
     @property
     def is_running(self) -> bool:
         """Whether it was started, and neither stopped nor failed."""
