@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from transaction.interfaces import TransientError
 from ZODB.POSException import StorageError
@@ -125,8 +125,15 @@ def _run(given: argparse.Namespace) -> int:
     return changing.change(given.file, command, given.id)
 
 
+class _Parser(argparse.ArgumentParser):
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # The first releases of Python 3.11 let it through where help cannot be written.
+        with suppress(OSError):
+            super()._print_message(message, file)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = _Parser(
         prog="zasync",
         description="Asynchronous calls of WSGI applications: run them, look at them, end them.",
         epilog="Exit codes: 0 done, 1 what was asked for failed, 2 wrong usage or configuration.",
