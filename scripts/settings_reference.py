@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from wsgi_zasync.key_table import Row, rows
+from wsgi_zasync.configuration.key_table import Row, rows
 from wsgi_zasync.settings import MiddlewareSettings, Quotas, WorkerSettings
 
 HEAD = """\

@@ -20,9 +20,9 @@ import pytest
 import wsgi_zasync
 from wsgi_zasync import errors, expressions, plugins, testing
 from wsgi_zasync.cli import _parser, checking
-from wsgi_zasync.config_file import SHARED_SECTIONS
-from wsgi_zasync.key_table import rows
-from wsgi_zasync.options import PutOptions
+from wsgi_zasync.configuration.key_table import rows
+from wsgi_zasync.configuration.paste_file import SHARED_SECTIONS
+from wsgi_zasync.manager.options import PutOptions
 from wsgi_zasync.settings import MiddlewareSettings, WorkerSettings
 from wsgi_zasync.states import TRANSITIONS, CallbackState, CallState
 from wsgi_zasync.web import poll

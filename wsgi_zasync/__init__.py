@@ -24,6 +24,7 @@ from .errors import (
 )
 from .exposure import expose
 from .manager import CallManager, get_manager
+from .manager.view import Call
 from .middleware import CallManagerMiddleware
 from .plugins import plugin
 from .ports import SecurityPolicy
@@ -31,7 +32,6 @@ from .retry import Retry, RetryPolicy
 from .sealing import Secret
 from .security import Principal
 from .states import CallState
-from .view import Call
 
 __all__ = [
     "Call",

@@ -17,14 +17,14 @@ from functools import partial
 from typing import Any, Self
 
 from .clock import Clock, SystemClock
+from .configuration.site_secrets import secrets_for
 from .deployment import Deployment
 from .errors import ConfigurationError
 from .fork_lock import ForkLock
 from .manager import ENVIRON_KEY, CallManager
+from .manager.replaying import replayable
 from .opening import check_deployment, checked, deployment_for, keys_for, open_database
-from .replaying import replayable
 from .settings import MiddlewareSettings
-from .site_secrets import secrets_for
 from .web.answers import not_found
 from .web.connection import Surroundings, WSGIAccess, mounted_at
 from .web.databases import LazyDatabase

@@ -18,15 +18,15 @@ from ZODB.POSException import ConflictError
 
 from .callbacks import RESERVED
 from .clock import Clock, SystemClock
+from .configuration.site_secrets import SiteSecrets, secrets_for
+from .configuration.zodb_uri import without_password
 from .deployment import Deployment
 from .errors import ConfigurationError
 from .plugins import Registry
 from .sealing import Keys, Sealer
 from .security import DefaultPolicy
 from .settings import SharedSettings
-from .site_secrets import SiteSecrets, secrets_for
 from .store.databases import open_together
-from .zodb_uri import without_password
 
 #: How often it is tried to open a new database while others make its root.
 OPENING_TRIES = 5

@@ -19,7 +19,7 @@ from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Literal, TypeVar, cast
 
-from .convert import Convert, choice, duration, flag, imported, text, whole
+from .configuration.convert import Convert, choice, duration, flag, imported, text, whole
 from .errors import ConfigurationError, InvalidArguments, UnknownPlugin
 from .retry import RetryPolicy
 

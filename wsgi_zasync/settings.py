@@ -13,13 +13,18 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
-from . import convert
-from .config_file import ConfigFile
+from .configuration import convert
+from .configuration.key_table import Row, key, nested, read_values, rows
+from .configuration.paste_file import ConfigFile
+from .configuration.site_secrets import SiteSecrets, missing_secret, read_secrets
+from .configuration.zodb_uri import (
+    may_be_shared,
+    refuse_open_servers,
+    refuse_open_zeo,
+    without_password,
+)
 from .errors import ConfigurationError
-from .key_table import Row, key, nested, read_values, rows
 from .ports import SecurityPolicy
-from .site_secrets import SiteSecrets, missing_secret, read_secrets
-from .zodb_uri import may_be_shared, refuse_open_servers, refuse_open_zeo, without_password
 
 __all__ = ["MiddlewareSettings", "Quotas", "SharedSettings", "WorkerSettings"]
 
@@ -230,7 +235,7 @@ class MiddlewareSettings(SharedSettings):
             return {}
         mine = {row.name for row in rows(cls)}
         # Loads PasteDeploy.
-        from .paste_sections import worker
+        from .configuration.paste_sections import worker
 
         _, worker_conf = worker(file)
         return {name: value for name, value in worker_conf.items() if name in mine - _DATABASE}

@@ -25,16 +25,16 @@ import transaction
 import ZODB
 from ZODB.MappingStorage import MappingStorage
 
-from .access import ConnectionAccess
 from .call import to_micros
 from .clock import Clock, seconds
 from .deployment import Deployment
 from .errors import ConfigurationError
 from .manager import CallManager
+from .manager.access import ConnectionAccess
+from .manager.view import Call
 from .plugins import Registry
 from .security import Principal
 from .states import CallState
-from .view import Call
 from .web.transactions import lane_claimer
 
 __all__ = [

@@ -12,12 +12,12 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
+from .configuration.key_table import read_values
+from .configuration.zodb_uri import refuse_open_servers
 from .errors import ConfigurationError
-from .key_table import read_values
 from .plugins import Registry
 from .settings import MiddlewareSettings, WorkerSettings
 from .store.databases import open_together
-from .zodb_uri import refuse_open_servers
 
 
 def load_worker_conf(path: str | Path) -> WorkerSettings:

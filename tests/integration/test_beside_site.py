@@ -25,8 +25,8 @@ from ZODB.blob import Blob
 from ZODB.FileStorage import FileStorage
 
 from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
-from wsgi_zasync.beside import beside_site
 from wsgi_zasync.cli import main
+from wsgi_zasync.cli.beside import beside_site
 from wsgi_zasync.own_file import answers, socket_beside
 from wsgi_zasync.settings import WorkerSettings
 from wsgi_zasync.sharing import SharedFile, share

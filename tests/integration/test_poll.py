@@ -604,14 +604,14 @@ def test_a_final_call_is_forgotten_and_a_waiting_one_is_not(site):
 
 
 def test_what_an_owner_does_is_one_line_of_the_log_with_plugin_and_owner(site, caplog):
-    caplog.set_level(logging.INFO, "wsgi_zasync.context")
+    caplog.set_level(logging.INFO, "wsgi_zasync.manager.context")
     first, second = site.put(), site.put()
     site.get(first, "/cancel", method="POST", headers=MEANT)
     site.run()
     for identifier in (first, second):
         site.get(identifier, "/forget", method="POST", headers=MEANT)
 
-    records = [record for record in caplog.records if record.name == "wsgi_zasync.context"]
+    records = [record for record in caplog.records if record.name == "wsgi_zasync.manager.context"]
 
     assert [record.getMessage() for record in records] == [
         f"call {identifier} {what} plugin=echo owner=ann"

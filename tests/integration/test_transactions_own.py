@@ -17,7 +17,7 @@ from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
 from wsgi_zasync.call import LANES, CallRecord
-from wsgi_zasync.replaying import Replay
+from wsgi_zasync.manager.replaying import Replay
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.wakeup import signal_for
 

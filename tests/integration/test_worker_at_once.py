@@ -17,9 +17,9 @@ from wsgi_zasync.store.accepting import FEW
 from wsgi_zasync.store.wakeup import signal_for
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker, early
-from wsgi_zasync.worker.bell import Bell
 from wsgi_zasync.worker.held import Held, Outcome, Report
 from wsgi_zasync.worker.service import Service
+from wsgi_zasync.worker.waking.bell import Bell
 
 
 class Watched:

@@ -37,7 +37,7 @@ class Disk(MappingStorage):
 
 @pytest.fixture
 def disk(monkeypatch):
-    monkeypatch.setattr("wsgi_zasync.worker.transactions.AWAY_SECONDS", 0.001)
+    monkeypatch.setattr("wsgi_zasync.worker.running.transactions.AWAY_SECONDS", 0.001)
     return Disk()
 
 

@@ -15,8 +15,8 @@ from ZODB.POSException import ConflictError
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState, Retry, RetryPolicy
 from wsgi_zasync.worker import Worker
-from wsgi_zasync.worker.running import AGAIN_SECONDS, LOST
-from wsgi_zasync.worker.transactions import AWAY_SECONDS, LOST_TRIES
+from wsgi_zasync.worker.running.transactions import AWAY_SECONDS, LOST_TRIES
+from wsgi_zasync.worker.running.without_transaction import AGAIN_SECONDS, LOST
 
 
 class Flapping(MappingStorage):

@@ -10,9 +10,9 @@ import pytest
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState
 from wsgi_zasync.store import open_store
-from wsgi_zasync.worker.dispatch import LONGEST_QUEUE
 from wsgi_zasync.worker.held import Held
 from wsgi_zasync.worker.room import AHEAD, HELD_UP_SECONDS
+from wsgi_zasync.worker.running.dispatch import LONGEST_QUEUE
 from wsgi_zasync.worker.service import YOUNG_SECONDS
 
 MANY = 3 * AHEAD

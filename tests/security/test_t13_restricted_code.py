@@ -10,10 +10,10 @@ import pytest
 
 from wsgi_zasync import Call, CallManager, Principal, plugin
 from wsgi_zasync.manager import get_manager
+from wsgi_zasync.manager.view import CallbackView, Progress
 from wsgi_zasync.middleware import CallManagerMiddleware
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import memory_db
-from wsgi_zasync.view import CallbackView, Progress
 from wsgi_zasync.web.zope import PERMISSION
 
 MANAGER_SHOWS = {"put", "options", "get", "mine", "count", "cancel", "forget"}

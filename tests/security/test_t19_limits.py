@@ -11,7 +11,7 @@ from itertools import count, islice
 import pytest
 
 from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
-from wsgi_zasync.putting import Lineage
+from wsgi_zasync.manager.putting import Lineage
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
 

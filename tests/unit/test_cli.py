@@ -28,7 +28,7 @@ from wsgi_zasync.cli.operating import opened, worker_settings
 from wsgi_zasync.cli.output import ago, shown, table
 from wsgi_zasync.cli.signals import on_stop
 from wsgi_zasync.clock import SystemClock
-from wsgi_zasync.config_file import ConfigFile
+from wsgi_zasync.configuration.paste_file import ConfigFile
 from wsgi_zasync.store import open_store
 from wsgi_zasync.testing import FakeClock
 from wsgi_zasync.values import WeakReference

@@ -7,7 +7,7 @@ import pytest
 
 from wsgi_zasync import ConfigurationError, InvalidArguments, Retry, RetryPolicy, plugin
 from wsgi_zasync.clock import SystemClock, seconds
-from wsgi_zasync.options import PutOptions
+from wsgi_zasync.manager.options import PutOptions
 from wsgi_zasync.settings import WorkerSettings
 
 

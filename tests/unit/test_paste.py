@@ -9,9 +9,9 @@ import pytest
 from paste.deploy import loadapp
 
 from wsgi_zasync import CallManagerMiddleware, ConfigurationError, get_manager
-from wsgi_zasync.config_file import ConfigFile
+from wsgi_zasync.configuration.paste_file import ConfigFile
+from wsgi_zasync.configuration.paste_sections import worker as worker_section
 from wsgi_zasync.paste import filter_factory, worker_factory
-from wsgi_zasync.paste_sections import worker as worker_section
 from wsgi_zasync.worker import Worker
 
 SITE = """

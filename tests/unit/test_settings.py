@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from wsgi_zasync.configuration.key_table import rows
 from wsgi_zasync.errors import ConfigurationError
-from wsgi_zasync.key_table import rows
 from wsgi_zasync.settings import MiddlewareSettings, Quotas, SharedSettings, WorkerSettings
 
 SECRET = "k" * 40

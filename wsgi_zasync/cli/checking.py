@@ -11,17 +11,17 @@ from pathlib import Path
 
 from transaction.interfaces import TransientError
 
-from ..config_file import ConfigFile
+from ..configuration.paste_file import ConfigFile
+from ..configuration.paste_sections import filters, passed_by
+from ..configuration.zodb_uri import refuse_open_servers, refuse_open_zeo
 from ..errors import ConfigurationError
 from ..exposure import exposed_functions
 from ..lines import counted
 from ..middleware import CallManagerMiddleware
 from ..own_file import file_of
-from ..paste_sections import filters, passed_by
 from ..plugins import Registry, check_runnable, unknown
 from ..settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from ..worker import Worker
-from ..zodb_uri import refuse_open_servers, refuse_open_zeo
 from .operating import opened, worker_sections, worker_settings
 from .output import shown, tell
 

@@ -19,9 +19,9 @@ from threading import Event, Thread
 import zc.lockfile
 
 from ..clock import SystemClock
+from ..configuration.site_secrets import kept_secret
 from ..errors import ConfigurationError
 from ..own_file import answers
-from ..site_secrets import kept_secret
 
 #: What the files of the demo are called in its directory.
 SOCKET, STORAGE, SECRET = "zeo.sock", "demo.fs", "secret"

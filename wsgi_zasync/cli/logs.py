@@ -73,7 +73,7 @@ def log_to_stderr(kind: str = "text") -> None:
     Also what would be written there past the log, in several lines that may steer a terminal:
     what ends a thread or is lost in the reactor, and warnings, which Twisted logs as well.
     """
-    from ..worker.reactor import log_by_logging
+    from ..worker.running.reactor import log_by_logging
 
     out = logging.StreamHandler(sys.stderr)
     out.setFormatter(JSONFormatter() if kind == "json" else TextFormatter())

@@ -18,26 +18,26 @@ from heapq import merge
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..access import ConnectionAccess
-from ..beside import beside_site
 from ..call import CallRecord, Place
-from ..config_file import ConfigFile
-from ..context import CallContext
+from ..configuration.key_table import rows
+from ..configuration.paste_file import ConfigFile
+from ..configuration.paste_sections import Values, filters, worker
+from ..configuration.zodb_uri import without_password
 from ..deployment import Deployment
 from ..errors import CallNotFound, ConfigurationError
-from ..key_table import rows
+from ..manager.access import ConnectionAccess
+from ..manager.context import CallContext
+from ..manager.view import Call
 from ..opening import deployment_for, open_database
 from ..own_file import file_of
-from ..paste_sections import Values, filters, worker
 from ..security import Principal
 from ..settings import FROM_DEFAULT, MiddlewareSettings, SharedSettings, WorkerSettings
 from ..store import Store, open_store
 from ..store.databases import calls_connection, close_together
 from ..store.reading import why_unreadable
 from ..store.root import ROOT_KEY
-from ..view import Call
 from ..web.transactions import in_transaction, lane_claimer, reading
-from ..zodb_uri import without_password
+from .beside import beside_site
 
 _Result = TypeVar("_Result")
 

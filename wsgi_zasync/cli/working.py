@@ -6,12 +6,12 @@ from __future__ import annotations
 import logging
 from threading import Event
 
-from ..beside import beside_site
-from ..config_file import ConfigFile
+from ..configuration.paste_file import ConfigFile
+from ..configuration.site_secrets import kept_secret_of
 from ..errors import ConfigurationError
 from ..own_file import file_of
 from ..settings import WorkerSettings
-from ..site_secrets import kept_secret_of
+from .beside import beside_site
 from .logs import log_to_stderr
 from .operating import has_database, worker_settings
 from .signals import on_stop

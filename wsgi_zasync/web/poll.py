@@ -29,11 +29,11 @@ from ..errors import (
     ZasyncError,
 )
 from ..expressions import CannotDecide
+from ..manager.view import Call
 from ..sealing import Keys
 from ..security import Principal
 from ..states import CallState
 from ..store.wakeup import signal_for
-from ..view import Call
 from .answers import DOWNLOAD_HEADERS, answer, empty, encoded, not_found, problem
 from .conditions import is_known, is_wanted, may_change
 from .connection import Surroundings

@@ -16,17 +16,17 @@ from urllib.parse import quote
 
 from transaction.interfaces import TransientError
 
-from ..access import ConnectionAccess
 from ..deployment import Deployment
 from ..errors import CallNotFound, Unauthorized
 from ..expressions import CannotDecide
 from ..manager import CallManager
+from ..manager.access import ConnectionAccess
+from ..manager.view import Call
 from ..sealing import ETAG, Keys
 from ..security import Principal, principal_now
 from ..states import CallState
 from ..store import Store
 from ..store.databases import calls_database
-from ..view import Call
 from .answers import encoded
 from .connection import Surroundings
 from .transactions import catch_up, in_transaction, lane_claimer, reading

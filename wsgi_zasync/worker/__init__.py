@@ -4,6 +4,11 @@
 ``Worker(...)`` takes the keys of ``[worker:…]``. ``start`` runs calls in threads until ``stop``;
 ``run_once`` runs all that is due now and returns, for tests and for scripts.
 
+``waking`` hears of a call, the ``acceptor`` takes it, ``beginning`` decides whether and with what
+an attempt is made, ``running`` makes it, ``completion`` writes what became of it and has its
+``callbacks`` evaluated; ``service`` has the turns in which that happens, and the ``rescuer`` takes
+over from workers that died.
+
 Threads: one that accepts and writes, those that run plugins, and the process's one reactor.
 """
 

@@ -28,10 +28,10 @@ from .desk import AWAY, Desk, Writing
 from .held import Held, Order, Report, Settled
 from .lanes import LaneShare
 from .membership import Membership
-from .news import what_changes_with_news
 from .patience import blame, named
 from .redaction import shown
 from .rounds import AtOnce, Round, Work
+from .waking.news import what_changes_with_news
 
 logger = logging.getLogger(__name__)
 

@@ -16,14 +16,14 @@ from ..call import CallRecord
 from ..deployment import Deployment
 from ..errors import ConfigurationError, InvalidArguments, ObjectGone, Unauthorized
 from ..expressions import CannotDecide
+from ..manager.putting import check_permission
 from ..plugins import PluginDeclaration
-from ..putting import check_permission
 from ..sealing import Sealed, Secret
 from ..security import AnotherPrincipal, Principal
 from ..store.reading import why_unreadable
 from ..values import persistent_objects, restored
 from .attempt import Attempt
-from .authority import Authority, principal_of
+from .callbacks.authority import Authority, principal_of
 from .completion import UNDECIDED_DELAY, own_policy, unauthorized
 from .desk import Writing
 from .held import Held, Order, Outcome

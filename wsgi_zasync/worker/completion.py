@@ -23,11 +23,11 @@ from ..store.mailbox import Mail
 from ..store.parking import park, put_aside
 from ..store.reading import why_unreadable
 from ..values import Storing
+from .callbacks.evaluation import Evaluation, TakesLong, Undecided, mark_gone
+from .callbacks.savepoint import Savepoint
 from .desk import Writing
-from .evaluation import Evaluation, TakesLong, Undecided, mark_gone
 from .held import Entry, Held, Outcome, Report, Settled
 from .redaction import failure_from, shown, text_of
-from .savepoint import Savepoint
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ Thread: the acceptor's, in the transaction of the accept.
 from __future__ import annotations
 
 from .acceptor import Acceptor
-from .bell import Bell
 from .desk import Writing
-from .dispatch import Dispatcher
 from .held import Held, Order, Report, Settled
 from .holdings import Holdings
 from .rounds import BATCH
+from .running.dispatch import Dispatcher
+from .waking.bell import Bell
 
 #: How many calls are begun before their accept is committed, and the seconds that it waits: so
 #: long whatever others have to say, and so long as they say nothing.

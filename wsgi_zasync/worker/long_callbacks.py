@@ -16,13 +16,13 @@ from typing import Any
 
 from ..deployment import Deployment
 from ..errors import Fenced
-from .bell import Bell
 from .completion import Completion
 from .desk import AWAY, Desk, is_foreign
 from .held import Entry, Report
 from .membership import Membership
 from .patience import blame
-from .pool import IDLE_SECONDS
+from .running.pool import IDLE_SECONDS
+from .waking.bell import Bell
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ Thread: the acceptor's.
 
 from __future__ import annotations
 
-from .dispatch import Dispatcher
 from .holdings import Holdings
+from .running.dispatch import Dispatcher
 
 #: Calls that are accepted ahead of what can begin, at least.
 AHEAD = 32

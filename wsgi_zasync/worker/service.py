@@ -18,15 +18,12 @@ from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
-from .bell import Bell
+from .callbacks.evaluation import Evaluation
 from .completion import Completion
-from .dispatch import Dispatcher
 from .early import Early
-from .evaluation import Evaluation
 from .held import Entry, Held, Outcome, Report, Settled
 from .holdings import Holdings
 from .lanes import LaneShare
-from .listening import Listener
 from .long_callbacks import LongCallbacks
 from .mail import MailReader
 from .membership import Membership
@@ -35,7 +32,10 @@ from .patience import pause_seconds
 from .rescuer import Adopted, Rescuer, Watch
 from .room import Room
 from .rounds import BATCH, Round, RunningOnBoard, Work
-from .timetable import Timetable
+from .running.dispatch import Dispatcher
+from .waking.bell import Bell
+from .waking.listening import Listener
+from .waking.timetable import Timetable
 from .watchdog import Watchdog
 
 #: Seconds for which what was handed out counts as about to end.

@@ -9,8 +9,8 @@ import pytest
 
 from wsgi_zasync.errors import Fenced
 from wsgi_zasync.testing import FakeClock, deployment_of
-from wsgi_zasync.worker.bell import Bell
 from wsgi_zasync.worker.long_callbacks import LongCallbacks, _InLine
+from wsgi_zasync.worker.waking.bell import Bell
 
 OURS, BEFORE = b"our area", b"the one that was taken over"
 

@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import blockingCallFromThread
 from twisted.logger import LogLevel, globalLogPublisher
 
-from wsgi_zasync.worker.reactor import ensure_running
+from wsgi_zasync.worker.running.reactor import ensure_running
 
 PATIENCE = 10.0
 NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
