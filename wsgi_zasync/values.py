@@ -41,6 +41,18 @@ class WeakReference:
     class_name: str
 
 
+#: Where a value is: an argument, or where its container is, with how to say what it is there
+#: and its key. It is put into words only when something is wrong.
+Where = str | tuple[Any, str, Any]
+
+
+def _told(path: Where) -> str:
+    if isinstance(path, str):
+        return path
+    container, what, key = path
+    return f"{_told(container)}{what.format(_shown(key))}"
+
+
 class Storing:
     """Turns values into what is stored; one for each put or outcome.
 
@@ -82,7 +94,7 @@ class Storing:
         """
         return self._stored(value, path, 0)
 
-    def _stored(self, value: Any, path: str, depth: int) -> Any:
+    def _stored(self, value: Any, path: Where, depth: int) -> Any:
         kind = type(value)
         if kind is str:
             # Python knows at once whether a text is ASCII.
@@ -91,43 +103,47 @@ class Storing:
             size = 8 if kind in _CONTAINERS else _size(value)
         self.size += size
         if self.size > self._max_bytes:
-            raise self._error(
-                f"{path} is too much: the values may have {self._max_bytes:,} bytes together; "
-                "store large data as an object of your own and pass a reference",
+            raise self._refused(
                 path,
+                f"is too much: the values may have {self._max_bytes:,} bytes together; "
+                "store large data as an object of your own and pass a reference",
             )
+        if kind in _CONTAINERS:
+            if depth >= MAX_DEPTH:
+                raise self._refused(path, f"is nested deeper than {MAX_DEPTH}")
+            return self._container(value, path, depth + 1)
         if kind is str or kind in _SCALARS or kind is bytes:
             return value
         if kind is datetime:
             return self._moment(value, path)
-        if kind in _CONTAINERS:
-            if depth >= MAX_DEPTH:
-                raise self._error(f"{path} is nested deeper than {MAX_DEPTH}", path)
-            return self._container(value, path, depth + 1)
         if kind is Secret and self._seal is not None:
             return self._seal(value)
         if isinstance(value, Persistent):
             return self._reference(value, path)
         if kind is Secret:
-            raise self._error(
-                f"{path} is a Secret, which can be an argument of a call, where the site has a "
-                "secret to seal it with, and nothing else: give plain data",
+            raise self._refused(
                 path,
+                "is a Secret, which can be an argument of a call, where the site has a "
+                "secret to seal it with, and nothing else: give plain data",
             )
-        raise self._error(
-            f"{path} is of type {kind.__module__}.{kind.__qualname__}, which cannot be stored: "
+        raise self._refused(
+            path,
+            f"is of type {kind.__module__}.{kind.__qualname__}, which cannot be stored: "
             "give plain data (exact types), a Secret, or a persistent object that is in the "
             "database already",
-            path,
         )
 
-    def _encoded_size(self, value: str, path: str) -> int:
+    def _refused(self, path: Where, why: str) -> InvalidArguments:
+        told = _told(path)
+        return self._error(f"{told} {why}", told)
+
+    def _encoded_size(self, value: str, path: Where) -> int:
         try:
             return len(value.encode())
         except UnicodeEncodeError as exc:
-            raise self._error(f"{path} has a lone surrogate at {exc.start}", path) from exc
+            raise self._refused(path, f"has a lone surrogate at {exc.start}") from exc
 
-    def _moment(self, value: datetime, path: str) -> datetime:
+    def _moment(self, value: datetime, path: Where) -> datetime:
         """Without any timezone class but the standard one: aware ones become UTC."""
         if value.tzinfo is None:
             return value
@@ -135,32 +151,30 @@ class Storing:
             offset = value.utcoffset()
             moment = value.astimezone(UTC)
         except (OverflowError, ValueError, TypeError, NotImplementedError) as exc:
-            raise self._error(f"{path} cannot be told in UTC: {exc}", path) from exc
+            raise self._refused(path, f"cannot be told in UTC: {exc}") from exc
         if offset is None:
             # Python would take it for a time of this machine's own zone.
-            raise self._error(f"{path} has a timezone that tells no offset from UTC", path)
+            raise self._refused(path, "has a timezone that tells no offset from UTC")
         return moment
 
-    def _container(self, value: Any, path: str, depth: int) -> Any:
+    def _container(self, value: Any, path: Where, depth: int) -> Any:
         if type(value) is dict:
             return {
-                self._stored(key, f"{path} key {_shown(key)}", depth): self._stored(
-                    item, f"{path}[{_shown(key)}]", depth
+                self._stored(key, (path, " key {}", key), depth): self._stored(
+                    item, (path, "[{}]", key), depth
                 )
                 for key, item in value.items()
             }
-        items = [
-            self._stored(item, f"{path}[{number}]", depth) for number, item in enumerate(value)
-        ]
+        items = [self._stored(item, (path, "[{}]", at), depth) for at, item in enumerate(value)]
         return type(value)(items)
 
-    def _reference(self, value: Any, path: str) -> Any:
+    def _reference(self, value: Any, path: Where) -> Any:
         jar = value._p_jar
         if jar is None or value._p_oid is None or self._connection is None:
-            raise self._error(
-                f"{path} is a {type(value).__qualname__} that is not in the database yet: "
-                "add it first (and make a savepoint), or pass plain data",
+            raise self._refused(
                 path,
+                f"is a {type(value).__qualname__} that is not in the database yet: "
+                "add it first (and make a savepoint), or pass plain data",
             )
         if jar is self._connection:
             # Itself: Zope's come in wrappers, with the request that they were reached in.
@@ -171,13 +185,13 @@ class Storing:
             return WeakReference(name, value._p_oid, f"{kind.__module__}.{kind.__qualname__}")
         if self._other_connections:
             return self._found_again(value, name, path)
-        raise self._error(
-            f"{path} is a {type(value).__qualname__} of another ZODB connection: pass the object "
-            "as this request's own connection loads it (calls.connection)",
+        raise self._refused(
             path,
+            f"is a {type(value).__qualname__} of another ZODB connection: pass the object "
+            "as this request's own connection loads it (calls.connection)",
         )
 
-    def _found_again(self, value: Any, name: str, path: str) -> Any:
+    def _found_again(self, value: Any, name: str, path: Where) -> Any:
         """The object as our connection knows it; nothing of the other one is read or loaded."""
         kind = type(value)
         try:
@@ -187,8 +201,8 @@ class Storing:
             found = own.get(value._p_oid)
         except KeyError as exc:
             # As a POSKeyError is.
-            raise self._error(
-                f"{path} is a {kind.__qualname__} that is not in the database", path
+            raise self._refused(
+                path, f"is a {kind.__qualname__} that is not in the database"
             ) from exc
         if own is self._connection:
             return found

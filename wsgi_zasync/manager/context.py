@@ -18,7 +18,7 @@ from ..lines import escape_controls, owner_text
 from ..ports import Access
 from ..security import Principal
 from ..store import Store
-from ..store.claims import LanePool, claim, seen_until
+from ..store.claims import LanePool, claim, seen_before
 from ..store.wakeup import Signal, signal_for
 
 logger = logging.getLogger(__name__)
@@ -47,9 +47,9 @@ class CallContext(NamedTuple):
             state.lane = claim(site, "maker")
         else:
             state.pool = self.deployment.lanes.of(self.store.connection.db())
-            seen = seen_until(self.store.connection)
-            state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), seen)
-            if state.pool.has_put(state.lane, seen) and state.lane not in site.claims:
+            before = seen_before(self.store.connection)
+            state.lane = state.pool.take(lambda: self.access.claim_lane(self.store), before)
+            if state.pool.has_put(state.lane, before) and state.lane not in site.claims:
                 # The claim was undone, and without one nobody would read what is put here.
                 site.claims[state.lane] = "again"
         return state.lane
@@ -67,7 +67,8 @@ class CallContext(NamedTuple):
         """
         plugin = record.plugin if plugin is None else plugin
         note = Written(record._p_oid, record.seed, record.place, plugin, record.owner, action)
-        state.signal = signal_for(self.store.connection.db())
+        if state.signal is None:
+            state.signal = signal_for(self.store.connection.db())
         state.written.append(note)
 
     def now(self) -> int:
@@ -106,27 +107,13 @@ class Written(NamedTuple):
         return call_id(self.seed, self.place)
 
 
-class Putting:
-    """While a put writes: what changes meanwhile is noted as changed by it."""
+#: How many objects a connection has changed, and the oids of those that it counts on.
+Changes = tuple[int, frozenset[bytes]]
 
-    __slots__ = ("_changed", "_connection", "_counted_on", "_state")
 
-    def __init__(self, state: PutState, connection: Any) -> None:
-        self._state = state
-        self._connection = connection
-        self._changed = len(connection._registered_objects)
-        self._counted_on = frozenset(connection._readCurrent)
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        state, connection = self._state, self._connection
-        if kind is None:
-            for changed in connection._registered_objects[self._changed :]:
-                state.changed_by_puts[id(changed)] = changed
-            if connection._readCurrent:
-                state.counted_on_by_puts |= connection._readCurrent.keys() - self._counted_on
+def changes_of(connection: Any) -> Changes:
+    """What was changed through the connection up to now."""
+    return len(connection._registered_objects), frozenset(connection._readCurrent)
 
 
 class PutState:
@@ -153,9 +140,13 @@ class PutState:
         self.changed_by_puts: dict[int, Any] = {}
         self.counted_on_by_puts: set[bytes] = set()
 
-    def putting(self, connection: Any) -> Putting:
-        """Note what is changed through the connection within, as changed by a put."""
-        return Putting(self, connection)
+    def note_changes(self, connection: Any, before: Changes) -> None:
+        """Note what was changed through the connection since, as changed by a put."""
+        changed, counted_on = before
+        for each in connection._registered_objects[changed:]:
+            self.changed_by_puts[id(each)] = each
+        if connection._readCurrent:
+            self.counted_on_by_puts |= connection._readCurrent.keys() - counted_on
 
     @classmethod
     def peek(cls, txn: Any, deployment: Deployment) -> PutState | None:
@@ -186,7 +177,7 @@ class PutState:
 
     def has_put(self, record: CallRecord) -> bool:
         """Whether this transaction puts the call that this record is of."""
-        return self.is_last(record) or any(record is each for each, _ in self._puts)
+        return any(record is each for each, _ in self._puts)
 
     def is_last(self, record: CallRecord) -> bool:
         """Whether it is that of the last put."""
@@ -203,8 +194,11 @@ class PutState:
 
     def forget_what_was_taken_back(self) -> None:
         """Forget puts that a savepoint took back; before a commit, while records can be read."""
-        if all(r._p_changed and r._p_jar is not None and r.seed == s for r, s in self._puts):
+        for record, seed in self._puts:
             # What is changed in memory was not taken back since.
+            if not record._p_changed or record._p_jar is None or record.seed != seed:
+                break
+        else:
             return
         left = [
             (record, seed)

@@ -45,8 +45,9 @@ def declare(
     quotas = context.deployment.quotas
     if type(text) is not str:
         raise InvalidArguments("the expression must be text", path="text")
+    is_last = state.is_last(record)
     # What this transaction puts has no mail yet.
-    is_new = state.has_put(record)
+    is_new = is_last or state.has_put(record)
     late = [] if is_new else late_callbacks(context.store, record)
     if len(record.callbacks) + len(late) >= quotas.max_callbacks:
         raise QuotaExceeded(
@@ -69,7 +70,7 @@ def declare(
     size += len(text)
     record.size += size
     record.callbacks = (*record.callbacks, callback)
-    if state.is_last(record):
+    if is_last:
         record.bytes_put += size
     else:
         context.store.count_more(record, size)

@@ -7,9 +7,10 @@ Everything that can be wrong is found before anything is written.
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any, NamedTuple
 
-from ..call import PRIORITIES, CallRecord, from_micros
+from ..call import PRIORITIES, SEED_BYTES, CallRecord, from_micros
 from ..errors import (
     ConfigurationError,
     DuplicateCall,
@@ -21,9 +22,8 @@ from ..plugins import PluginDeclaration, check_arguments, unknown
 from ..security import SESSION_SOURCE, Principal, principal_now
 from ..values import Storing, persistent_objects
 from .changing import cancel
-from .context import CallContext, PutState
+from .context import CallContext, PutState, changes_of
 from .options import NO_OPTIONS, PutOptions
-from .seeds import new_seed
 
 
 class Lineage(NamedTuple):
@@ -62,7 +62,7 @@ def put_call(
     now = principal_now(deployment.policy, owner, root)
     # Tells what to write: the record that is stored comes last.
     record = CallRecord()
-    record.seed = seed = new_seed()
+    record.seed = seed = os.urandom(SEED_BYTES)
     sealer = deployment.sealer
     storing = Storing(
         store.connection,
@@ -101,10 +101,11 @@ def put_call(
         # Else a clock that was put back would hide it with what an earlier owner of the name had.
         record.created = max(record.created, gone + 1)
     lane = context.lane(state)
-    with state.putting(store.connection):
-        record = store.add(record, lane)
-        if record.unique is not None:
-            store.set_unique(record.unique, record)
+    changes = changes_of(store.connection)
+    record = store.add(record, lane)
+    if record.unique is not None:
+        store.set_unique(record.unique, record)
+    state.note_changes(store.connection, changes)
     state.add(record)
     context.written(state, record, "put")
     return record

@@ -13,6 +13,7 @@ from ZODB.POSException import ConnectionStateError, POSKeyError
 
 from ..call import CallRecord, call_id
 from ..errors import CallNotFound, TransactionOver
+from ..security import Principal
 from ..values import masked, restored
 from .context import CallContext, PutState, is_there
 from .too_late import OfOneTransaction, read_too_late
@@ -21,10 +22,19 @@ from .too_late import OfOneTransaction, read_too_late
 class RecordView(OfOneTransaction):
     """A view of a call's record, for its owner."""
 
-    def __init__(self, record: CallRecord, context: CallContext) -> None:
-        """Look at a record, in the transaction that the context is of."""
+    def __init__(
+        self, record: CallRecord, context: CallContext, author: Principal | None = None
+    ) -> None:
+        """Look at a record, in the transaction that the context is of.
+
+        Args:
+            record: The call's.
+            context: Of the call manager.
+            author: Who wrote the expressions declared through it, when that is a user.
+        """
         self._record = record
         self._context = context
+        self._author = author
         # Copies: what the id is made of is known also when the transaction is over.
         self._oid: bytes = record._p_oid
         self._seed, self._place = record.seed, record.place

@@ -16,7 +16,7 @@ from ..errors import StoreConflict
 from ..ports import Access
 from ..security import Principal
 from ..store import open_store
-from .context import CallContext, PutState
+from .context import CallContext, PutState, changes_of
 
 
 class Replay:
@@ -46,8 +46,9 @@ class Replay:
             context = CallContext(self._access, self._deployment, store, owner)
             state = context.state()
             self._hold_lane(state, connection, attributes["place"][0])
-            with state.putting(connection):
-                self._put_again(context, state, attributes)
+            before = changes_of(connection)
+            self._put_again(context, state, attributes)
+            state.note_changes(connection, before)
 
     def _hold_lane(self, state: PutState, connection: Any, lane: int) -> None:
         """Keep other transactions of this process out of the lane, which the abort gave back."""

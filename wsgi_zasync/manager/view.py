@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ..call import PRIORITIES, CallRecord, Event, Failure, from_micros
+from ..call import PRIORITIES, Event, Failure, from_micros
 from ..callbacks import Callback, Occasion
 from ..errors import (
     CallCancelled,
@@ -24,7 +24,6 @@ from ..security import Principal
 from ..states import CallbackState, CallState
 from . import changing
 from .call_json import as_json
-from .context import CallContext
 from .declaring import declare, late_callbacks
 from .record_view import RecordView
 from .too_late import reading
@@ -59,13 +58,6 @@ class CallbackView:
 )
 class Call(RecordView):
     """A call that you own."""
-
-    def __init__(
-        self, record: CallRecord, context: CallContext, author: Principal | None = None
-    ) -> None:
-        """Made by a call manager; ``author`` wrote the expressions declared through it."""
-        super().__init__(record, context)
-        self._author = author
 
     def __repr__(self) -> str:
         try:

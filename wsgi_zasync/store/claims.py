@@ -6,7 +6,8 @@ a small transaction of its own, before or beside the one that puts. If two proce
 all the same, they conflict at the next record of an owner or at the end of a log, and one retries:
 nothing is lost or doubled.
 
-``LanePool`` is the memory of one process; any of its threads may use it.
+``LanePool`` is the memory of one process; any of its threads may use it. What each put changes
+there is changed by single operations of a dict, so that a put waits for no lock.
 """
 
 from __future__ import annotations
@@ -39,15 +40,14 @@ def claim(site: Site, token: str) -> int:
     return number
 
 
-def seen_until(connection: Any) -> bytes:
-    """The tid of the last commit that the connection's transaction sees.
+def seen_before(connection: Any) -> bytes:
+    """The tid before which the connection's transaction sees all commits, and none from it on.
 
-    Of a storage with snapshots of its own it is that of its last poll.
+    Of a storage with snapshots of its own it is the one after its last poll's.
     """
     storage = connection._normal_storage
-    begin = getattr(storage, "_start", None)
-    found: bytes = storage.lastTransaction() if begin is None else p64(u64(begin) - 1)
-    return found
+    begin: bytes | None = getattr(storage, "_start", None)
+    return p64(u64(storage.lastTransaction()) + 1) if begin is None else begin
 
 
 class LanePool:
@@ -60,51 +60,47 @@ class LanePool:
         self._begin()
 
     def _begin(self) -> None:
+        #: While one more is claimed.
         self._lock = threading.Lock()
-        self._free: list[int] = []
+        #: Those that no transaction uses, as keys: the one that was given back first in front.
+        self._free: dict[int, bool] = {}
         self._all: list[int] = []
         #: lane -> tid of the last commit of this process that put into it
         self._last: dict[int, bytes] = {}
         self._pid = os.getpid()
 
-    def take(self, claim_one: Callable[[], int], seen: bytes) -> int:
+    def take(self, claim_one: Callable[[], int], before: bytes) -> int:
         """A lane that no other transaction of this process uses now.
 
         Args:
             claim_one: Claims one more, in a transaction of its own.
-            seen: The tid of the last commit that the transaction sees. If it began before the
-                last put into a lane, it would conflict there, although nobody else uses the lane.
+            before: The tid before which the transaction sees all commits. If it began before
+                the last put into a lane, it would conflict there, although nobody else uses the
+                lane.
         """
         self._forget_after_fork()
         # The ones that were given back first are the most likely to be seen.
         for lane in tuple(self._free):
-            last = self._last.get(lane, b"")
-            if last <= seen and self._retake(lane, last):
-                return lane
+            if self._free.pop(lane, False):
+                if self._last.get(lane, b"") < before:
+                    return lane
+                self._free[lane] = True
         with self._lock:
             if len(self._all) >= self.MAX_LANES:
-                return self._free.pop(0) if self._free else random.SystemRandom().choice(self._all)
+                for lane in tuple(self._free):
+                    if self._free.pop(lane, False):
+                        return lane
+                return random.SystemRandom().choice(self._all)
         lane = claim_one()
         with self._lock:
             if lane not in self._all:
                 self._all.append(lane)
         return lane
 
-    def retake(self, lane: int, last: bytes | None = None) -> bool:
-        """Take this lane; False if another transaction uses it now.
-
-        Args:
-            last: False also if something else was put there since.
-        """
+    def retake(self, lane: int) -> bool:
+        """Take this lane; False if another transaction uses it now."""
         self._forget_after_fork()
-        return self._retake(lane, last)
-
-    def _retake(self, lane: int, last: bytes | None) -> bool:
-        with self._lock:
-            is_free = lane in self._free and last in (None, self._last.get(lane, b""))
-            if is_free:
-                self._free.remove(lane)
-            return is_free
+        return self._free.pop(lane, False)
 
     def give_back(self, lane: int, last: bytes = b"") -> None:
         """The transaction that took the lane is over.
@@ -112,18 +108,18 @@ class LanePool:
         Args:
             last: Its tid; empty if it was aborted.
         """
-        self._forget_after_fork()
-        with self._lock:
-            self._last[lane] = max(last, self._last.get(lane, b""))
-            if lane in self._all and lane not in self._free:
-                self._free.append(lane)
+        # In the child of a fork it is the parent's, and forgotten with all others by ``take``.
+        if last > self._last.get(lane, b""):
+            self._last[lane] = last
+        if lane in self._all:
+            self._free[lane] = True
 
-    def has_put(self, lane: int, seen: bytes) -> bool:
-        """Whether who sees what was committed up to this tid sees a put of this process there.
+    def has_put(self, lane: int, before: bytes) -> bool:
+        """Whether who sees what was committed before this tid sees a put of this process there.
 
         Then the claim is seen as well.
         """
-        return b"" < self._last.get(lane, b"") <= seen
+        return b"" < self._last.get(lane, b"") < before
 
     def claimed(self) -> tuple[int, ...]:
         """The lanes that this process has claimed.
