@@ -254,6 +254,34 @@ def test_a_short_call_that_is_owed_a_callback_does_not_run_for_ever(db, quiet):
     assert len(service.holdings) == 0
 
 
+def test_what_becomes_of_another_call_meanwhile_is_left_for_the_next_commit(db, quiet):
+    # Given a call that has ended, and is owed a look that comes while another one runs
+    ran: list[str] = []
+    meanwhile: list[Report] = []
+
+    def short(attempt: Any) -> None:
+        ran.append(attempt.call_id)
+        for report in meanwhile:
+            service.bell.report(report)
+
+    service, deployment = quiet({"short": short}), deployment_of({"short": short})
+    seen: list[Held] = []
+    inner = service.acceptor.order
+    service.acceptor.order = lambda writing, held: seen.append(held) or inner(writing, held)
+    ids = []
+    for _ in range(2):
+        meanwhile += [Report(held) for held in seen]
+        with calls_of(db, "ann", deployment) as calls:
+            ids.append(calls.put("short").id)
+        # When that one is begun before its accept is committed
+        service.turn()
+    # Then they are not mixed up: each has run once, and nothing is left
+    assert ran == ids
+    while service.turn():
+        pass
+    assert (ran, service.ended, len(service.holdings)) == (ids, 2, 0)
+
+
 def test_short_calls_with_a_transaction_take_one_commit_each(db, quiet):
     # Given an idle worker
     plugins = {"touch": plugin("touch", runs="transaction")(lambda attempt: attempt.number)}
