@@ -363,6 +363,62 @@ def test_a_call_that_kills_its_workers_fails_and_its_neighbours_do_not_suffer(si
         assert found.get(calls[deadly]).failure.type == "Interrupted"
 
 
+@pytest.mark.parametrize(
+    ("stopped", "bound", "state"),
+    [(True, 2, "succeeded"), (False, 2, "failed"), (False, 4, "succeeded")],
+)
+def test_a_call_that_ran_alone_is_at_fault_for_what_killed_its_worker_and_for_no_stop(
+    site, stopped, bound, state
+):
+    # Given a call that runs alone, after its chunk was interrupted twice
+    ran = []
+    site.add("note", lambda attempt: ran.append(1), retry=RetryPolicy(interruptions=bound))
+    call = site.put("note")
+    first = site.service("first")
+    accept_only(first)
+    with first.acceptor.desk.transaction() as txn:
+        chunk = first.acceptor.writing(txn).area.chunks[0]
+        chunk.interruptions, chunk.begun = 2, chunk.calls[0]._p_oid
+        first.membership.commit(txn)
+    # When its worker stops, or dies
+    if stopped:
+        first.release()
+    site.service("second")
+    site.let_die(first)
+    # Then it fails if that was its fault, and more than it may cause
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert found.state == state
+        if state == "failed":
+            assert (found.failure.type, found.failure.attempt) == ("Interrupted", 1)
+    assert ran == [1] * (state == "succeeded")
+
+
+def test_callbacks_that_two_dead_workers_have_left_are_evaluated_by_the_third(site):
+    # Given a call that has ended without its callback, in a commit of a worker that is dead
+    site.add("note", lambda attempt: None)
+    with site.calls() as calls:
+        call = calls.put("note").on_cancel("string:told").id
+    first, second = site.service("first"), site.service("second")
+    accept_only(first)
+    with first.acceptor.desk.transaction() as txn:
+        writing = first.acceptor.writing(txn)
+        record = writing.area.chunks[0].calls[0]
+        record.cancel(site.clock.micros())
+        writing.store.count_end(writing.tallies, record)
+        first.membership.commit(txn)
+    # When the one that takes over dies as well, after a commit and before it has evaluated that
+    inner = second.holdings.adopt
+    second.holdings.adopt = lambda adopted: inner(adopted) and []
+    site.let_die(first)
+    second.release()
+    # Then the next one does
+    site.work(site.service("third"))
+    with site.calls() as calls:
+        [callback] = calls.get(call).callbacks
+        assert callback.value == "told"
+
+
 def test_a_call_that_must_not_be_repeated_fails_when_it_is_interrupted(site):
     ran = []
     once = RetryPolicy(attempts=1, interruptions=1)

@@ -10,6 +10,7 @@ from tests.integration.stepping import Site
 from wsgi_zasync import CallState, RetryPolicy
 from wsgi_zasync.worker.dispatch import KNOWN_AFTER, SHORT_SECONDS
 from wsgi_zasync.worker.held import Entry, Held, Outcome, Settled
+from wsgi_zasync.worker.reactor import ensure_running
 
 
 @pytest.fixture
@@ -130,3 +131,50 @@ def test_what_has_not_begun_when_the_worker_stops_is_run_by_the_next_one_though_
     site.work(other)
     assert site.state(calls[1]) is CallState.SUCCEEDED
     assert ran == [0, 1]
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+def test_what_waits_for_a_thread_is_not_run_after_its_worker_was_taken_over(site, runs):
+    # Given two calls, and a thread
+    begun, gate, last, ran = (threading.Event(), threading.Event(), threading.Event(), [])
+
+    def slow(attempt, number):
+        ran.append(number)
+        begun.set()
+        assert gate.wait(30)
+
+    site.add("slow", slow, runs=runs)
+    for number in range(2):
+        site.put("slow", number)
+    service = site.service("worker", one_by_one=False)
+    service.turn()
+    assert begun.wait(30)
+    assert len(service.holdings.running) == 2
+    # When the worker is taken over, while one runs and the other waits for the thread
+    service.start_anew()
+    # Then that one is another worker's to run, and not this thread's
+    pools = {"thread": service.dispatcher._threads, "transaction": service.dispatcher._desks}
+    gate.set()
+    pools[runs].submit(lambda slot: last.set())
+    assert last.wait(30)
+    assert ran == [0]
+
+
+def test_what_waits_for_the_reactor_is_not_run_after_its_worker_was_taken_over(site):
+    # Given a call that is handed to the reactor, which is busy
+    ran, busy, gate, last = [], threading.Event(), threading.Event(), threading.Event()
+    site.add("note", lambda attempt: ran.append(1), runs="reactor")
+    service = site.service("worker", one_by_one=False)
+    reactor = ensure_running()
+    reactor.callFromThread(lambda: busy.set() or gate.wait(30))
+    assert busy.wait(30)
+    site.put("note")
+    service.turn()
+    assert len(service.holdings.running) == 1
+    # When the worker is taken over before its turn comes
+    service.start_anew()
+    # Then it is not run there
+    gate.set()
+    reactor.callFromThread(last.set)
+    assert last.wait(30)
+    assert ran == []
