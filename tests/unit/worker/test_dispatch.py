@@ -5,6 +5,9 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
 
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState, RetryPolicy
@@ -178,3 +181,53 @@ def test_what_waits_for_the_reactor_is_not_run_after_its_worker_was_taken_over(s
     reactor.callFromThread(last.set)
     assert last.wait(30)
     assert ran == []
+
+
+def test_what_the_reactor_runs_says_nothing_to_a_worker_that_has_a_new_place(site):
+    """It would be written, for another attempt of what is another worker's call by then."""
+    # Given a call in the reactor, which is busy
+    begun, gate, last, cancelled = threading.Event(), threading.Event(), threading.Event(), []
+
+    def slow(attempt):
+        begun.set()
+        return Deferred(cancelled.append)
+
+    site.add("slow", slow, runs="reactor")
+    site.put("slow")
+    service = site.service("worker", one_by_one=False)
+    service.turn()
+    assert begun.wait(30)
+    ensure_running().callFromThread(gate.wait, 30)
+    # When its worker was taken over, and begins anew
+    service.start_anew()
+    gate.set()
+    ensure_running().callFromThread(last.set)
+    assert last.wait(30)
+    # Then it is interrupted, and that is the end of it
+    assert len(cancelled) == 1
+    assert len(service.bell) == 0
+
+
+def test_a_plugin_in_the_reactor_is_told_that_its_time_is_over_and_nothing_is_left_of_it(site):
+    attempts, last, timers = [], threading.Event(), []
+
+    def note(attempt, deferred):
+        attempts.append(attempt)
+        return deferred
+
+    site.add("late", lambda attempt: note(attempt, Deferred()), runs="reactor", timeout=0.01)
+    site.add("soon", lambda attempt: note(attempt, deferLater(reactor, 0)), runs="reactor")
+    late, soon = site.put("late"), site.put("soon")
+    # When one does not end in time, and one does
+    site.worker.run_once()
+    # Then what goes on of the first one can see that it is not wanted any more
+    with site.calls() as calls:
+        assert calls.get(late).failure.type == "TimedOut"
+        assert calls.get(soon).state == "succeeded"
+    ensure_running().callFromThread(
+        lambda: timers.extend(c.func.__name__ for c in reactor.getDelayedCalls()) or last.set()
+    )
+    assert last.wait(30)
+    assert [attempt.is_cancelled for attempt in attempts] == [True, False]
+    # and no timer keeps the other one for as long as it might have taken
+    assert "_time_is_over" not in timers
