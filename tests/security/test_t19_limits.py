@@ -10,7 +10,7 @@ from itertools import count, islice
 
 import pytest
 
-from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
+from wsgi_zasync import Failure, InvalidArguments, Principal, QuotaExceeded
 from wsgi_zasync.putting import Lineage
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
@@ -63,6 +63,35 @@ def test_bytes_of_an_owner(make_site):
         site.put("echo", "x" * 101)
     with site.calls() as calls:
         assert calls.count() == 1
+
+
+def test_bytes_of_what_failures_say_are_an_owners_too(make_site):
+    site = make_site(max_owner_bytes=1500)
+    site.plugins["fail"] = _failing
+
+    def tally():
+        with site.calls() as calls:
+            return calls._context(calls.principal).store.tally(("", "ann"))
+
+    # Given a call that has failed with much text, which is kept with its traceback
+    call = site.put("fail")
+    before = tally().bytes
+    site.run()
+    with site.calls() as calls:
+        failure = Failure.from_plain(calls.get(call)._record.failure)
+    said = len(failure.message) + len(failure.traceback_text)
+    assert said > 1000
+    # Then it counts, until it is forgotten
+    assert tally().bytes == before + said
+    with pytest.raises(QuotaExceeded, match="max_owner_bytes"):
+        site.put("echo", "x" * 500)
+    with site.calls() as calls:
+        calls.forget(call)
+    site.put("echo", "x" * 500)
+
+
+def _failing(attempt):
+    raise ValueError("no luck " * 60)
 
 
 def test_bytes_of_arguments(make_site):
