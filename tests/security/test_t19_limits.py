@@ -217,6 +217,29 @@ def test_descendants(make_site):
     assert found.value.limit == "max_descendants"
 
 
+def test_what_the_callback_of_a_first_call_puts_is_a_descendant_of_that(make_site):
+    site = make_site(max_descendants=1)
+    first = site.put("echo", on_success="python: put('open').id")
+    site.run()
+    with site.calls() as calls:
+        second = calls.get(calls.get(first).callbacks[0].value)
+        assert (second._record.depth, second._record.ancestor) == (1, first)
+        assert open_store(calls.connection).descendants(first) == 1
+    # So that the bound is for all that comes of it
+    with site.calls(lineage=Lineage(2, first)) as calls, pytest.raises(QuotaExceeded):
+        calls.put("open")
+
+
+@pytest.mark.parametrize(("count", "state"), [(2, "done"), (3, "failed")])
+def test_calls_that_one_callback_puts(make_site, count, state):
+    site = make_site(max_callback_puts=2)
+    call = site.put("echo", on_success=f"python: [put('open').id for n in range({count})]")
+    site.run()
+    with site.calls() as calls:
+        assert calls.get(call).callbacks[0].state == state
+        assert calls.count() == (1 + count if state == "done" else 1)
+
+
 def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):
     """N4: the hash is keyed, so that nobody can compute where a key goes."""
     with site.calls() as calls:
