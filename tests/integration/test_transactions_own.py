@@ -209,12 +209,13 @@ def test_a_response_without_a_status_aborts(wrap, db, stored_ids):
     assert stored_ids(db) == []
 
 
-def test_a_doomed_transaction_aborts_and_its_response_goes_out(wrap, db, stored_ids):
+@pytest.mark.parametrize("shape", [list, iter])
+def test_a_doomed_transaction_aborts_and_its_response_goes_out(wrap, db, stored_ids, shape):
     def app(environ, start_response):
         put(environ)
         get_manager(environ).connection.transaction_manager.doom()
         start_response("200 OK", TEXT)
-        return [b"fine"]
+        return shape([b"fine"])
 
     server = Server(wrap(app))
     server.request()
@@ -802,6 +803,39 @@ def test_what_a_stream_shows_can_be_loaded_after_the_commit(wrap, db):
     server.request()
 
     assert server.sent == ["200 OK", b"links: ", b"two"]
+
+
+def test_a_stream_can_load_what_its_own_commit_has_written(wrap, db):
+    def app(environ, start_response):
+        root = get_manager(environ).root
+        root["links"] = OOBTree({"a": "one"})
+        put(environ)
+        start_response("200 OK", TEXT)
+        yield b"links: "
+        # It is in no memory any more, and in no snapshot of before the commit
+        root._p_jar.cacheMinimize()
+        yield root["links"]["a"].encode()
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"links: ", b"one"]
+
+
+def test_a_stream_after_a_veto_shows_nothing_of_what_was_not_committed(wrap, db, stored_ids):
+    def app(environ, start_response):
+        root = get_manager(environ).root
+        root["links"] = OOBTree({"a": "one"})
+        put(environ)
+        start_response("409 Conflict", TEXT)
+        yield b"links: "
+        yield str("links" in root).encode()
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["409 Conflict", b"links: ", b"False"]
+    assert stored_ids(db) == []
 
 
 def test_a_client_that_leaves_keeps_the_call_that_its_first_part_committed(wrap, db, stored_ids):

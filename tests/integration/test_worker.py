@@ -262,10 +262,12 @@ def test_a_plugin_without_a_transaction_has_no_root(site):
     assert "runs=" in site.of(call, "failure").message
 
 
-def test_a_coroutine_in_a_thread_says_where_it_belongs(site):
-    @site.add("wrong")
-    async def wrong(attempt):
+@pytest.mark.parametrize("kind", ["coroutine", "deferred"])
+def test_a_plugin_in_a_thread_that_is_to_be_awaited_says_where_it_belongs(site, kind):
+    async def coroutine(attempt):
         return 1
+
+    site.add("wrong")(coroutine if kind == "coroutine" else lambda attempt: defer.succeed(1))
 
     call = site.put("wrong")
     site.run()
@@ -328,6 +330,11 @@ def test_objects_are_given_to_a_transaction_and_readable_in_a_thread(site):
     def scribble(attempt, box):
         box["n"] = 99
 
+    @site.add("stumble")
+    def stumble(attempt, box):
+        box["n"] = 99
+        raise ValueError("over itself")
+
     def put(name):
         with site.calls() as calls:
             if "box" not in calls.root:
@@ -337,12 +344,13 @@ def test_objects_are_given_to_a_transaction_and_readable_in_a_thread(site):
 
     write = put("write")
     site.run()
-    read, wrong = put("read"), put("scribble")
+    read, wrong, raised = put("read"), put("scribble"), put("stumble")
     site.run()
 
     assert site.of(write, "state") == CallState.SUCCEEDED
     assert site.of(read, "result") == 2
     assert 'runs="transaction"' in site.of(wrong, "failure").message
+    assert site.of(raised, "failure").message == "over itself"
     assert site.root(lambda root: root["box"]["n"]) == 2
 
 

@@ -11,11 +11,12 @@ import pytest
 
 from wsgi_zasync import RetryPolicy, plugin
 from wsgi_zasync.opening import deployment_for
+from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.settings import WorkerSettings
 from wsgi_zasync.store import accepting, open_store
 from wsgi_zasync.store.accepting import FEW
 from wsgi_zasync.store.wakeup import signal_for
-from wsgi_zasync.testing import calls_of, deployment_of, memory_db
+from wsgi_zasync.testing import FakeClock, calls_of, deployment_of, memory_db
 from wsgi_zasync.worker import Worker, early
 from wsgi_zasync.worker.held import Held, Outcome, Report
 from wsgi_zasync.worker.service import Service
@@ -173,9 +174,9 @@ def quiet(db, monkeypatch) -> Iterator[Any]:
     monkeypatch.setattr(early, "READERS_SECONDS", 0.0)
     services = []
 
-    def quiet(plugins: dict[str, Any]) -> Service:
-        settings = WorkerSettings.from_kwargs(db=db, plugins=plugins)
-        deployment = deployment_for(settings, None)
+    def quiet(plugins: dict[str, Any], clock: Any = None, **more: Any) -> Service:
+        settings = WorkerSettings.from_kwargs(db=db, plugins=plugins, **more)
+        deployment = deployment_for(settings, None, clock)
         service = Service(db, deployment, settings, name=f"quiet-{len(services)}")
         services.append(service)
         service.open()
@@ -188,6 +189,97 @@ def quiet(db, monkeypatch) -> Iterator[Any]:
     for service in services:
         service.stop_threads(1.0)
         service.close()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize(
+    ("options", "accepted_first"),
+    [
+        pytest.param({}, False, id="both may"),
+        pytest.param({"retry": RetryPolicy(interruptions=1)}, True, id="not to be repeated"),
+        pytest.param({"unique": "key"}, True, id="others may add to it"),
+    ],
+)
+def test_one_call_that_must_not_begin_before_its_accept_holds_back_what_comes_with_it(
+    db, quiet, place, options, accepted_first
+):
+    # Given two calls of a short plugin that are accepted together
+    watched = Watched(db)
+    plugins = {"watched": lambda attempt: watched(attempt)}
+    service = quiet(plugins)
+    with calls_of(db, "ann", deployment_of(plugins)) as calls:
+        for number in range(2):
+            calls.options(**(options if number == place else {})).put("watched")
+    # When one of them has to be accepted before it begins
+    while service.turn() or service.holdings.running:
+        if service.holdings.running:
+            service.bell.wait_for_report(30)
+    # Then both are
+    assert watched.was_accepted == [accepted_first, accepted_first]
+
+
+class Hesitant(DefaultPolicy):
+    """A policy that cannot tell at first what somebody's root is."""
+
+    knows = False
+
+    def root_for(self, principal: Any, root: Any, /) -> Any:
+        if not self.knows:
+            raise RuntimeError("nobody knows")
+        return super().root_for(principal, root)
+
+
+def test_a_short_call_that_is_owed_a_callback_does_not_run_for_ever(db, quiet):
+    # Given a short plugin with a transaction of its own, and a callback that nobody can decide yet
+    plugins = {"touch": plugin("touch", runs="transaction")(lambda attempt: attempt.number)}
+    policy, clock = Hesitant(), FakeClock()
+    service, deployment = quiet(plugins, clock, policy=policy), deployment_of(plugins)
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("touch").on_success("path:result").id
+    # When it ends in a commit of its own before its accept is committed
+    for _ in range(3):
+        service.turn()
+    # Then it does not run any more
+    assert not service.holdings.running
+    with calls_of(db, "ann", deployment) as calls:
+        found = calls.get(call)
+        assert (found.state, found.callbacks[0].state) == ("succeeded", "pending")
+    # and what it is owed is done when somebody knows
+    policy.knows = True
+    clock.advance(5.1)
+    for _ in range(3):
+        service.turn()
+    with calls_of(db, "ann", deployment) as calls:
+        assert calls.get(call).callbacks[0].value == 1
+    assert len(service.holdings) == 0
+
+
+def test_what_becomes_of_another_call_meanwhile_is_left_for_the_next_commit(db, quiet):
+    # Given a call that has ended, and is owed a look that comes while another one runs
+    ran: list[str] = []
+    meanwhile: list[Report] = []
+
+    def short(attempt: Any) -> None:
+        ran.append(attempt.call_id)
+        for report in meanwhile:
+            service.bell.report(report)
+
+    service, deployment = quiet({"short": short}), deployment_of({"short": short})
+    seen: list[Held] = []
+    inner = service.acceptor.order
+    service.acceptor.order = lambda writing, held: seen.append(held) or inner(writing, held)
+    ids = []
+    for _ in range(2):
+        meanwhile += [Report(held) for held in seen]
+        with calls_of(db, "ann", deployment) as calls:
+            ids.append(calls.put("short").id)
+        # When that one is begun before its accept is committed
+        service.turn()
+    # Then they are not mixed up: each has run once, and nothing is left
+    assert ran == ids
+    while service.turn():
+        pass
+    assert (ran, service.ended, len(service.holdings)) == (ids, 2, 0)
 
 
 def test_short_calls_with_a_transaction_take_one_commit_each(db, quiet):
@@ -284,7 +376,8 @@ def test_the_bound_of_a_plugin_holds_for_short_calls_as_well(db):
     assert not may_run(2)
 
 
-def test_a_call_that_has_to_be_put_aside_is_accepted_first(db, monkeypatch):
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_call_that_has_to_be_put_aside_is_accepted_first(db, monkeypatch, which):
     """Only what is in a chunk of the worker's is its to put aside."""
     # Given an idle worker, and a plugin that is known to be short
     plugins = {"short": lambda attempt: attempt.number}
@@ -293,23 +386,26 @@ def test_a_call_that_has_to_be_put_aside_is_accepted_first(db, monkeypatch):
     service.open()
     service.dispatcher._took["short"] = (100, 0.0)
     deployment = deployment_of(plugins)
+    with calls_of(db, "ann", deployment) as calls:
+        ids = [calls.put("short").id for _ in range(2)]
     inner, seen = service.acceptor.order, []
 
     def order(writing: Any, held: Held) -> Any:
-        seen.append(writing.area.has(writing.record(held), held.chunk))
-        return inner(writing, held) if seen[-1] else Report(held, Outcome(parked=True))
+        is_accepted = writing.area.has(writing.record(held), held.chunk)
+        seen.append(is_accepted)
+        if held.call_id == ids[which] and not is_accepted:
+            return Report(held, Outcome(parked=True))
+        return inner(writing, held)
 
     monkeypatch.setattr(service.acceptor, "order", order)
-    # When a call cannot be run at the first look
-    with calls_of(db, "ann", deployment) as calls:
-        call = calls.put("short")
+    # When one of two calls cannot be run at the first look
     for _ in range(20):
         service.turn()
         if service.holdings.running:
             service.bell.wait_for_report(10)
-    # Then it is not lost
-    assert seen == [False, True]
+    # Then it is not lost, and none has begun before
+    assert seen == [False, False, True, True]
     with calls_of(db, "ann", deployment) as calls:
-        assert calls.get(call.id).result == 1
+        assert [calls.get(call).result for call in ids] == [1, 1]
     service.stop_threads(1.0)
     service.close()

@@ -491,6 +491,18 @@ def test_what_cannot_be_told_is_not_and_leaves_nothing(site, text):
         assert found.state == "succeeded"
 
 
+@pytest.mark.parametrize("arguments", ["result", "v=result"])
+def test_what_a_callback_puts_is_given_its_arguments(site, arguments):
+    call = site.put("echo", 7, text=f"python: put('open', {arguments}).id")
+
+    site.worker.run_once()
+    site.worker.run_once()
+
+    [callback] = site.callbacks(call)
+    with site.calls() as calls:
+        assert calls.get(callback.value).result == 7
+
+
 def test_a_callback_puts_only_so_many_calls(site):
     call = site.put("echo", text="python: [put('open').id for n in range(101)]")
 

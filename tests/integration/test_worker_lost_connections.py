@@ -380,13 +380,27 @@ def test_a_server_that_is_back_before_we_look_fails_no_plugin_in_a_thread(staged
 
 def test_a_lost_connection_that_is_a_plugins_own_is_in_a_thread_its_failure_as_well(staged):
     storage = Flapping()
-    policy = RetryPolicy(attempts=2, delay_seconds=1)
+    policy = RetryPolicy(attempts=2, delay_seconds=1, on=ClientDisconnected)
     reading = Reading(staged(ZODB.DB(storage)), lambda box: lose(storage, is_away=False), policy)
 
     reading.work(5)
 
     assert reading.seen == (CallState.FAILED, 2, ("ClientDisconnected", "lost while it read"))
     assert reading.ran == [1, 1, 1, 2]
+
+
+def test_what_a_plugin_in_a_thread_has_returned_counts_though_the_storage_is_away_by_then(staged):
+    storage = Flapping()
+
+    def read_the_last_thing(box):
+        storage.is_away = True
+        return box["n"]
+
+    reading = Reading(staged(ZODB.DB(storage)), read_the_last_thing)
+    reading.work(2)
+
+    assert reading.seen == (CallState.SUCCEEDED, 1, None)
+    assert reading.ran == [1]
 
 
 def test_errors_of_a_plugin_in_a_thread_are_its_own_while_the_storage_is_there(staged):

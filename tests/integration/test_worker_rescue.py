@@ -10,6 +10,7 @@ from ZEO.Exceptions import ClientDisconnected
 
 from tests.integration.stepping import Site, accept_only
 from wsgi_zasync import CallState, RetryPolicy
+from wsgi_zasync.errors import Fenced
 from wsgi_zasync.store import open_store
 from wsgi_zasync.store.parking import park
 
@@ -112,6 +113,113 @@ def test_a_worker_that_gives_a_sign_of_life_at_the_last_moment_keeps_its_calls(s
     site.work(first)
     assert site.state(call) == CallState.SUCCEEDED
     assert ran == [1]
+
+
+def test_two_workers_of_one_name_do_not_take_over_from_each_other_for_ever(site):
+    ran = []
+    site.add("note", lambda attempt, n: ran.append(n))
+    # Given a worker whose place was taken by another one of its name, and which begins anew
+    first = site.service("both")
+    site.work(first)
+    second = site.service("both")
+    site.work(second)
+    with pytest.raises(Fenced):
+        site.work(first)
+    first.start_anew()
+
+    # When both go on
+    for n in range(4):
+        site.put("note", n)
+        for service in (first, second):
+            site.clock.advance(5.1)
+            site.work(service)
+
+    # Then each keeps its place
+    assert ran == [0, 1, 2, 3]
+    with site.db.transaction() as connection:
+        assert [area.name for area in open_store(connection).areas()] == ["both", "both"]
+
+
+def test_what_was_seen_before_an_outage_makes_nobody_dead_after_it(site):
+    # Given a worker that has been still for half the time that makes it dead
+    ran = []
+    site.add("note", lambda attempt: ran.append(1))
+    site.put("note")
+    first, second = site.service("first"), site.service("second", one_by_one=False)
+    accept_only(first)
+    half = site.worker.settings.dead_after / 2
+    site.work(second)
+    site.clock.advance(half)
+    site.work(second)
+
+    # When the storage was away, and the other half goes by
+    second.rescuer.forget()
+    for _ in range(2):
+        site.clock.advance(half)
+        site.work(second)
+
+    # Then that counts only from the first look after it
+    assert ran == []
+    site.clock.advance(half)
+    site.work(second)
+    assert ran == [1]
+
+
+@pytest.mark.parametrize("when", ["before the fence is written", "after that"])
+@pytest.mark.parametrize("how_far", ["all", "the fence"])
+def test_two_workers_that_take_over_from_one_at_the_same_moment_run_its_calls_once(
+    site, when, how_far
+):
+    # Given a dead worker, and one that is about to take over from it
+    ran = []
+    site.add("note", lambda attempt: ran.append(attempt.call_id))
+    call = site.put("note")
+    first, second, third = (site.service(name) for name in ("first", "second", "third"))
+    accept_only(first)
+    area_oid = first.membership.area_oid
+    with site.db.transaction() as connection:
+        connection.get(area_oid).fence.taken_by = "somebody who is no more"
+    take_over, commit, met = third.rescuer._take_over, third.membership.commit, []
+
+    def overtake():
+        met.append(when)
+        if how_far == "all":
+            [adopted] = second.rescuer.look()
+            second._adopt(adopted)
+            return
+        with site.db.transaction() as connection:
+            connection.get(area_oid).fence.taken_by = "another one"
+
+    def take_over_too_late(key, serial):
+        if when == "before the fence is written" and not met:
+            overtake()
+        third.membership.commit = commit_and_be_overtaken
+        try:
+            return take_over(key, serial)
+        finally:
+            third.membership.commit = commit
+
+    def commit_and_be_overtaken(transaction, oids=()):
+        commit(transaction, oids)
+        if not met:
+            overtake()
+
+    third.rescuer._take_over = take_over_too_late
+
+    # When another one is faster
+    taken = third.rescuer.look()
+
+    # Then it has nothing of it, unless that one had only begun to when it wrote the fence itself
+    assert met == [when]
+    is_ours = when == "before the fence is written" and how_far == "the fence"
+    assert [list(adopted.held) != [] for adopted in taken] == [True] * is_ours
+    third.rescuer._take_over = take_over
+    for adopted in taken:
+        third._adopt(adopted)
+    for service in (second, third, second, third):
+        site.work(service)
+    assert ran == [call]
+    assert site.state(call) is CallState.SUCCEEDED
 
 
 @pytest.mark.parametrize("runs", ["thread", "transaction"])
@@ -253,6 +361,62 @@ def test_a_call_that_kills_its_workers_fails_and_its_neighbours_do_not_suffer(si
     assert states[deadly] == CallState.FAILED
     with site.calls() as found:
         assert found.get(calls[deadly]).failure.type == "Interrupted"
+
+
+@pytest.mark.parametrize(
+    ("stopped", "bound", "state"),
+    [(True, 2, "succeeded"), (False, 2, "failed"), (False, 4, "succeeded")],
+)
+def test_a_call_that_ran_alone_is_at_fault_for_what_killed_its_worker_and_for_no_stop(
+    site, stopped, bound, state
+):
+    # Given a call that runs alone, after its chunk was interrupted twice
+    ran = []
+    site.add("note", lambda attempt: ran.append(1), retry=RetryPolicy(interruptions=bound))
+    call = site.put("note")
+    first = site.service("first")
+    accept_only(first)
+    with first.acceptor.desk.transaction() as txn:
+        chunk = first.acceptor.writing(txn).area.chunks[0]
+        chunk.interruptions, chunk.begun = 2, chunk.calls[0]._p_oid
+        first.membership.commit(txn)
+    # When its worker stops, or dies
+    if stopped:
+        first.release()
+    site.service("second")
+    site.let_die(first)
+    # Then it fails if that was its fault, and more than it may cause
+    with site.calls() as calls:
+        found = calls.get(call)
+        assert found.state == state
+        if state == "failed":
+            assert (found.failure.type, found.failure.attempt) == ("Interrupted", 1)
+    assert ran == [1] * (state == "succeeded")
+
+
+def test_callbacks_that_two_dead_workers_have_left_are_evaluated_by_the_third(site):
+    # Given a call that has ended without its callback, in a commit of a worker that is dead
+    site.add("note", lambda attempt: None)
+    with site.calls() as calls:
+        call = calls.put("note").on_cancel("string:told").id
+    first, second = site.service("first"), site.service("second")
+    accept_only(first)
+    with first.acceptor.desk.transaction() as txn:
+        writing = first.acceptor.writing(txn)
+        record = writing.area.chunks[0].calls[0]
+        record.cancel(site.clock.micros())
+        writing.store.count_end(writing.tallies, record)
+        first.membership.commit(txn)
+    # When the one that takes over dies as well, after a commit and before it has evaluated that
+    inner = second.holdings.adopt
+    second.holdings.adopt = lambda adopted: inner(adopted) and []
+    site.let_die(first)
+    second.release()
+    # Then the next one does
+    site.work(site.service("third"))
+    with site.calls() as calls:
+        [callback] = calls.get(call).callbacks
+        assert callback.value == "told"
 
 
 def test_a_call_that_must_not_be_repeated_fails_when_it_is_interrupted(site):

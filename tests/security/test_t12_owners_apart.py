@@ -56,7 +56,7 @@ def put(site, user, value, text):
         return calls.put("echo", value).on_success(text, shelf=shelf).id
 
 
-def end_together(site, count):
+def end_together(site, count, meanwhile=lambda: None):
     """Have all calls run, and write their ends; returns how many commits that took."""
     service = site.service("first", one_by_one=False)
     commits = []
@@ -69,6 +69,7 @@ def end_together(site, count):
     # As after many short calls: it accepts more than can begin
     service.dispatcher._queue = 100
     accept_only(service)
+    meanwhile()
     del service.dispatcher.room
     service.turn()
     service.bell.wait_for_more(count, 10, lambda: True)
@@ -81,11 +82,13 @@ def end_together(site, count):
     return sum(1 for written in commits if written)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_owners_interleaved_are_each_evaluated_as_themselves(site, seed):
+@pytest.mark.parametrize(
+    ("seed", "declared"), [*((seed, "at the put") for seed in range(5)), (5, "after the accept")]
+)
+def test_owners_interleaved_are_each_evaluated_as_themselves(site, seed, declared):
     # Given calls of three owners in turn, each second callback raising at some depth
     draw = random.Random(seed)
-    calls = []
+    calls, late = [], []
     for number in range(18):
         user = OWNERS[number % 3]
         if number % 2:
@@ -93,9 +96,19 @@ def test_owners_interleaved_are_each_evaluated_as_themselves(site, seed):
         else:
             depth = draw.randrange(1, 8)
             text = f"python: {'[' * depth}shelf.add('{user}'), nowhere{']' * depth}"
-        calls.append((user, number, put(site, user, number, text)))
+        if declared == "at the put":
+            calls.append((user, number, put(site, user, number, text)))
+            continue
+        with site.calls(user) as manager:
+            calls.append((user, number, manager.put("echo", number).id))
+        late.append((user, calls[-1][2], text))
 
-    end_together(site, 18)
+    def declare():
+        for user, call, text in late:
+            with site.calls(user) as manager:
+                manager.get(call).on_success(text, shelf=manager.root["shelf"])
+
+    end_together(site, 18, declare)
 
     # Then whoever was asked about was the current user, and nothing of a failed one is left
     assert site.policy.asked

@@ -10,7 +10,7 @@ from itertools import count, islice
 
 import pytest
 
-from wsgi_zasync import InvalidArguments, Principal, QuotaExceeded
+from wsgi_zasync import Failure, InvalidArguments, Principal, QuotaExceeded
 from wsgi_zasync.manager.putting import Lineage
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.store import open_store
@@ -63,6 +63,35 @@ def test_bytes_of_an_owner(make_site):
         site.put("echo", "x" * 101)
     with site.calls() as calls:
         assert calls.count() == 1
+
+
+def test_bytes_of_what_failures_say_are_an_owners_too(make_site):
+    site = make_site(max_owner_bytes=1500)
+    site.plugins["fail"] = _failing
+
+    def tally():
+        with site.calls() as calls:
+            return calls._context(calls.principal).store.tally(("", "ann"))
+
+    # Given a call that has failed with much text, which is kept with its traceback
+    call = site.put("fail")
+    before = tally().bytes
+    site.run()
+    with site.calls() as calls:
+        failure = Failure.from_plain(calls.get(call)._record.failure)
+    said = len(failure.message) + len(failure.traceback_text)
+    assert said > 1000
+    # Then it counts, until it is forgotten
+    assert tally().bytes == before + said
+    with pytest.raises(QuotaExceeded, match="max_owner_bytes"):
+        site.put("echo", "x" * 500)
+    with site.calls() as calls:
+        calls.forget(call)
+    site.put("echo", "x" * 500)
+
+
+def _failing(attempt):
+    raise ValueError("no luck " * 60)
 
 
 def test_bytes_of_arguments(make_site):
@@ -186,6 +215,29 @@ def test_descendants(make_site):
     with site.calls(lineage=Lineage(1, root)) as calls, pytest.raises(QuotaExceeded) as found:
         calls.put("open")
     assert found.value.limit == "max_descendants"
+
+
+def test_what_the_callback_of_a_first_call_puts_is_a_descendant_of_that(make_site):
+    site = make_site(max_descendants=1)
+    first = site.put("echo", on_success="python: put('open').id")
+    site.run()
+    with site.calls() as calls:
+        second = calls.get(calls.get(first).callbacks[0].value)
+        assert (second._record.depth, second._record.ancestor) == (1, first)
+        assert open_store(calls.connection).descendants(first) == 1
+    # So that the bound is for all that comes of it
+    with site.calls(lineage=Lineage(2, first)) as calls, pytest.raises(QuotaExceeded):
+        calls.put("open")
+
+
+@pytest.mark.parametrize(("count", "state"), [(2, "done"), (3, "failed")])
+def test_calls_that_one_callback_puts(make_site, count, state):
+    site = make_site(max_callback_puts=2)
+    call = site.put("echo", on_success=f"python: [put('open').id for n in range({count})]")
+    site.run()
+    with site.calls() as calls:
+        assert calls.get(call).callbacks[0].state == state
+        assert calls.count() == (1 + count if state == "done" else 1)
 
 
 def test_keys_that_users_choose_cannot_be_aimed_at_one_tree(site):

@@ -120,12 +120,10 @@ class OwnTransaction:
             puts: Asked before each commit for what could be replayed.
 
         Raises:
+            TransactionOver: It has ended before.
             Exception: Whatever the commit raised last; the transaction is aborted then.
         """
-        manager = self._manager
-        if manager is None or self._over:
-            self._over = True
-            return
+        manager = self.begin()
         self.is_committing = True
         try:
             if manager.isDoomed():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .acceptor import Acceptor
 from .desk import Writing
-from .held import Held, Order, Report, Settled
+from .held import Held, Order, Report
 from .holdings import Holdings
 from .rounds import BATCH
 from .running.dispatch import Dispatcher
@@ -40,7 +40,7 @@ class Early:
         self._reports: list[Report] = []
         #: Handed out.
         self._orders: list[Order] = []
-        #: What is over by commits of its own.
+        #: What is written already, by commits of its own.
         self._over: list[Report] = []
 
     def begin(self, writing: Writing, held: list[Held]) -> bool:
@@ -66,16 +66,15 @@ class Early:
     def ended(self) -> list[Report]:
         """Wait a moment for what was begun; gives what has ended by then.
 
-        That is what is to be written, and what is over by a commit of its own.
+        That is what is to be written, and what is already, by a commit of its own.
         """
         reports = self._reports
         wanted = len(self._orders)
-        if wanted:
-            self._bell.wait_for_more(wanted, AT_ONCE_SECONDS, lambda: True)
-            self._bell.wait_for_more(wanted, UNDISTURBED_SECONDS, lambda: not self._bell.is_told)
+        self._bell.wait_for_more(wanted, AT_ONCE_SECONDS, lambda: True)
+        self._bell.wait_for_more(wanted, UNDISTURBED_SECONDS, lambda: not self._bell.is_told)
         others: list[Report] = []
         for report in self._bell.take(BATCH):
-            if report.order in self._orders and _needs_no_chunk(report):
+            if report.order in self._orders:
                 self._holdings.ended(report.order)
                 reports.append(report)
             else:
@@ -92,11 +91,6 @@ class Early:
         for order in self._orders:
             self._dispatcher.give_up(order)
             self._holdings.ended(order)
-
-
-def _needs_no_chunk(report: Report) -> bool:
-    """Whether it is to be written with the accept, or nothing is owed after its own commit."""
-    return report.entry is None or report.entry.settled is Settled.DONE
 
 
 def _is_put_aside(report: Report) -> bool:

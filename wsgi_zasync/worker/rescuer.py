@@ -67,7 +67,6 @@ class Watch:
     def forget(self) -> None:
         """We were cut off: what we know is of no use."""
         self._seen.clear()
-        self._last = None
 
     def look(
         self, areas: Iterable[WorkerArea], own_key: str, predecessor: str | None = None
@@ -198,7 +197,6 @@ class Rescuer:
                 writing.store.connection.readCurrent(dead.board)
                 # Only the fence, at first: what the other one commits before that is not in this
                 # snapshot, and has to be in the one that adopts.
-                dead.fence._p_activate()
                 dead.fence.taken_by = writing.area.key
                 self._membership.commit(transaction)
             with self._acceptor.desk.transaction() as transaction:

@@ -113,6 +113,15 @@ def test_storages_in_memory_and_in_files_belong_to_themselves(databases, tmp_pat
 )
 def test_storages_elsewhere_may_be_one(one, other, expected):
     assert hosts.is_same_storage(Database(one), Database(other)) is expected
+    assert hosts.is_same_storage(Database(other), Database(one)) is expected
+
+
+def test_a_connection_is_open_until_somebody_closes_it(databases):
+    connection = databases().open()
+    assert hosts.is_open(connection)
+    connection.close()
+    assert not hosts.is_open(connection)
+    assert not hosts.is_open(None)
 
 
 # -- managers ---------------------------------------------------------------------------------

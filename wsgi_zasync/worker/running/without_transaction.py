@@ -144,7 +144,7 @@ def call_blocking(order: Order, clock: Clock) -> Outcome:
     """Call the plugin in this thread."""
     try:
         value = order.declaration.load()(order.attempt, *order.args, **order.kwargs)
-        if inspect.isawaitable(value) or isinstance(value, Deferred):
+        if inspect.isawaitable(value):  # a Deferred is, too
             if inspect.iscoroutine(value):
                 value.close()
             raise TypeError(
@@ -211,7 +211,6 @@ class _ReactorRun:
         value.addCallbacks(self._returned, self._raised)
 
     def interrupt(self) -> None:
-        cancel(self.order.attempt)
         if self.order.given_up:
             self._over = True
         if self._deferred is not None:
@@ -225,7 +224,6 @@ class _ReactorRun:
 
     def _time_is_over(self) -> None:
         # First the outcome: what a cancelled Deferred says then is of no interest.
-        self._timer = None
         self._end(timed_out(self.order, self._clock))
         cancel(self.order.attempt)
         if self._deferred is not None:
