@@ -10,7 +10,7 @@ from ZODB.POSException import ConflictError
 from wsgi_zasync import Principal, Unauthorized
 from wsgi_zasync.expressions import CannotDecide
 from wsgi_zasync.security import DefaultPolicy
-from wsgi_zasync.worker.authority import Authority, principal_of
+from wsgi_zasync.worker.callbacks.authority import Authority, principal_of
 from wsgi_zasync.worker.desk import StorageAway
 
 ANN = Principal("ann")
