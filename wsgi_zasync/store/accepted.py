@@ -128,6 +128,10 @@ class WorkerArea(Persistent):
         chunk = self.chunks.get(number)
         return chunk is not None and any(call._p_oid == record._p_oid for call in chunk.calls)
 
+    def holds(self, record: CallRecord) -> bool:
+        """Whether the call is anywhere here; goes through all chunks."""
+        return self.holds_waiting(record) or any(self.has(record, each) for each in self.chunks)
+
     def next_number(self) -> int:
         """The number that the next chunk has."""
         number: int = self.chunks.maxKey() + 1 if self.chunks else 0

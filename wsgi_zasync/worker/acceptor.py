@@ -20,6 +20,7 @@ from ..errors import Fenced
 from ..store import Store
 from ..store.accepted import WorkerArea
 from ..store.accepting import Accepted, Wanted, accept, read_ahead
+from ..store.mending import mend
 from ..store.parking import FIRST, take_overdue, take_up
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
@@ -183,6 +184,7 @@ class Acceptor:
         site, now = writing.store.site, self._deployment.clock.micros()
         overdue: list[CallRecord] = []
         if work.everywhere:
+            mend(writing.store, writing.tallies, self._wanted(work), now)
             take_up(site, self._unreadable)
             overdue, self._looked_at = take_overdue(site, now, self._looked_at, work.limit)
         accepted = accept(writing.store, writing.area, self._wanted(work), now, overdue)

@@ -50,7 +50,7 @@ class Beginning:
                 be committed.
         """
         record = writing.record(held)
-        if why_unreadable(record) is not None:
+        if why_unreadable(record) is not None or not held.is_of(record):
             return Outcome(parked=True)
         if record.forgotten or record.is_final:
             return None
