@@ -221,6 +221,30 @@ def test_short_calls_with_a_transaction_take_one_commit_each(db, quiet):
     assert not has_chunks(db)
 
 
+@pytest.mark.parametrize("runs", ["thread", "reactor", "transaction"])
+@pytest.mark.parametrize("text", ["string:x", "python: [n for n in range(3000)]"])
+def test_a_short_call_with_a_callback_runs_once(db, quiet, runs, text):
+    # Given an idle worker
+    ran: list[int] = []
+    plugins = {"note": plugin("note", runs=runs)(lambda attempt, value: ran.append(value))}
+    service, deployment = quiet(plugins), deployment_of(plugins)
+    service.dispatcher._took["note"] = (100, 0.0)
+    # When calls come one after the other
+    for value in range(3):
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.put("note", value).on_success(text)
+        for _ in range(20):
+            if not service.turn() and service.is_idle():
+                break
+            service.bell.wait(0.05)
+        # Then each has ended, and was not run again
+        with calls_of(db, "ann", deployment) as calls:
+            (callback,) = calls.get(call.id).callbacks
+            assert callback.state == "done"
+        assert ran == list(range(value + 1))
+    assert service.ended == 3
+
+
 @pytest.mark.parametrize("worker", ["the same", "another one"])
 @pytest.mark.parametrize("few", [FEW, 0])
 def test_a_callback_that_comes_while_a_short_call_ends_is_not_forgotten(

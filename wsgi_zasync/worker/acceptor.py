@@ -165,7 +165,9 @@ class Acceptor:
             if accepted is not None:
                 # After all that: what failed at once may wait for its retry.
                 done.next_due = writing.area.next_due()
-                needless = not work.reports and accepted.is_needless(ended, self.desk.changed())
+                # A savepoint is that of a callback, whose call has ended here.
+                needless = not (work.reports or self.desk.has_savepoint())
+                needless = needless and accepted.is_needless(ended, self.desk.changed())
                 if needless:
                     # Older than those ends, it knows of nothing that came by mail meanwhile: the
                     # next one reads them again.
