@@ -11,6 +11,7 @@ import pytest
 
 from wsgi_zasync import RetryPolicy, plugin
 from wsgi_zasync.opening import deployment_for
+from wsgi_zasync.security import DefaultPolicy
 from wsgi_zasync.settings import WorkerSettings
 from wsgi_zasync.store import accepting, open_store
 from wsgi_zasync.store.accepting import FEW
@@ -173,8 +174,8 @@ def quiet(db, monkeypatch) -> Iterator[Any]:
     monkeypatch.setattr(early, "READERS_SECONDS", 0.0)
     services = []
 
-    def quiet(plugins: dict[str, Any]) -> Service:
-        settings = WorkerSettings.from_kwargs(db=db, plugins=plugins)
+    def quiet(plugins: dict[str, Any], **more: Any) -> Service:
+        settings = WorkerSettings.from_kwargs(db=db, plugins=plugins, **more)
         deployment = deployment_for(settings, None)
         service = Service(db, deployment, settings, name=f"quiet-{len(services)}")
         services.append(service)
@@ -228,7 +229,6 @@ def test_a_short_call_with_a_callback_runs_once(db, quiet, runs, text):
     ran: list[int] = []
     plugins = {"note": plugin("note", runs=runs)(lambda attempt, value: ran.append(value))}
     service, deployment = quiet(plugins), deployment_of(plugins)
-    service.dispatcher._took["note"] = (100, 0.0)
     # When calls come one after the other
     for value in range(3):
         with calls_of(db, "ann", deployment) as calls:
@@ -243,6 +243,53 @@ def test_a_short_call_with_a_callback_runs_once(db, quiet, runs, text):
             assert callback.state == "done"
         assert ran == list(range(value + 1))
     assert service.ended == 3
+
+
+class Ending(DefaultPolicy):
+    """A policy that takes the transaction for its own, as long as it is told to."""
+
+    way: Any = None
+
+    def principal_now(self, principal: Any, root: Any) -> Any:
+        if self.way is not None:
+            self.way(root._p_jar.transaction_manager)
+        return super().principal_now(principal, root)
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda manager: manager.abort(),
+        lambda manager: manager.commit(),
+        lambda manager: manager.get().abort(),
+        lambda manager: manager.get().commit(),
+    ],
+    ids=["abort", "commit", "its abort", "its commit"],
+)
+def test_a_policy_cannot_end_the_transaction_that_it_is_asked_in(db, quiet, runs, way):
+    # Given an idle worker, in whose accept the policy is asked
+    ran: list[int] = []
+    policy = Ending()
+    plugins = {"note": plugin("note", runs=runs)(lambda attempt, value: ran.append(value))}
+    service, deployment = quiet(plugins, policy=policy), deployment_of(plugins)
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("note", 1)
+    # When it ends the transaction
+    policy.way = way
+    service.turn()
+    while service.turn():
+        pass
+    # Then that is a policy which cannot say anything, and the call waits
+    with calls_of(db, "ann", deployment) as calls:
+        found = calls.get(call.id)
+        assert found.state == "waiting"
+        assert "must not end the transaction" in found.waiting_reason
+    policy.way = None
+    with db.transaction() as connection:
+        (area,) = open_store(connection).areas()
+        assert area.next_due() is not None
+    assert ran == []
 
 
 @pytest.mark.parametrize("worker", ["the same", "another one"])

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ..errors import Unauthorized
+from ..errors import TransactionOver, Unauthorized
 from ..expressions import CannotDecide
 from ..ports import SecurityPolicy
 from ..security import Principal, principal_now
@@ -60,6 +60,12 @@ class Authority:
         return self._answer(self.policy.root_for, principal, root)
 
     def _answer(self, question: Callable[..., Any], *about: Any) -> Any:
+        manager = self.connection.transaction_manager
+        ours = (manager, manager.get())
+        for each in ours:
+            # What is in the transaction, other calls among it, must not be committed or lost by a
+            # policy that believes it is its own.
+            each.commit = each.abort = _refuse_to_end
         try:
             return question(*about)
         except (Unauthorized, KeyboardInterrupt):
@@ -70,3 +76,10 @@ class Authority:
             if isinstance(exc, AWAY) and not is_foreign(exc, self.connection):
                 raise
             raise CannotDecide(f"the security policy failed: {shown(text_of(exc))}") from exc
+        finally:
+            for each in ours:
+                del each.commit, each.abort
+
+
+def _refuse_to_end(*_: Any) -> None:
+    raise TransactionOver("a security policy must not end the transaction that it is asked in")
