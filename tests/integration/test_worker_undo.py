@@ -118,6 +118,8 @@ def test_a_put_that_is_undone_before_a_worker_saw_it_holds_up_no_later_one(
     site.put("y")
     site.put("y2")
     site.undo(tid)
+    with site.calls() as calls:
+        assert "" not in [call.plugin for call in calls.mine()]
     if is_cold:
         # Nobody knows any more how many there were
         for connection in list(site.db.pool.all):
