@@ -19,7 +19,13 @@ from .errors import ConfigurationError
 from .key_table import Row, key, nested, read_values, rows
 from .ports import SecurityPolicy
 from .site_secrets import SiteSecrets, missing_secret, read_secrets
-from .zodb_uri import may_be_shared, refuse_open_servers, refuse_open_zeo, without_password
+from .zodb_uri import (
+    may_be_shared,
+    refuse_cut_short,
+    refuse_open_servers,
+    refuse_open_zeo,
+    without_password,
+)
 
 __all__ = ["MiddlewareSettings", "Quotas", "SharedSettings", "WorkerSettings"]
 
@@ -173,6 +179,7 @@ class SharedSettings:
         given = shared | cls._of_worker_section(file, local_conf) | local_conf
         read = read_values(cls, given, here=here, where=where, others=others)
         try:
+            refuse_cut_short(read.get("zodb_uri") or "", here)
             return cls(**(_of_sections(file) | read))
         except ConfigurationError as error:
             raise ConfigurationError(f"{where('')}{error}") from error
