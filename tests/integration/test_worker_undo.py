@@ -243,6 +243,26 @@ def test_a_delayed_call_can_be_undone(site, before):
     assert sorted(site.ran) == ["y", "z", "z2"]
 
 
+@pytest.mark.parametrize("is_seen", [False, True])
+def test_what_is_put_instead_of_a_delayed_call_does_not_wait_for_its_time(site, before, is_seen):
+    service = site.service("first")
+    later = site.put("y", begin_after=timedelta(hours=1))
+    tid = site.put("x", begin_after=timedelta(hours=1))
+    site.work(service)
+    site.undo(tid)
+    site.undo(later)
+    if is_seen:
+        site.poll(service)
+    site.put("z")
+    site.put("z2", begin_after=timedelta(hours=2))
+    site.poll(service)
+    site.poll(service)
+    assert site.ran == ["z"]
+    site.clock.advance(7_200)
+    site.work(service)
+    site.check("z", "z2", before=before)
+
+
 def test_the_place_of_an_undone_call_is_not_counted_as_unreadable(site):
     service = site.service("first")
     for number in range(3):

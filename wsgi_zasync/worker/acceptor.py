@@ -21,7 +21,7 @@ from ..store import Store
 from ..store.accepted import WorkerArea
 from ..store.accepting import Accepted, Wanted, accept, read_ahead
 from ..store.mending import mend
-from ..store.parking import FIRST, take_overdue, take_up
+from ..store.parking import FIRST, hand_on, take_overdue, take_up
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
 from .completion import Completion
@@ -76,6 +76,8 @@ class Acceptor:
         self._desk: Desk | None = None
         #: The oids of records that were put aside, and that we could not read either.
         self._unreadable: set[bytes] = set()
+        #: The key of the waiting call that was looked at last, as it may be there no more.
+        self._waited: tuple[Any, ...] = ()
         #: The parked call that was looked at last.
         self._looked_at = FIRST
 
@@ -188,6 +190,9 @@ class Acceptor:
         if work.everywhere:
             mend(writing.store, writing.tallies, self._wanted(work), now)
             take_up(site, self._unreadable)
+            undone, self._waited = writing.area.let_go_undone(self._waited, work.limit)
+            for record in undone:
+                hand_on(site, record)
             overdue, self._looked_at = take_overdue(site, now, self._looked_at, work.limit)
         accepted = accept(writing.store, writing.area, self._wanted(work), now, overdue)
         # Lanes are read one after the other; what was asked for first begins first.
