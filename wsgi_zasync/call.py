@@ -290,6 +290,13 @@ class CallRecord(Persistent):
         """End as expired: it was not begun in time."""
         self._end(CallState.EXPIRED, when)
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it waits as it was put, for all that its record says."""
+        if self.is_final or self.forgotten or self.waiting_reason is not None:
+            return False
+        return bool(self.seed) and not (self.attempts or self.interruptions)
+
     def has_expired(self, now: int) -> bool:
         """Whether it is too late to begin. What has begun in time is tried again at any time."""
         has_begun = self.attempts > 0 or self.interruptions > 0

@@ -19,6 +19,7 @@ from .configuration.paste_file import ConfigFile
 from .configuration.site_secrets import SiteSecrets, missing_secret, read_secrets
 from .configuration.zodb_uri import (
     may_be_shared,
+    refuse_cut_short,
     refuse_open_servers,
     refuse_open_zeo,
     without_password,
@@ -178,6 +179,7 @@ class SharedSettings:
         given = shared | cls._of_worker_section(file, local_conf) | local_conf
         read = read_values(cls, given, here=here, where=where, others=others)
         try:
+            refuse_cut_short(read.get("zodb_uri") or "", here)
             return cls(**(_of_sections(file) | read))
         except ConfigurationError as error:
             raise ConfigurationError(f"{where('')}{error}") from error

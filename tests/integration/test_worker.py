@@ -11,7 +11,7 @@ import transaction
 from persistent.mapping import PersistentMapping
 from twisted.internet import defer
 from ZEO.Exceptions import ClientDisconnected
-from ZODB.POSException import ConflictError
+from ZODB.POSException import ConflictError, ReadConflictError
 
 from wsgi_zasync import (
     CallFailed,
@@ -979,6 +979,29 @@ def test_what_a_policy_cannot_tell_of_an_owner_delays_their_call_and_no_other(
     site.clock.advance(10)
     site.run()
     assert ran == ["bob", "ann"]
+
+
+@pytest.mark.parametrize(
+    "site", [{"policy": DefaultPolicy(permissions={"enter": "user:ann"})}], indirect=True
+)
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+@pytest.mark.parametrize("question", ["principal_now", "root_for", "allows"])
+def test_what_a_conflict_keeps_a_policy_from_telling_is_asked_again_at_once(
+    site, question, runs, monkeypatch
+):
+    def fails_once(*about):
+        monkeypatch.undo()
+        raise ReadConflictError("another has written it")
+
+    ran = []
+    site.add("enter", lambda attempt: ran.append(1), permission="enter", runs=runs)
+    call = site.put("enter")
+    monkeypatch.setattr(site.settings["policy"], question, fails_once)
+
+    site.run()
+
+    assert site.of(call, "state") == CallState.SUCCEEDED
+    assert ran == [1]
 
 
 @pytest.mark.parametrize("mistaken", [Principal("bob"), None])

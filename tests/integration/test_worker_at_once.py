@@ -313,6 +313,76 @@ def test_short_calls_with_a_transaction_take_one_commit_each(db, quiet):
     assert not has_chunks(db)
 
 
+@pytest.mark.parametrize("runs", ["thread", "reactor", "transaction"])
+@pytest.mark.parametrize("text", ["string:x", "python: [n for n in range(3000)]"])
+def test_a_short_call_with_a_callback_runs_once(db, quiet, runs, text):
+    # Given an idle worker
+    ran: list[int] = []
+    plugins = {"note": plugin("note", runs=runs)(lambda attempt, value: ran.append(value))}
+    service, deployment = quiet(plugins), deployment_of(plugins)
+    # When calls come one after the other
+    for value in range(3):
+        with calls_of(db, "ann", deployment) as calls:
+            call = calls.put("note", value).on_success(text)
+        for _ in range(20):
+            if not service.turn() and service.is_idle():
+                break
+            service.bell.wait(0.05)
+        # Then each has ended, and was not run again
+        with calls_of(db, "ann", deployment) as calls:
+            (callback,) = calls.get(call.id).callbacks
+            assert callback.state == "done"
+        assert ran == list(range(value + 1))
+    assert service.ended == 3
+
+
+class Ending(DefaultPolicy):
+    """A policy that takes the transaction for its own, as long as it is told to."""
+
+    way: Any = None
+
+    def principal_now(self, principal: Any, root: Any) -> Any:
+        if self.way is not None:
+            self.way(root._p_jar.transaction_manager)
+        return super().principal_now(principal, root)
+
+
+@pytest.mark.parametrize("runs", ["thread", "transaction"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda manager: manager.abort(),
+        lambda manager: manager.commit(),
+        lambda manager: manager.get().abort(),
+        lambda manager: manager.get().commit(),
+    ],
+    ids=["abort", "commit", "its abort", "its commit"],
+)
+def test_a_policy_cannot_end_the_transaction_that_it_is_asked_in(db, quiet, runs, way):
+    # Given an idle worker, in whose accept the policy is asked
+    ran: list[int] = []
+    policy = Ending()
+    plugins = {"note": plugin("note", runs=runs)(lambda attempt, value: ran.append(value))}
+    service, deployment = quiet(plugins, policy=policy), deployment_of(plugins)
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("note", 1)
+    # When it ends the transaction
+    policy.way = way
+    service.turn()
+    while service.turn():
+        pass
+    # Then that is a policy which cannot say anything, and the call waits
+    with calls_of(db, "ann", deployment) as calls:
+        found = calls.get(call.id)
+        assert found.state == "waiting"
+        assert "must not end the transaction" in found.waiting_reason
+    policy.way = None
+    with db.transaction() as connection:
+        (area,) = open_store(connection).areas()
+        assert area.next_due() is not None
+    assert ran == []
+
+
 @pytest.mark.parametrize("worker", ["the same", "another one"])
 @pytest.mark.parametrize("few", [FEW, 0])
 def test_a_callback_that_comes_while_a_short_call_ends_is_not_forgotten(

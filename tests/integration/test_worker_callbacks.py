@@ -11,8 +11,10 @@ from tests.integration.shelves import Shelf
 from wsgi_zasync import (
     CallNotFound,
     CallState,
+    ConfigurationError,
     InvalidArguments,
     Principal,
+    QuotaExceeded,
     SecurityPolicy,
     Unauthorized,
     expose,
@@ -283,6 +285,34 @@ def test_whatever_the_policy_cannot_tell_delays_a_callback(site, question, error
     call = site.put("echo", 7, text="python: [shelf.add(result), put('open').id]", shelf="shelf")
     monkeypatch.setattr(site.policy, question, fails_after_the_attempt_began)
     site.worker.run_once()
+    assert [c.state for c in site.callbacks(call)] == ["pending"]
+
+    monkeypatch.undo()
+    site.clock.advance(10)
+    site.worker.run_once()
+    assert [c.state for c in site.callbacks(call)] == ["done"]
+
+
+@pytest.mark.parametrize("error", [InvalidArguments, ConfigurationError, QuotaExceeded])
+@pytest.mark.parametrize(
+    ("question", "before"), [("principal_now", 2), ("root_for", 1), ("allows", 0)]
+)
+def test_an_error_of_ours_that_the_policy_raises_in_a_put_delays_the_callback(
+    site, question, before, error, monkeypatch
+):
+    # Given a policy that fails when a callback's put asks it, after the attempt and the callback
+    answer, asked = getattr(site.policy, question), []
+
+    def fails_in_the_put(*about):
+        asked.append(about)
+        if len(asked) <= before:
+            return answer(*about)
+        raise error("the directory knows no such group")
+
+    call = site.put("echo", 7, text="python: put('open').id")
+    monkeypatch.setattr(site.policy, question, fails_in_the_put)
+    site.worker.run_once()
+    assert len(asked) == before + 1
     assert [c.state for c in site.callbacks(call)] == ["pending"]
 
     monkeypatch.undo()

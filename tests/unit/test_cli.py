@@ -257,6 +257,16 @@ def test_one_unknown_call_does_not_keep_the_others_from_being_changed(site, put,
     assert err == "zasync: there is no call 'no-such-call' in site 'main' of this store\n"
 
 
+def test_one_unknown_call_does_not_keep_the_others_from_being_shown(site, put, capsys):
+    first, second = put("ann"), put("bob")
+
+    assert main(["show", str(site), first, "no-such-call", second, "--json"]) == 1
+
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in out.splitlines()] == [first, second]
+    assert err == "zasync: there is no call 'no-such-call' in site 'main' of this store\n"
+
+
 def damage(site, find):
     """Overwrite an object of the store, found by the given function, with what is no record."""
     storage = FileStorage(str(site.parent / "Data.fs"))

@@ -315,3 +315,19 @@ def test_the_reference_of_the_documentation_has_every_key_as_it_is():
 
     written = (root / "docs" / "reference" / "settings.rst").read_text(encoding="utf-8")
     assert printed.stdout.decode() == written, f"run {script[1]}"
+
+
+@pytest.mark.parametrize("side", [MiddlewareSettings, WorkerSettings])
+def test_an_address_through_a_directory_with_a_question_mark_is_refused(tmp_path, side):
+    """It would be that of another file, without a word."""
+    directory = tmp_path / "what?now"
+    directory.mkdir()
+    path = directory / "site.ini"
+    path.write_text("")
+    given = {"__file__": str(path), "here": str(directory)}
+
+    with pytest.raises(ConfigurationError, match=r"what\?now has one: name the storage in a zodb_"):
+        side.from_paste(given, zodb_uri=f"file://{directory}/Data.fs")
+
+    elsewhere = side.from_paste(given, zodb_uri="file:///srv/Data.fs?connection_pool_size=9")
+    assert elsewhere.zodb_uri == "file:///srv/Data.fs?connection_pool_size=9"

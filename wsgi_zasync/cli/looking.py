@@ -17,6 +17,7 @@ from typing import Any
 from persistent.timestamp import TimeStamp
 
 from ..call import CallRecord, Failure, from_micros
+from ..errors import CallNotFound
 from ..lines import counted, owner_text
 from ..states import CallState
 from ..store.accepted import WorkerArea
@@ -25,7 +26,7 @@ from ..store.parking import count_without, unreadable
 from ..store.reading import readable
 from ..values import to_json
 from .operating import Operation, Site, opened, refuse_unknown
-from .output import ago, shown, table
+from .output import ago, shown, table, tell
 
 #: Seconds between two looks of ``status --watch``.
 WATCH_SECONDS = 2.0
@@ -83,14 +84,23 @@ def _facts(operation: Operation, record: CallRecord) -> dict[str, Any]:
 
 
 def show_calls(given: Namespace) -> int:
-    """``zasync show``."""
+    """``zasync show``; one that is not there does not stop the others."""
 
-    def look(operation: Operation) -> list[dict[str, Any]]:
-        return [_everything(operation, operation.record(id), given) for id in given.id]
+    def look(operation: Operation) -> tuple[list[dict[str, Any]], list[CallNotFound]]:
+        calls: list[dict[str, Any]] = []
+        missing: list[CallNotFound] = []
+        for id in given.id:
+            try:
+                record = operation.record(id)
+            except CallNotFound as error:
+                missing.append(error)
+            else:
+                calls.append(_everything(operation, record, given))
+        return calls, missing
 
     with opened(given.file) as site:
         refuse_unknown(site, given.id[0])
-        calls = site.look(look)
+        calls, missing = site.look(look)
     for number, facts in enumerate(calls):
         if given.json:
             print(json.dumps(facts))
@@ -100,7 +110,9 @@ def show_calls(given: Namespace) -> int:
         for name, value in facts.items():
             if value not in (None, [], ""):
                 _print_fact(name, value)
-    return 0
+    for error in missing:
+        tell(error)
+    return 1 if missing else 0
 
 
 def _everything(operation: Operation, record: CallRecord, given: Namespace) -> dict[str, Any]:

@@ -33,6 +33,26 @@ def may_be_shared(uri: str) -> bool:
     return inner.partition(":")[0] not in _OWN if ":" in inner else False
 
 
+def refuse_cut_short(uri: str, here: Path) -> None:
+    """Refuse an address that leads through a directory with a ``?``: the path would end there.
+
+    Nothing in an address stands for that character, and what was opened is another file.
+
+    Args:
+        uri: As it was written, or made of ``%(here)s``.
+        here: That directory.
+
+    Raises:
+        ConfigurationError: With what to do instead.
+    """
+    directory = str(here.absolute())
+    if "?" in directory and directory in uri:
+        raise ConfigurationError(
+            f"an address ends at a ?, and the directory {directory} has one: name the storage in "
+            "a zodb_conf, or call the directory something else"
+        )
+
+
 def refuse_open_zeo(uri: str) -> None:
     """Refuse a ZEO address that others than this machine reach.
 

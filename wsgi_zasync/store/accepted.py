@@ -12,7 +12,8 @@ nothing is rewritten as calls end, and a chunk is dropped when all of its calls 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import chain, islice
+from operator import itemgetter
 from typing import Any
 
 from BTrees.IOBTree import IOBTree
@@ -23,6 +24,7 @@ from ZODB.POSException import POSKeyError
 from ..call import PRIORITIES, CallRecord
 from ..errors import Fenced
 from . import tallies
+from .reading import send_together, why_unreadable
 
 #: Waiting calls of a dead worker that are moved to the tree of who takes over; more are adopted
 #: with their tree. Else a call that waits for long would leave a tree behind at each restart.
@@ -128,6 +130,10 @@ class WorkerArea(Persistent):
         chunk = self.chunks.get(number)
         return chunk is not None and any(call._p_oid == record._p_oid for call in chunk.calls)
 
+    def holds(self, record: CallRecord) -> bool:
+        """Whether the call is anywhere here; goes through all chunks."""
+        return self.holds_waiting(record) or any(self.has(record, each) for each in self.chunks)
+
     def next_number(self) -> int:
         """The number that the next chunk has."""
         number: int = self.chunks.maxKey() + 1 if self.chunks else 0
@@ -186,6 +192,27 @@ class WorkerArea(Persistent):
         if any(not tree for tree in self.waiting[1:]):
             self.waiting = (self.waiting[0], *(tree for tree in self.waiting[1:] if tree))
         return taken
+
+    def let_go_undone(
+        self, after: tuple[Any, ...], limit: int
+    ) -> tuple[list[CallRecord], tuple[Any, ...]]:
+        """Take out what waits as a call whose put was undone meanwhile.
+
+        Args:
+            after: Where to go on looking: ``()``, or what was returned the last time.
+            limit: How many to look at: there may be many, and each has to be loaded.
+        """
+        begin = after or (0,)
+        parts = ([(key, tree) for key in islice(tree.keys(begin), limit)] for tree in self.waiting)
+        found = sorted(chain.from_iterable(parts), key=itemgetter(0))[:limit]
+        records = [tree[key] for key, tree in found]
+        send_together(self._p_jar, records)
+        undone = []
+        for (key, tree), record in zip(found, records, strict=True):
+            if why_unreadable(record) is None and record.id != key[-1]:
+                del tree[key]
+                undone.append(record)
+        return undone, found[-1][0] if len(found) == limit else ()
 
     def replace_chunk(self, number: int, calls: Iterable[CallRecord]) -> None:
         """Let go of some calls of a chunk: those given are what is still held of it."""

@@ -20,7 +20,7 @@ from .accepted import WorkerArea
 from .lanes import Cursor
 from .mailbox import is_over
 from .opened import Store
-from .parking import leave, park, put_aside, unpark
+from .parking import hand_on, leave, park, put_aside, unpark
 from .reading import send_together, why_unreadable
 from .root import Site
 
@@ -117,6 +117,9 @@ def accept(
         if reason is not None:
             broken.append((record._p_oid, reason))
             put_aside(store.site, record)
+        elif not record.seed or (record._p_oid in due and record.due is None):
+            # Its put was undone while it waited; one that another call has now waits for nothing.
+            hand_on(store.site, record)
         elif is_over(record):
             passed += 1
         elif record.is_final or (record.plugin not in able and record.has_expired(now)):
@@ -188,7 +191,7 @@ def _cursors(site: Site, wanted: Wanted) -> tuple[list[Cursor], ...]:
     for number in wanted.lanes:
         for (queue, priority), inbox in site.lanes[number].inboxes.data.items():
             if queue in wanted.queues:
-                found[priority].append(inbox.cursor)
+                found[priority].append(inbox.reader())
     return found
 
 

@@ -151,9 +151,13 @@ class IndexSegment(Persistent):
         return None
 
     def put_here(self, *, newest_first: bool = False) -> Iterator[CallRecord]:
-        """The calls, as far as they were not forgotten after the segment was full."""
+        """The calls, as far as they were not forgotten after the segment was full, nor undone."""
         found = self.calls[: self.filled()]
-        return (call for call in (found[::-1] if newest_first else found) if call is not None)
+        return (
+            call
+            for call in (found[::-1] if newest_first else found)
+            if call is not None and not is_empty(call)
+        )
 
     def bytes_up_to(self, last: CallRecord | None) -> int:
         """Bytes that all calls of the chain, up to this one here, counted for at their put."""

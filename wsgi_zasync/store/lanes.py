@@ -63,6 +63,8 @@ class Cursor(Persistent):
 
     #: The segments that are read, and how much of each has been.
     reading: tuple[tuple[IndexSegment, int], ...] = ()
+    #: The entry that was followed last, unless it is of the segment before.
+    last: Entry | None = None
     #: How many calls may be in what this connection has had sent ahead of the log's position.
     _v_asked = 0
 
@@ -73,7 +75,8 @@ class Cursor(Persistent):
 
     def is_behind(self) -> bool:
         """Whether there is a call to be taken."""
-        if self.position < len(self.segment.entries) or self.segment.next is not None:
+        log, position = self._followed()
+        if position < len(log.entries) or log.next is not None:
             return True
         return any(
             why_unreadable(segment) is not None or _is_more_in(segment, read)
@@ -114,6 +117,33 @@ class Cursor(Persistent):
             yield from log.entries[position:]
             log, position = log.next, 0
 
+    def _followed(self) -> tuple[InboxSegment, int]:
+        """How far the log has been followed; not so far where its end was undone since.
+
+        What was followed is then not there any more, and what is in its place came later.
+        """
+        log, position = self.segment, self.position
+        if position and log.entries[position - 1 : position] != (self.last,):
+            position = min(position, len(log.entries))
+            while position and self._came_later(log.entries[position - 1]):
+                position -= 1
+        return log, position
+
+    def _came_later(self, entry: Entry) -> bool:
+        """Whether it was made after the last time that this was written: nobody has followed it.
+
+        Of a call that has been touched since its put nobody could tell.
+        """
+        record: CallRecord | None
+        if isinstance(entry, CallRecord):
+            record = entry
+        else:
+            segment, begin = entry
+            record = segment.calls[begin] if why_unreadable(segment) is None else None
+        if record is None or why_unreadable(record) is not None or not record.is_untouched:
+            return False
+        return bool(record._p_serial > self._p_serial)
+
     def take(self, limit: int) -> list[CallRecord | IndexSegment]:
         """Read on by up to ``limit`` calls; writes only if there is anything to be read.
 
@@ -125,7 +155,7 @@ class Cursor(Persistent):
         reading: list[tuple[IndexSegment, int]] = []
         for segment, read in self.reading:
             _read_on(segment, read, read - 1, limit, taken, reading)
-        log, position = self.segment, self.position
+        log, position = self._followed()
         while len(taken) < limit:
             if position == len(log.entries):
                 if log.next is None:
@@ -143,6 +173,7 @@ class Cursor(Persistent):
         reached = (log, position, tuple(reading))
         if reached != (self.segment, self.position, self.reading):
             self.segment, self.position, self.reading = reached
+            self.last = log.entries[position - 1] if position else None
         return taken
 
 
@@ -182,14 +213,16 @@ def _read_on(
             # They do not come one by one.
             segment.fetch(read, min(until, read + limit - len(taken) + 1))
         call = segment.calls[read]
-        if is_empty(call):
+        if not is_empty(call):
+            # One that was forgotten had ended.
+            if call is not None:
+                taken.append(call)
+        elif end is None:
             break
+        # Else its put was undone: all that were put there until the end are there.
         read += 1
-        # One that was forgotten had ended.
-        if call is not None:
-            taken.append(call)
-    is_growing = segment.is_open and end is None
-    if read < until and (is_growing or _is_more_in(segment, read)):
+    is_sure = segment.is_open or end is not None
+    if read < until and (is_sure or _is_more_in(segment, read)):
         reading.append((segment, read))
 
 
@@ -209,6 +242,15 @@ class Inbox(Persistent):
         #: The end of the log.
         self.tail = InboxSegment()
         self.cursor = Cursor(self.tail)
+
+    def reader(self) -> Cursor:
+        """The cursor, for who accepts."""
+        cursor = self.cursor
+        if why_unreadable(cursor.segment) is not None:
+            # The put was undone that had begun this part of the log.
+            cursor.segment, cursor.position = self.tail, len(self.tail.entries)
+            cursor.last = None
+        return cursor
 
     def tell(
         self, call: CallRecord, segment: IndexSegment, position: int, full: IndexSegment | None

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What a worker came across and cannot run now, as it lacks the plugin or cannot read the record.
 
-Or because it runs as many of that plugin's calls as it may, and others come after them.
+Or because it runs as many of that plugin's calls as it may, and others come after them. Or the
+place of a call that it had accepted, and whose put was undone meanwhile.
 
 Kept at one place of the site, by plugin, queue, priority and when they were put, until a worker
 that has the plugin and serves the queue accepts.
@@ -13,14 +14,19 @@ from collections.abc import Callable, Collection, Iterator
 from itertools import islice
 
 from ..call import PRIORITIES, CallRecord
+from .mailbox import is_over
 from .reading import send_together, why_unreadable
 from .root import Site
 
-#: plugin, queue, priority, created, id; of what cannot be read an empty plugin, and the oid.
+#: plugin, queue, priority, created, id; of what cannot be read, and of places, an empty plugin and
+#: the oid.
 Key = tuple[str, str, int, int, str] | tuple[str, str]
 
 #: Before the first call that has a plugin, and after all records that cannot be read.
 FIRST: Key = ("", "\x7f")
+
+#: Before the oids of places: these come after all records that cannot be read.
+_PLACE = "place "
 
 
 def _key(record: CallRecord) -> Key:
@@ -51,15 +57,37 @@ def put_aside(site: Site, record: CallRecord) -> None:
     site.parked[("", record._p_oid.hex())] = record
 
 
+def hand_on(site: Site, record: CallRecord) -> None:
+    """Let go of what was held as a call whose put was undone, by Zope's Undo tab say.
+
+    That call had been accepted, so that nobody else looks at its place. Who was put there since is
+    left to be accepted, unless somebody has it all the same: in a segment that is not open any more
+    a put is told of by an entry of its own. A place that is empty is kept until somebody is.
+    """
+    if not record.seed:
+        site.parked[("", _PLACE + record._p_oid.hex())] = record
+    elif not (
+        is_over(record)
+        or is_parked(site, record)
+        or any(area.holds(record) for area in site.workers.values())
+    ):
+        leave(site, record)
+
+
 def forget_parked(site: Site, record: CallRecord) -> None:
     """Let go of a call that is to be erased: its plugin may never come back."""
     if is_parked(site, record):
         del site.parked[_key(record)]
 
 
+def has_places(site: Site) -> bool:
+    """Whether there is a place of a call whose put was undone after it had been accepted."""
+    return bool(site.parked) and bool(site.parked.keys(min=("", _PLACE), max=FIRST))
+
+
 def unreadable(site: Site) -> list[CallRecord]:
     """The records that were put aside because they cannot be read."""
-    return list(site.parked.values(min=("", ""), max=FIRST))
+    return list(site.parked.values(min=("", ""), max=("", _PLACE)))
 
 
 def count_without(site: Site, has_plugin: Callable[[str, str], bool]) -> int:
@@ -79,7 +107,8 @@ def count_without(site: Site, has_plugin: Callable[[str, str], bool]) -> int:
 def take_up(site: Site, in_vain: set[bytes]) -> None:
     """Let what could not be read, and can be now, be accepted with what its plugin has parked.
 
-    An older worker cannot read what a newer version has put; what was damaged may be mended.
+    An older worker cannot read what a newer version has put; what was damaged may be mended. And
+    what was put at a place that was empty.
 
     Args:
         site: Whose calls they are.
@@ -91,11 +120,11 @@ def take_up(site: Site, in_vain: set[bytes]) -> None:
     for key, record in list(site.parked.items(min=("", ""), max=FIRST)):
         if record._p_oid in in_vain or not isinstance(record, CallRecord):
             continue
-        if why_unreadable(record) is None:
-            del site.parked[key]
-            site.parked[_key(record)] = record
-        else:
+        if why_unreadable(record) is not None:
             in_vain.add(record._p_oid)
+        elif record.seed:
+            del site.parked[key]
+            hand_on(site, record)
 
 
 def take_overdue(site: Site, now: int, after: Key, limit: int) -> tuple[list[CallRecord], Key]:

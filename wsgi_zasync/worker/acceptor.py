@@ -20,7 +20,8 @@ from ..errors import Fenced
 from ..store import Store
 from ..store.accepted import WorkerArea
 from ..store.accepting import Accepted, Wanted, accept, read_ahead
-from ..store.parking import FIRST, take_overdue, take_up
+from ..store.mending import mend
+from ..store.parking import FIRST, hand_on, take_overdue, take_up
 from ..store.zeo_client import save_steps
 from .beginning import Beginning
 from .completion import Completion
@@ -75,6 +76,8 @@ class Acceptor:
         self._desk: Desk | None = None
         #: The oids of records that were put aside, and that we could not read either.
         self._unreadable: set[bytes] = set()
+        #: The key of the waiting call that was looked at last, as it may be there no more.
+        self._waited: tuple[Any, ...] = ()
         #: The parked call that was looked at last.
         self._looked_at = FIRST
 
@@ -164,7 +167,9 @@ class Acceptor:
             if accepted is not None:
                 # After all that: what failed at once may wait for its retry.
                 done.next_due = writing.area.next_due()
-                needless = not work.reports and accepted.is_needless(ended, self.desk.changed())
+                # A savepoint is that of a callback, whose call has ended here.
+                needless = not (work.reports or self.desk.has_savepoint())
+                needless = needless and accepted.is_needless(ended, self.desk.changed())
                 if needless:
                     # Older than those ends, it knows of nothing that came by mail meanwhile: the
                     # next one reads them again.
@@ -183,7 +188,11 @@ class Acceptor:
         site, now = writing.store.site, self._deployment.clock.micros()
         overdue: list[CallRecord] = []
         if work.everywhere:
+            mend(writing.store, writing.tallies, self._wanted(work), now)
             take_up(site, self._unreadable)
+            undone, self._waited = writing.area.let_go_undone(self._waited, work.limit)
+            for record in undone:
+                hand_on(site, record)
             overdue, self._looked_at = take_overdue(site, now, self._looked_at, work.limit)
         accepted = accept(writing.store, writing.area, self._wanted(work), now, overdue)
         # Lanes are read one after the other; what was asked for first begins first.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transaction.interfaces import TransientError
+from ZODB.POSException import ConflictError
 
 from ..call import CallRecord
 from ..deployment import Deployment
@@ -50,7 +51,7 @@ class Beginning:
                 be committed.
         """
         record = writing.record(held)
-        if why_unreadable(record) is not None:
+        if why_unreadable(record) is not None or not held.is_of(record):
             return Outcome(parked=True)
         if record.forgotten or record.is_final:
             return None
@@ -67,7 +68,7 @@ class Beginning:
             failure = unauthorized(exc, record.attempts, self.deployment)
             return Outcome(failure=failure, owner_gone=not isinstance(exc, AnotherPrincipal))
         except CannotDecide as exc:
-            return Outcome(wait=(str(exc), UNDECIDED_DELAY))
+            return _undecided(record, str(exc), exc)
         return self._allowed(writing, held, record, authority, owner, now)
 
     def _allowed(
@@ -104,7 +105,7 @@ class Beginning:
             return Outcome(failure=failure)
         except Exception as exc:  # noqa: BLE001 - nobody knows, and so it waits
             reason = f"it cannot be decided whether it may run: {shown(text_of(exc), secrets)}"
-            return Outcome(wait=(reason, UNDECIDED_DELAY))
+            return _undecided(record, reason, exc)
         attempt = Attempt(
             call_id=held.call_id,
             number=record.attempts + 1,
@@ -143,6 +144,13 @@ class Beginning:
 
         args, kwargs = restored((record.args, record.kwargs), connection, opened)
         return args, kwargs
+
+
+def _undecided(record: CallRecord, reason: str, error: Exception) -> Outcome:
+    """What a call does of which nobody can say now whether it may run."""
+    # In a new transaction a conflict is over, mostly. But a policy may always say so.
+    is_over = isinstance(error.__cause__, ConflictError) and record.waiting_reason is None
+    return Outcome(wait=(reason, 0.0 if is_over else UNDECIDED_DELAY))
 
 
 def _check_references(declaration: PluginDeclaration, values: Any) -> None:

@@ -20,7 +20,7 @@ from ..errors import InvalidResult, Unauthorized
 from ..retry import RetryEvent, RetryPolicy, policy_in_force
 from ..states import CallState
 from ..store.mailbox import Mail
-from ..store.parking import park, put_aside
+from ..store.parking import hand_on, park, put_aside
 from ..store.reading import why_unreadable
 from ..values import Storing
 from .callbacks.evaluation import Evaluation, TakesLong, Undecided, mark_gone
@@ -61,6 +61,11 @@ class Completion:
             put_aside(writing.store.site, record)
             _leave_chunk(writing, report.held)
             return Entry(report, Settled.WAITS, CallState.WAITING, "its record cannot be read")
+        if not report.held.is_of(record):
+            if writing.area.has(record, report.held.chunk):
+                _leave_chunk(writing, report.held)
+                hand_on(writing.store.site, record)
+            return Entry(report, Settled.WAITS, CallState.WAITING, "its put was undone")
         if record.forgotten:
             return Entry(report, Settled.DONE, record.state)
         mail = writing.store.mail(record)

@@ -214,7 +214,11 @@ class Desk:
 
     def has_changes(self) -> bool:
         """Whether the current transaction has written anything to the store."""
-        return bool(self.store_connection._savepoint_storage or self.changed())
+        return self.has_savepoint() or bool(self.changed())
+
+    def has_savepoint(self) -> bool:
+        """Whether a savepoint was made: what was changed before is not told any more."""
+        return bool(self.store_connection._savepoint_storage)
 
     def changed(self) -> list[Any]:
         """What it has changed in the store, or has added to it, since its last savepoint."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from ..call import Failure
+from ..call import CallRecord, Failure
 from ..plugins import PluginDeclaration
 from ..retry import RetryPolicy, policy_in_force
 from .attempt import Attempt
@@ -45,6 +45,13 @@ class Held:
     callbacks_later: bool = False
     #: Its callbacks are not evaluated: they are why it could not be committed.
     callbacks_error: str | None = None
+
+    def is_of(self, record: CallRecord) -> bool:
+        """Whether the record is this call's still: its put may have been undone.
+
+        It is empty then, or of who was put at the same place.
+        """
+        return record.id == self.call_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,7 +259,8 @@ class Rescuer:
         open_calls = adopted.chunks[number] = set()
         calls = []
         for record in chunk.calls:
-            if why_unreadable(record) is None:
+            # Of an empty one the put was undone.
+            if why_unreadable(record) is None and record.seed:
                 calls.append(record)
             else:
                 adopted.reports.append(_unreadable(record, number))
@@ -310,7 +311,7 @@ class Rescuer:
 
 
 def _unreadable(record: CallRecord, chunk: int) -> Report:
-    """What puts a call aside of which nothing is known but where it is."""
+    """What puts a call aside of which nothing is known but where it is, or was."""
     held = Held(record._p_oid, f"at {record._p_oid.hex()}", ("", ""), "", NORMAL, chunk)
     return Report(held, Outcome(parked=True))
 

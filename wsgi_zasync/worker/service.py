@@ -7,6 +7,7 @@ bell, and commits of others ring it.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..store.databases import calls_database
 from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
+from .authority import Deciding
 from .beginning import Beginning
 from .callbacks.evaluation import Evaluation
 from .completion import Completion
@@ -65,6 +67,7 @@ class Service:
             watchdog: Told of every commit.
             one_by_one: Run one call at a time, and read every lane.
         """
+        deployment = replace(deployment, policy=Deciding(deployment.policy))
         self._clock = deployment.clock
         self._settings = settings
         self._one_by_one = one_by_one

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ...errors import Unauthorized
+from ...errors import TransactionOver, Unauthorized, ZasyncError
 from ...expressions import CannotDecide
 from ...ports import SecurityPolicy
 from ...security import Principal, principal_now
@@ -26,6 +26,43 @@ def principal_of(owner: tuple[str, str], title: str | None = None) -> Principal:
     """The principal that this owner, or author, is: without any authority."""
     source, identifier = owner
     return Principal(identifier, source, title=title)
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding:
+    """The policy for code that asks it among other things, and has errors of our kinds too.
+
+    A put is such code: an error of the policy's that is one of ours would pass for what the put
+    itself says, and be a no. It is raised as ``CannotDecide``; others are left as they are.
+    """
+
+    policy: SecurityPolicy
+
+    def principal_now(self, principal: Principal, root: Any, /) -> Principal:
+        """As the policy says."""
+        found: Principal = self._answer(self.policy.principal_now, principal, root)
+        return found
+
+    def allows(self, principal: Any, permission: str, object: Any, /) -> bool:
+        """As the policy says."""
+        return bool(self._answer(self.policy.allows, principal, permission, object))
+
+    def root_for(self, principal: Principal, root: Any, /) -> Any:
+        """As the policy says."""
+        return self._answer(self.policy.root_for, principal, root)
+
+    def __getattr__(self, name: str) -> Any:
+        # What only some policies have.
+        return getattr(self.policy, name)
+
+    @staticmethod
+    def _answer(question: Callable[..., Any], *about: Any) -> Any:
+        try:
+            return question(*about)
+        except Unauthorized:
+            raise
+        except ZasyncError as exc:
+            raise CannotDecide(f"the security policy failed: {shown(text_of(exc))}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +97,15 @@ class Authority:
         return self._answer(self.policy.root_for, principal, root)
 
     def _answer(self, question: Callable[..., Any], *about: Any) -> Any:
+        manager = self.connection.transaction_manager
+        ours = (manager, manager.get())
+        for each in ours:
+            # What is in the transaction, other calls among it, must not be committed or lost by a
+            # policy that believes it is its own.
+            each.commit = each.abort = _refuse_to_end
         try:
             return question(*about)
-        except (Unauthorized, KeyboardInterrupt):
+        except (Unauthorized, CannotDecide, KeyboardInterrupt):
             raise
         except BaseException as exc:
             # Whatever a policy raises, it must not end the worker, nor hold up everybody's calls
@@ -70,3 +113,10 @@ class Authority:
             if isinstance(exc, AWAY) and not is_foreign(exc, self.connection):
                 raise
             raise CannotDecide(f"the security policy failed: {shown(text_of(exc))}") from exc
+        finally:
+            for each in ours:
+                del each.commit, each.abort
+
+
+def _refuse_to_end(*_: Any) -> None:
+    raise TransactionOver("a security policy must not end the transaction that it is asked in")
