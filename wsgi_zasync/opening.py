@@ -110,7 +110,8 @@ def _opened_now(shown: str, opener: Callable[[], Any]) -> Any:
         raise
     except zc.lockfile.LockError as exc:
         raise ConfigurationError(
-            f"{shown} is open in another process: stop that one, or let both use it by ZEO"
+            f"{shown} is open in another process: stop that one, or let both use it by ZEO; if "
+            "the application has opened it in this one, give that ZODB.DB as db"
         ) from exc
     except (
         FileStorageError,
