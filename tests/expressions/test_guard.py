@@ -269,8 +269,9 @@ class TestPermissions:
     def test_without_a_policy_nobody_has_any(self):
         expression = compile_expression("book/title")
 
-        with pytest.raises(Unauthorized, match="needs the permission 'View'"):
-            expression.evaluate(build(), principal=ANN, policy=None)
+        for nobody_decides in ({"principal": ANN, "policy": None}, {"principal": ANN}, {}):
+            with pytest.raises(Unauthorized, match="needs the permission 'View'"):
+                expression.evaluate(build(), **nobody_decides)
         assert (
             compile_expression("user/name").evaluate(build(), principal=ANN, policy=None) == "Ann"
         )
