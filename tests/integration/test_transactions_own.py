@@ -19,6 +19,7 @@ from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
 from wsgi_zasync.call import LANES, CallRecord
 from wsgi_zasync.manager.replaying import Replay
 from wsgi_zasync.store import open_store
+from wsgi_zasync.store.claims import LanePool
 from wsgi_zasync.store.wakeup import signal_for
 
 TEXT = [("Content-Type", "text/plain")]
@@ -1141,6 +1142,34 @@ def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, 
     assert server.status == "200 OK"
     told.append(server.sent[1].decode())
     assert sorted(told) == sorted({*stored_ids(db), *stored_ids(db, other)})
+
+
+def test_nor_does_it_when_that_has_happened_often(wrap, db, stored_ids):
+    # Given requests that read first, while their user puts more calls than a process has lanes
+    def app(environ, start_response):
+        get_manager(environ).mine(limit=1)
+        if environ["PATH_INFO"] == "/slow":
+            for _ in range(LanePool.MAX_LANES):
+                statuses.append(asked("/quick"))
+        put(environ)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    def asked(path):
+        server = Server(application)
+        server.request(path)
+        return server.status
+
+    statuses = []
+    application = wrap(app)
+
+    # When they put as well, one after another
+    for _ in range(LanePool.MAX_LANES + 1):
+        statuses.append(asked("/slow"))
+
+    # Then there was a lane for each in which nobody had put meanwhile
+    assert set(statuses) == {"200 OK"}
+    assert len(stored_ids(db)) == len(statuses)
 
 
 def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):

@@ -79,9 +79,11 @@ class LanePool:
                 lane.
         """
         self._forget_after_fork()
-        # The ones that were given back first are the most likely to be seen.
-        for lane in tuple(self._free):
-            if self._free.pop(lane, False):
+        # The ones that were given back last first, so that as few as possible are in use, and the
+        # others are left for transactions that began long ago and see no recent put.
+        for lane in reversed(tuple(self._free)):
+            if self._last.get(lane, b"") < before and self._free.pop(lane, False):
+                # Another transaction may have used it since it was looked at.
                 if self._last.get(lane, b"") < before:
                     return lane
                 self._free[lane] = True
