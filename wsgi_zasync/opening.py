@@ -106,7 +106,9 @@ def _opened(shown: str, opener: Callable[[], Any]) -> Any:
 def _opened_now(shown: str, opener: Callable[[], Any]) -> Any:
     try:
         return opener()
-    except TransientError:
+    except TransientError as exc:
+        # A ZEO client says of what it waited for in vain only that it did.
+        exc.add_note(f"while opening the database {shown}: is its server running?")
         raise
     except zc.lockfile.LockError as exc:
         raise ConfigurationError(
