@@ -13,6 +13,8 @@ import transaction
 from BTrees.OOBTree import OOBTree
 from webob import Request
 from ZEO.Exceptions import ClientDisconnected
+from ZODB import DB
+from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
@@ -1144,7 +1146,9 @@ def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, 
     assert sorted(told) == sorted({*stored_ids(db), *stored_ids(db, other)})
 
 
-def test_nor_does_it_when_that_has_happened_often(wrap, db, stored_ids):
+def test_nor_does_it_when_that_has_happened_often(wrap, db, stored_ids, monkeypatch):
+    monkeypatch.setattr(LanePool, "MAX_LANES", 8)
+
     # Given requests that read first, while their user puts more calls than a process has lanes
     def app(environ, start_response):
         get_manager(environ).mine(limit=1)
@@ -1197,6 +1201,37 @@ def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
     assert wrong == []
     assert sorted(stored_ids(db)) == sorted(identifier.decode() for identifier in told)
     assert len(set(told)) == 60
+
+
+def test_threads_that_put_for_the_first_time_together_do_not_conflict(wrap, stored_ids):
+    # Given as many threads as a process has lanes, each in a transaction that began before any put
+    def app(environ, start_response):
+        get_manager(environ).mine()
+        together.wait(60)
+        identifier = put(environ).id
+        start_response("200 OK", TEXT)
+        return [identifier.encode()]
+
+    database = DB(MappingStorage())
+    together = threading.Barrier(LanePool.MAX_LANES)
+    application = wrap(app, database)
+
+    def request():
+        server = Server(application)
+        server.request()
+        statuses.append(server.status)
+
+    # When they put at the same moment, on a storage that resolves no conflict
+    statuses = []
+    threads = [threading.Thread(target=request) for _ in range(LanePool.MAX_LANES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert statuses == ["200 OK"] * LanePool.MAX_LANES
+    assert len(stored_ids(database)) == LanePool.MAX_LANES
+    database.close()
 
 
 # -- the body is closed once, whatever happens ----------------------------------------------------

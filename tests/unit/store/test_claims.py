@@ -42,6 +42,22 @@ def test_a_lane_that_is_in_use_is_not_given_again(pool, claim_one):
     assert sorted(taken) == list(range(pool.MAX_LANES))
 
 
+def test_one_thread_after_another_claims_one_more(pool):
+    def claim_one():
+        assert pool._lock.locked()
+        return 7
+
+    assert pool.take(claim_one, p64(1)) == 7
+    assert not pool._lock.locked()
+
+
+def test_no_more_lanes_are_claimed_than_a_process_may_have(pool, claim_one):
+    for _ in range(pool.MAX_LANES + 1):
+        pool.take(claim_one, p64(1))
+
+    assert len(pool.claimed()) == pool.MAX_LANES
+
+
 def test_whose_transaction_began_long_ago_finds_a_lane_that_nobody_has_put_into_since(
     pool, claim_one
 ):
