@@ -150,9 +150,10 @@ def call_id(seed: bytes, place: tuple[int, int, int]) -> str:
     return f"{Place(*place).encoded()}-{random}"
 
 
-def not_found(call_id: str) -> CallNotFound:
+def not_found(call_id: object) -> CallNotFound:
     """The one error for unknown, forgotten and foreign calls alike."""
-    shown = call_id[:100].encode("ascii", "backslashreplace").decode()
+    text = call_id if isinstance(call_id, str) else repr(call_id)
+    shown = text[:100].encode("ascii", "backslashreplace").decode()
     return CallNotFound(f"there is no call {shown!r} for you; check the id and who is logged in")
 
 

@@ -12,6 +12,7 @@
     ├── CallExpired
     ├── NotAuthenticated
     ├── Unauthorized
+    │   └── PluginClosed
     ├── UnknownPlugin           (also LookupError) .name .nearest
     ├── InvalidArguments        (also ValueError)  .path
     │   ├── InvalidResult
@@ -82,6 +83,13 @@ class NotAuthenticated(ZasyncError):
 
 class Unauthorized(ZasyncError):
     """The principal may not do this, now, on this object."""
+
+
+class PluginClosed(Unauthorized):
+    """An expression puts a call of a plugin that is not open to expressions.
+
+    That takes a permission and ``expressions = yes`` in its section.
+    """
 
 
 class UnknownPlugin(ZasyncError, LookupError):

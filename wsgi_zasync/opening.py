@@ -106,11 +106,14 @@ def _opened(shown: str, opener: Callable[[], Any]) -> Any:
 def _opened_now(shown: str, opener: Callable[[], Any]) -> Any:
     try:
         return opener()
-    except TransientError:
+    except TransientError as exc:
+        # A ZEO client says of what it waited for in vain only that it did.
+        exc.add_note(f"while opening the database {shown}: is its server running?")
         raise
     except zc.lockfile.LockError as exc:
         raise ConfigurationError(
-            f"{shown} is open in another process: stop that one, or let both use it by ZEO"
+            f"{shown} is open in another process: stop that one, or let both use it by ZEO; if "
+            "the application has opened it in this one, give that ZODB.DB as db"
         ) from exc
     except (
         FileStorageError,

@@ -36,6 +36,7 @@ class SecurityPolicy(Protocol):
     change of rights that commits meanwhile makes the decision's own
     transaction conflict.  ``Unauthorized`` is the only exception that means
     no; any other one means that nobody knows, and what was asked for waits.
+    It answers at once: what an ``async def`` returns is no answer, but an error.
 
     A policy that keeps no current user anywhere may say ``stateless = True``:
     callbacks of several owners are then evaluated in one transaction, which

@@ -9,9 +9,9 @@ that it conflicts with a demotion that commits at the same time.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from types import MemberDescriptorType
+from types import CoroutineType, MemberDescriptorType
 from typing import Any, NamedTuple
 
 from wsgi_zasync.errors import ConfigurationError, InvalidArguments, Unauthorized
@@ -137,8 +137,28 @@ def principal_now(policy: SecurityPolicy, principal: Principal, root: Any) -> Pr
     """
     found = policy.principal_now(principal, root)
     if getattr(found, "owner", None) != principal.owner:
-        raise AnotherPrincipal(f"the policy gave another principal for {principal.owner!r}")
+        raise AnotherPrincipal(
+            f"the policy gave another principal for {principal.owner!r}: principal_now returns "
+            "the one that it was given, with the roles of now, or raises Unauthorized"
+        )
     return found
+
+
+def decided(answer: Any) -> bool:
+    """What a policy has answered, as yes or no.
+
+    Raises:
+        ConfigurationError: It is to be awaited, as what an ``async def`` returns: of that nobody
+            knows what it will be, and it would count as yes.
+    """
+    if isinstance(answer, Awaitable):
+        if isinstance(answer, CoroutineType):
+            answer.close()
+        raise ConfigurationError(
+            "the policy answered with something to be awaited: it must say yes or no at once, so "
+            "write def, not async def"
+        )
+    return bool(answer)
 
 
 class _Grant(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, Self
 
@@ -290,6 +291,9 @@ def _policy(given: Any) -> Any:
             f"policy: {type(given).__qualname__} lacks a method of SecurityPolicy "
             "(principal_now, allows, root_for)"
         )
+    for name in ("principal_now", "allows", "root_for"):
+        if iscoroutinefunction(getattr(given, name, None)):
+            raise ConfigurationError(f"policy: {name} is async, and nothing is awaited: write def")
     return given
 
 

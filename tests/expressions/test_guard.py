@@ -266,11 +266,21 @@ class TestPermissions:
             assert undecided.value.__cause__ is raised
             assert "secret" not in str(undecided.value)
 
+    def test_a_policy_that_is_to_be_awaited_does_not_say_yes(self):
+        class Later(Policy):
+            async def allows(self, principal, permission, object):
+                return True
+
+        for source in ("book/title", "exists:book/title", "book/title | string:x"):
+            with pytest.raises(CannotDecide):
+                evaluate(source, policy=Later())
+
     def test_without_a_policy_nobody_has_any(self):
         expression = compile_expression("book/title")
 
-        with pytest.raises(Unauthorized, match="needs the permission 'View'"):
-            expression.evaluate(build(), principal=ANN, policy=None)
+        for nobody_decides in ({"principal": ANN, "policy": None}, {"principal": ANN}, {}):
+            with pytest.raises(Unauthorized, match="needs the permission 'View'"):
+                expression.evaluate(build(), **nobody_decides)
         assert (
             compile_expression("user/name").evaluate(build(), principal=ANN, policy=None) == "Ann"
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wsgi_zasync import InvalidArguments, NotAuthenticated, Principal
+from wsgi_zasync import CallNotFound, InvalidArguments, NotAuthenticated, Principal
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db
 
 
@@ -75,3 +75,19 @@ def test_what_hosts_call_a_stranger_owns_nothing(db, deployment, spelling):
         assert calls.principal is None
         with pytest.raises(NotAuthenticated):
             calls.put("report.render")
+
+
+def test_nobody_has_no_calls_to_look_at(db, deployment):
+    # Given a call of ann's
+    with calls_of(db, "ann", deployment) as calls:
+        known = calls.put("report.render").id
+
+    # When a page that anybody may read looks for it
+    with calls_of(db, None, deployment) as calls:
+        # Then there is none, as for somebody else
+        assert (calls.mine(), calls.count(), calls.count("waiting")) == ([], 0, 0)
+        for wanted in (known, "unknown"):
+            assert wanted not in calls
+            for look in (calls.get, calls.cancel, calls.forget, lambda id: calls.mine(after=id)):
+                with pytest.raises(CallNotFound):
+                    look(wanted)

@@ -13,12 +13,15 @@ import transaction
 from BTrees.OOBTree import OOBTree
 from webob import Request
 from ZEO.Exceptions import ClientDisconnected
+from ZODB import DB
+from ZODB.MappingStorage import MappingStorage
 from ZODB.POSException import ConflictError
 
 from wsgi_zasync import ConfigurationError, TransactionOver, get_manager
 from wsgi_zasync.call import LANES, CallRecord
 from wsgi_zasync.manager.replaying import Replay
 from wsgi_zasync.store import open_store
+from wsgi_zasync.store.claims import LanePool
 from wsgi_zasync.store.wakeup import signal_for
 
 TEXT = [("Content-Type", "text/plain")]
@@ -1177,6 +1180,36 @@ def test_a_put_does_not_meet_what_was_put_since_its_transaction_began(wrap, db, 
     assert sorted(told) == sorted({*stored_ids(db), *stored_ids(db, other)})
 
 
+def test_nor_does_it_when_that_has_happened_often(wrap, db, stored_ids, monkeypatch):
+    monkeypatch.setattr(LanePool, "MAX_LANES", 8)
+
+    # Given requests that read first, while their user puts more calls than a process has lanes
+    def app(environ, start_response):
+        get_manager(environ).mine(limit=1)
+        if environ["PATH_INFO"] == "/slow":
+            for _ in range(LanePool.MAX_LANES):
+                statuses.append(asked("/quick"))
+        put(environ)
+        start_response("200 OK", TEXT)
+        return [b"done"]
+
+    def asked(path):
+        server = Server(application)
+        server.request(path)
+        return server.status
+
+    statuses = []
+    application = wrap(app)
+
+    # When they put as well, one after another
+    for _ in range(LanePool.MAX_LANES + 1):
+        statuses.append(asked("/slow"))
+
+    # Then there was a lane for each in which nobody had put meanwhile
+    assert set(statuses) == {"200 OK"}
+    assert len(stored_ids(db)) == len(statuses)
+
+
 def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
     told, wrong = [], []
 
@@ -1202,6 +1235,37 @@ def test_many_threads_put_without_losing_a_call(wrap, db, stored_ids):
     assert wrong == []
     assert sorted(stored_ids(db)) == sorted(identifier.decode() for identifier in told)
     assert len(set(told)) == 60
+
+
+def test_threads_that_put_for_the_first_time_together_do_not_conflict(wrap, stored_ids):
+    # Given as many threads as a process has lanes, each in a transaction that began before any put
+    def app(environ, start_response):
+        get_manager(environ).mine()
+        together.wait(60)
+        identifier = put(environ).id
+        start_response("200 OK", TEXT)
+        return [identifier.encode()]
+
+    database = DB(MappingStorage())
+    together = threading.Barrier(LanePool.MAX_LANES)
+    application = wrap(app, database)
+
+    def request():
+        server = Server(application)
+        server.request()
+        statuses.append(server.status)
+
+    # When they put at the same moment, on a storage that resolves no conflict
+    statuses = []
+    threads = [threading.Thread(target=request) for _ in range(LanePool.MAX_LANES)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert statuses == ["200 OK"] * LanePool.MAX_LANES
+    assert len(stored_ids(database)) == LanePool.MAX_LANES
+    database.close()
 
 
 # -- the body is closed once, whatever happens ----------------------------------------------------

@@ -63,6 +63,9 @@ def test_it_takes_the_configuration_and_the_permission(site, declared, is_put):
         [callback] = calls.get(call).callbacks
         assert callback.state == ("done" if is_put else "failed")
         assert is_put or callback.error.startswith("Unauthorized")
+        if len(declared) == 1:
+            # Whoever wrote the text reads what the configuration lacks
+            assert "a permission and expressions = yes in [plugin:touch]" in callback.error
         assert calls.count() == 1 + is_put
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from twisted.internet.defer import succeed
 
-from wsgi_zasync import CallNotFound, CallState, Principal, Unauthorized
+from wsgi_zasync import CallNotFound, CallState, ConfigurationError, Principal, Unauthorized
 from wsgi_zasync.security import DefaultPolicy
 
 
@@ -123,6 +124,27 @@ def test_somebody_new_has_what_they_put_after_a_clock_was_put_back(site):
     # Then that is not hidden with what the other one had
     with site.calls("bob") as calls:
         assert [call.id for call in calls.mine()] == [after]
+
+
+async def _later():
+    return False
+
+
+@pytest.mark.parametrize("allows", [lambda *about: _later(), lambda *about: succeed(False)])
+def test_an_answer_that_is_still_to_come_allows_nothing(site, allows):
+    # Given a call whose callback needs a permission, and a policy that does not answer at once
+    call = site.put("echo", on_success="python: put('open', 1).id")
+    site.policy.allows = allows
+
+    # When it is evaluated, and when such a call is put
+    site.run()
+    with site.calls() as calls:
+        with pytest.raises(ConfigurationError, match="write def, not async def"):
+            calls.put("open")
+
+        # Then that is no yes
+        assert "write def, not async def" in calls.get(call).callbacks[0].error
+        assert calls.count() == 1
 
 
 def test_a_directory_that_is_down_neither_allows_nor_fails_a_callback(site):

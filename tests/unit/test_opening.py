@@ -44,6 +44,15 @@ def test_an_sql_server_that_is_away_is_as_transient_as_any_other():
         open_database(SharedSettings(db=refused))
 
 
+def test_a_server_that_is_not_there_is_named(tmp_path):
+    uri = f"zeo://{tmp_path}/no.sock?wait_timeout=1"
+
+    with pytest.raises(TransientError) as raised:
+        open_database(SharedSettings(zodb_uri=uri, secret="x" * 32))
+
+    assert f"{tmp_path}/no.sock" in format_exception(raised.value)[-1]
+
+
 def test_what_is_no_outage_is_raised_as_it_is():
     def fails():
         raise OfNobodyWeKnow

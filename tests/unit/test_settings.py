@@ -127,6 +127,13 @@ class Curious:
         self.directory = directory
 
 
+class Later(Policy):
+    """A policy that has to ask elsewhere."""
+
+    async def allows(self, principal, permission, object):
+        return False
+
+
 @pytest.mark.parametrize(
     ("policy", "said"),
     [
@@ -134,6 +141,7 @@ class Curious:
         (dict, "principal_now"),
         (len, "principal_now"),
         (Curious, "name an instance"),
+        (Later, "allows is async.* write def"),
     ],
 )
 def test_a_policy_that_cannot_be_asked_is_refused(policy, said):

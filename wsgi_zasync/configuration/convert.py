@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,9 @@ def named_callable(value: Any) -> Any:
     found = named_object(value)
     if not callable(found):
         raise ValueError(f"{value!r} leads to {type(found).__name__}, which cannot be called")
+    if iscoroutinefunction(found):
+        # What it returns would be no answer, and true.
+        raise ValueError(f"{found.__qualname__} is async, and nothing is awaited here: write def")
     return found
 
 

@@ -39,8 +39,8 @@ class Expression:
         self,
         names: Mapping[str, Any],
         *,
-        principal: Any,
-        policy: SecurityPolicy | None,
+        principal: Any = None,
+        policy: SecurityPolicy | None = None,
         author: Any = None,
         limits: Limits = DEFAULT_LIMITS,
         clock: Clock = SYSTEM_CLOCK,
@@ -50,7 +50,8 @@ class Expression:
 
         Args:
             names: what is bound, by name.
-            principal: with whose rights it is evaluated.
+            principal: with whose rights it is evaluated; the policy is asked about
+                ``None``, too.
             policy: what says which rights those are, asked each time; ``None``
                 gives nobody any.
             author: who wrote the text, if not the application: every

@@ -12,7 +12,13 @@ from collections.abc import Callable
 from typing import Any
 
 from wsgi_zasync import errors
-from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized, ZasyncError
+from wsgi_zasync.errors import (
+    ExpressionError,
+    PluginClosed,
+    ResourceLimit,
+    Unauthorized,
+    ZasyncError,
+)
 
 
 class CannotDecide(ExpressionError):
@@ -29,6 +35,9 @@ def refused(failure: BaseException, *, ours: bool = False) -> ZasyncError:
     Only what our own functions (`ours`) say with our own errors is passed on.
     """
     kinds = {kind.__name__ for kind in type(failure).__mro__}
+    if ours and isinstance(failure, PluginClosed):
+        # Not so Unauthorized itself: a policy raises that, in words of its own.
+        return Unauthorized(str(failure))
     if kinds & {"Unauthorized", "Forbidden", "ForbiddenAttribute"}:
         return Unauthorized("refused by the application")
     if "TransientError" in kinds or isinstance(failure, CannotDecide):

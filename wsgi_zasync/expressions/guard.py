@@ -55,6 +55,7 @@ from wsgi_zasync.expressions.values import (
     Default,
     kind_name,
 )
+from wsgi_zasync.security import decided
 
 #: What comes after the last item.
 _END = object()
@@ -201,7 +202,7 @@ class Guard(Budget):
     def _ask(self, question: Any, *about: Any) -> bool:
         began = self.pause()
         try:
-            return bool(question(*about))
+            return decided(question(*about))
         except Unauthorized as no:
             raise Unauthorized("refused by the policy") from no
         except KeyboardInterrupt:

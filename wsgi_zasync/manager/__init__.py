@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Unpack
 
-from ..call import CallRecord
+from ..call import CallRecord, not_found
 from ..deployment import Deployment
 from ..errors import (
     CallNotFound,
@@ -219,7 +219,9 @@ class CallManager(OfOneTransaction):
         Raises:
             CallNotFound: There is none, or it is somebody else's.
         """
-        context = self._context(self._owner(self._peek()))
+        context = self._looking()
+        if context is None:
+            raise not_found(id)
         record = context.store.find(context.owner.owner, id)
         return Call(record, context, self._options.author)
 
@@ -254,7 +256,11 @@ class CallManager(OfOneTransaction):
         wanted = None if state is None else _state(state)
         if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
             raise InvalidArguments(f"limit must be 1 to {MAX_LIMIT}", path="limit")
-        context = self._context(self._owner(self._peek()))
+        context = self._looking()
+        if context is None:
+            if after is not None:
+                raise not_found(after)
+            return []
         author = self._options.author
         calls = (Call(record, context, author) for record in _ordered(context, newest_first, after))
         found = (
@@ -271,9 +277,11 @@ class CallManager(OfOneTransaction):
         Raises:
             InvalidArguments: There is no such state.
         """
-        context = self._context(self._owner(self._peek()))
-        store, owner = context.store, context.owner.owner
         wanted = None if state is None else _state(state)
+        context = self._looking()
+        if context is None:
+            return 0
+        store, owner = context.store, context.owner.owner
         if store.gone_since(owner) is not None:
             # The tallies count what an earlier owner of that name had, too.
             return sum(wanted in (None, store.state_of(record)) for record in store.newest(owner))
@@ -340,6 +348,11 @@ class CallManager(OfOneTransaction):
                 "configure identity"
             )
         return principal
+
+    def _looking(self) -> CallContext | None:
+        """What the user's calls are looked at with; None if nobody is logged in: who has none."""
+        principal = self._principal(self._peek())
+        return None if principal is None else self._context(principal)
 
     def _context(self, owner: Principal) -> CallContext:
         deployment, connection = self._deployment, self._access.store_connection()

@@ -155,11 +155,11 @@ def _text(name: str, given: Any, *, optional: bool) -> None:
         raise InvalidArguments(f"{name} has a lone surrogate", path=name) from exc
 
 
-def _duration(name: str, given: Any) -> float | None:
+def _duration(name: str, given: Any, wanted: str = "seconds or a timedelta") -> float | None:
     if given is None:
         return None
     if type(given) not in _DURATIONS:
-        raise _wrong(name, "seconds or a timedelta", given)
+        raise _wrong(name, wanted, given)
     value = seconds(given)
     if not 0 < value < float("inf"):
         raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
@@ -169,7 +169,7 @@ def _duration(name: str, given: Any) -> float | None:
 def _moment(name: str, given: Any) -> float | datetime | None:
     """A duration in seconds, or a moment in UTC: one that cannot be told in it is never shown."""
     if not isinstance(given, datetime):
-        return _duration(name, given)
+        return _duration(name, given, "seconds, a timedelta or an aware datetime")
     try:
         offset = given.utcoffset()
         moment = None if offset is None else given.astimezone(UTC)

@@ -19,7 +19,7 @@ from ..errors import (
     Unauthorized,
 )
 from ..plugins import PluginDeclaration, check_arguments, unknown
-from ..security import SESSION_SOURCE, Principal, principal_now
+from ..security import SESSION_SOURCE, Principal, decided, principal_now
 from ..values import Storing, persistent_objects
 from .changing import cancel
 from .context import CallContext, PutState, changes_of
@@ -180,7 +180,7 @@ def check_permission(
         return
     objects = persistent_objects(values) or [policy.root_for(owner, root)]
     for found in objects:
-        if not policy.allows(owner, permission, found):
+        if not decided(policy.allows(owner, permission, found)):
             raise Unauthorized(
                 f"{owner.id!r} needs the permission {permission!r} for this call on every object "
                 "in its arguments"

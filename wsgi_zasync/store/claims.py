@@ -53,8 +53,9 @@ def seen_before(connection: Any) -> bytes:
 class LanePool:
     """Lanes that this process has claimed in one site, each used by one transaction at a time."""
 
-    #: More lanes than this are not claimed by one process; transactions share them then.
-    MAX_LANES = 16
+    #: More lanes than this are not claimed by one process, half of all: transactions share them
+    #: then. It claims no more than it has threads that put at a time, or a few.
+    MAX_LANES = 32
 
     def __init__(self) -> None:
         self._begin()
@@ -79,23 +80,36 @@ class LanePool:
                 lane.
         """
         self._forget_after_fork()
-        # The ones that were given back first are the most likely to be seen.
-        for lane in tuple(self._free):
-            if self._free.pop(lane, False):
+        lane = self._take_seen(before)
+        if lane is None:
+            # One thread after another: what they claim would conflict, and be too much.
+            with self._lock:
+                lane = self._take_seen(before)
+                if lane is None:
+                    lane = self._take_one_more(claim_one)
+        return lane
+
+    def _take_seen(self, before: bytes) -> int | None:
+        # The ones that were given back last first, so that as few as possible are in use, and the
+        # others are left for transactions that began long ago and see no recent put.
+        for lane in reversed(tuple(self._free)):
+            if self._last.get(lane, b"") < before and self._free.pop(lane, False):
+                # Another transaction may have used it since it was looked at.
                 if self._last.get(lane, b"") < before:
                     return lane
                 self._free[lane] = True
-        with self._lock:
-            if len(self._all) >= self.MAX_LANES:
-                for lane in tuple(self._free):
-                    if self._free.pop(lane, False):
-                        return lane
-                return random.SystemRandom().choice(self._all)
-        lane = claim_one()
-        with self._lock:
+        return None
+
+    def _take_one_more(self, claim_one: Callable[[], int]) -> int:
+        if len(self._all) < self.MAX_LANES:
+            lane = claim_one()
             if lane not in self._all:
                 self._all.append(lane)
-        return lane
+            return lane
+        for lane in tuple(self._free):
+            if self._free.pop(lane, False):
+                return lane
+        return random.SystemRandom().choice(self._all)
 
     def retake(self, lane: int) -> bool:
         """Take this lane; False if another transaction uses it now."""

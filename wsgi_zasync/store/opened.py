@@ -162,7 +162,7 @@ class Store:
             CallNotFound: Also for somebody else's, whose data is not touched to find that out.
         """
         if not isinstance(call_id, str):
-            raise not_found(repr(call_id))
+            raise not_found(call_id)
         try:
             place = Place.decoded(call_id.partition("-")[0])
         except CallNotFound:

@@ -9,6 +9,10 @@ import pytest
 from wsgi_zasync.configuration import convert
 
 
+async def to_be_awaited():
+    """What a WSGI server waits for never."""
+
+
 class SubclassOfStr(str):
     __slots__ = ()
 
@@ -100,6 +104,7 @@ def test_text_and_python_values_are_read(read, given, expected):
         (convert.named_object, "no_such_module_here:x", "cannot be imported"),
         (convert.named_object, "os:no_such_name", "has no no_such_name"),
         (convert.named_callable, "os:sep", "cannot be called"),
+        (convert.named_callable, to_be_awaited, "to_be_awaited is async.* write def"),
         (convert.key_or_callable, "os:sep", "cannot be called"),
         (convert.key_or_callable, "os:nothing", "os has no nothing"),
     ],

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -45,6 +45,16 @@ def test_a_moment_that_cannot_be_told_in_utc_is_refused_before_it_is_stored(call
     with pytest.raises(InvalidArguments) as caught:
         calls.options(**{name: given}).put("render")
     assert caught.value.path == name
+
+
+@pytest.mark.parametrize("given", ["2027-01-01T00:00:00Z", date(2027, 1, 1)])
+def test_what_is_no_moment_is_told_all_that_one_may_be(calls, given):
+    for name in ("begin_after", "expires"):
+        with pytest.raises(InvalidArguments, match="seconds, a timedelta or an aware datetime"):
+            calls.options(**{name: given})
+    for name in ("timeout", "keep"):
+        with pytest.raises(InvalidArguments, match="must be seconds or a timedelta, not"):
+            calls.options(**{name: given})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 from ...errors import TransactionOver, Unauthorized, ZasyncError
 from ...expressions import CannotDecide
 from ...ports import SecurityPolicy
-from ...security import Principal, principal_now
+from ...security import Principal, decided, principal_now
 from ..desk import AWAY, is_foreign
 from ..redaction import shown, text_of
 
@@ -90,7 +90,10 @@ class Authority:
 
     def allows(self, principal: Any, permission: str, object: Any, /) -> bool:
         """Whether the principal has the permission on this object."""
-        return bool(self._answer(self.policy.allows, principal, permission, object))
+        return bool(self._answer(self._allows, principal, permission, object))
+
+    def _allows(self, *about: Any) -> bool:
+        return decided(self.policy.allows(*about))
 
     def root_for(self, principal: Principal, root: Any, /) -> Any:
         """The object that expressions of this principal see as ``root``."""

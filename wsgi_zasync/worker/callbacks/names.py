@@ -14,7 +14,7 @@ from transaction.interfaces import TransientError
 from ...call import CallRecord, Failure
 from ...callbacks import Callback
 from ...deployment import Deployment
-from ...errors import QuotaExceeded, Unauthorized, ZasyncError
+from ...errors import PluginClosed, QuotaExceeded, ZasyncError
 from ...exposure import expose, exposed
 from ...expressions import CannotDecide
 from ...lines import owner_text
@@ -123,7 +123,7 @@ class CallbackNames:
             )
         declaration = deployment.registry.declaration(plugin_name)
         if not declaration.expressions or declaration.permission is None:
-            raise Unauthorized(
+            raise PluginClosed(
                 f"plugin {plugin_name!r} is not open to expressions: that takes a permission and "
                 f"expressions = yes in [plugin:{plugin_name}]"
             )

@@ -239,7 +239,8 @@ class OutgoingRules:
         """
         if scheme not in self.schemes:
             raise SchemeRefused(
-                f"{shown}: scheme {scheme!r} is not open; use {' or '.join(self.schemes)}"
+                f"{shown} has the scheme {scheme!r}, which is not open; use "
+                f"{' or '.join(self.schemes)}"
             )
         usual = port in self.ports
         if not usual and not any(o.has_port(port, self.ports) for o in self.openings):

@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin
 
 import idna
 
-from .failures import AddressRefused, InvalidURL
+from .failures import AddressRefused, InvalidURL, SchemeRefused
 
 MAX_URL = 8192
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -49,7 +49,7 @@ class Target:
     def site(self) -> str:
         """Scheme, host and, where it is not the usual one, port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if DEFAULT_PORTS.get(self.scheme) == self.port else f":{self.port}"
+        port = "" if DEFAULT_PORTS.get(self.scheme, 0) == self.port else f":{self.port}"
         return f"{self.scheme}://{host}{port}"
 
     @property
@@ -67,6 +67,7 @@ class Target:
 
         Raises:
             InvalidURL: Nowhere.
+            SchemeRefused: To what is not on a server.
         """
         try:
             return parse(urljoin(self.url, location))
@@ -79,6 +80,7 @@ def parse(url: str) -> Target:
 
     Raises:
         InvalidURL: It is not absolute, names a user, or has something odd in it.
+        SchemeRefused: It names no host, and has a scheme that needs none.
         AddressRefused: Its host is a number in a spelling other than ``a.b.c.d``.
     """
     if not isinstance(url, str):
@@ -96,6 +98,9 @@ def parse(url: str) -> Target:
         raise InvalidURL(
             f"{shown}: a URL with user or password is not accepted; send an Authorization header"
         )
+    if not authority and scheme not in DEFAULT_PORTS:
+        # Such as file:///path, which is a URL all the same.
+        raise SchemeRefused(f"{shown} has the scheme {scheme!r}, and leads to no server")
     host, port = _host_and_port(authority, scheme, shown)
     return Target(
         scheme=scheme,

@@ -27,6 +27,7 @@ from wsgi_zasync.worker.plugins.addresses import OutgoingRules
 from wsgi_zasync.worker.plugins.http import Fetch, get
 from wsgi_zasync.worker.plugins.outgoing import Outgoing
 from wsgi_zasync.worker.plugins.urls import parse
+from wsgi_zasync.worker.redaction import shown
 
 
 def attempt_with(**settings: str) -> Any:
@@ -349,6 +350,8 @@ class TestWhatIsRefused:
             ("ftp://example.org/", failures.SchemeRefused),
             ("gopher://127.0.0.1:70/", failures.SchemeRefused),
             ("file://localhost/etc/passwd", failures.SchemeRefused),
+            ("file:///etc/passwd", failures.SchemeRefused),
+            ("http:///path", failures.InvalidURL),
             ("http://example.org:22/", failures.PortRefused),
             ("https://example.org:8443/", failures.PortRefused),
             ("http://user:S3CRET@example.org/", failures.InvalidURL),
@@ -382,10 +385,16 @@ class TestWhatIsRefused:
         with pytest.raises(failures.AddressRefused):
             fetch("/0", settings={"ports": str(untouchable.port)})
 
-    def test_a_redirect_to_another_scheme_is_refused(self, site: Any, fetch: Any) -> None:
-        site.answers["/"] = redirect_to("gopher://127.0.0.1/")
-        with pytest.raises(failures.SchemeRefused):
+    @pytest.mark.parametrize("elsewhere", ["gopher://127.0.0.1/", "file:///etc/passwd"])
+    def test_a_redirect_to_another_scheme_is_refused(
+        self, site: Any, fetch: Any, elsewhere: str
+    ) -> None:
+        site.answers["/"] = redirect_to(elsewhere)
+        with pytest.raises(failures.SchemeRefused) as caught:
             fetch()
+        # Then nothing of what it says looks like a secret
+        scheme = elsewhere.partition(":")[0]
+        assert shown(str(caught.value)).startswith(f"{elsewhere} has the scheme {scheme!r}, ")
 
     def test_every_address_of_a_name_must_be_open(
         self, fetch_by_name: Any, names: Any, untouchable: Any

@@ -9,7 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsgi_zasync.worker.plugins.failures import AddressRefused, InvalidURL, OutgoingError
+from wsgi_zasync.worker.plugins.failures import (
+    AddressRefused,
+    InvalidURL,
+    OutgoingError,
+    SchemeRefused,
+)
 from wsgi_zasync.worker.plugins.urls import Target, parse, redacted
 
 
@@ -32,7 +37,7 @@ from wsgi_zasync.worker.plugins.urls import Target, parse, redacted
         ("http://①②⑦。⓪。⓪。①/", "http://127.0.0.1/"),
         ('http://a_b.example/|^`{}"<>', "http://a_b.example/%7C%5E%60%7B%7D%22%3C%3E"),
         ("http://example.org//x/@y:z", "http://example.org//x/@y:z"),
-        ("ftp://example.org/", "ftp://example.org:0/"),
+        ("ftp://example.org/", "ftp://example.org/"),
     ],
 )
 def test_a_url_has_one_spelling_after_it_was_read(url: str, expected: str) -> None:
@@ -110,10 +115,15 @@ def test_a_location_is_followed_from_where_it_was_given(location: str, expected:
     assert parse("https://example.org:8443/a/b?q=1").follow(location).url == expected
 
 
-@pytest.mark.parametrize("location", ["http://[", "http://u:p@x/", "file:///etc/passwd", "a\x00b"])
+@pytest.mark.parametrize("location", ["http://[", "http://u:p@x/", "a\x00b"])
 def test_a_location_that_is_no_url_is_refused(location: str) -> None:
     with pytest.raises(InvalidURL):
         parse("http://example.org/").follow(location)
+
+
+def test_a_url_of_no_server_is_known_by_its_scheme() -> None:
+    with pytest.raises(SchemeRefused, match="has the scheme 'file', and leads to no server"):
+        parse("http://example.org/").follow("file:///etc/passwd")
 
 
 @pytest.mark.parametrize(
