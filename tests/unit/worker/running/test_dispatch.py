@@ -11,8 +11,8 @@ from twisted.internet.task import deferLater
 
 from tests.integration.stepping import Site
 from wsgi_zasync import CallState, RetryPolicy
-from wsgi_zasync.worker.running.dispatch import KNOWN_AFTER, SHORT_SECONDS
 from wsgi_zasync.worker.held import Entry, Held, Outcome, Settled
+from wsgi_zasync.worker.running.dispatch import KNOWN_AFTER, SHORT_SECONDS
 from wsgi_zasync.worker.running.reactor import ensure_running
 
 
