@@ -18,8 +18,8 @@ from ..store.databases import calls_database
 from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
-from .authority import Deciding
 from .beginning import Beginning
+from .callbacks.authority import Deciding
 from .callbacks.evaluation import Evaluation
 from .completion import Completion
 from .early import Early
