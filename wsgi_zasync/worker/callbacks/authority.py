@@ -45,7 +45,10 @@ class Deciding:
 
     def allows(self, principal: Any, permission: str, object: Any, /) -> bool:
         """As the policy says."""
-        return bool(self._answer(self.policy.allows, principal, permission, object))
+        return bool(self._answer(self._allows, principal, permission, object))
+
+    def _allows(self, *about: Any) -> bool:
+        return decided(self.policy.allows(*about))
 
     def root_for(self, principal: Principal, root: Any, /) -> Any:
         """As the policy says."""

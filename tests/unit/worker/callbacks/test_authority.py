@@ -4,6 +4,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from transaction import TransactionManager
 from ZEO.Exceptions import ClientDisconnected
 from ZODB.POSException import ConflictError
 
@@ -34,7 +35,9 @@ class Raising(DefaultPolicy):
 def connection(is_connected):
     storage = SimpleNamespace(is_connected=lambda: is_connected)
     db = SimpleNamespace(storage=storage, databases={})
-    return SimpleNamespace(db=lambda: db)
+    manager = TransactionManager(explicit=True)
+    manager.begin()
+    return SimpleNamespace(db=lambda: db, transaction_manager=manager)
 
 
 QUESTIONS = {
