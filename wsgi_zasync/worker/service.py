@@ -7,7 +7,6 @@ bell, and commits of others ring it.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -19,7 +18,6 @@ from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
-from .callbacks.authority import Deciding
 from .callbacks.evaluation import Evaluation
 from .completion import Completion
 from .early import Early
@@ -67,7 +65,6 @@ class Service:
             watchdog: Told of every commit.
             one_by_one: Run one call at a time, and read every lane.
         """
-        deployment = replace(deployment, policy=Deciding(deployment.policy))
         self._clock = deployment.clock
         self._settings = settings
         self._one_by_one = one_by_one

@@ -29,57 +29,10 @@ def principal_of(owner: tuple[str, str], title: str | None = None) -> Principal:
 
 
 @dataclass(frozen=True, slots=True)
-class Deciding:
-    """The policy for code that asks it among other things, and has errors of our kinds too.
-
-    A put is such code: an error of the policy's that is one of ours would pass for what the put
-    itself says, and be a no. It is raised as ``CannotDecide``; others are left as they are.
-    """
+class _Asked:
+    """A policy that is asked in one way, whatever the question (``ports.SecurityPolicy``)."""
 
     policy: SecurityPolicy
-
-    def principal_now(self, principal: Principal, root: Any, /) -> Principal:
-        """As the policy says."""
-        found: Principal = self._answer(self.policy.principal_now, principal, root)
-        return found
-
-    def allows(self, principal: Any, permission: str, object: Any, /) -> bool:
-        """As the policy says."""
-        return bool(self._answer(self._allows, principal, permission, object))
-
-    def _allows(self, *about: Any) -> bool:
-        return decided(self.policy.allows(*about))
-
-    def root_for(self, principal: Principal, root: Any, /) -> Any:
-        """As the policy says."""
-        return self._answer(self.policy.root_for, principal, root)
-
-    def __getattr__(self, name: str) -> Any:
-        # What only some policies have.
-        return getattr(self.policy, name)
-
-    @staticmethod
-    def _answer(question: Callable[..., Any], *about: Any) -> Any:
-        try:
-            return question(*about)
-        except Unauthorized:
-            raise
-        except ZasyncError as exc:
-            raise CannotDecide(f"the security policy failed: {shown(text_of(exc))}") from exc
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """The policy as a worker asks it (``ports.SecurityPolicy``), in one transaction.
-
-    Whatever is asked may raise three things: ``Unauthorized`` is a no; ``CannotDecide`` means
-    that nobody knows, and that what was asked for waits; ``desk.AWAY`` that a storage of our own
-    is away, for which the worker waits.
-    """
-
-    policy: SecurityPolicy
-    #: To the application's database.
-    connection: Any
 
     def principal_now(self, principal: Principal, root: Any, /) -> Principal:
         """The principal with the authority of this transaction.
@@ -101,6 +54,39 @@ class Authority:
     def root_for(self, principal: Principal, root: Any, /) -> Any:
         """The object that expressions of this principal see as ``root``."""
         return self._answer(self.policy.root_for, principal, root)
+
+    def _answer(self, question: Callable[..., Any], *about: Any) -> Any:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Deciding(_Asked):
+    """The policy as a callback's put asks it, among other things.
+
+    A put has errors of our kinds, too: one of the policy's would pass for what the put itself
+    says, and be a no. It is raised as ``CannotDecide``; others are left as they are.
+    """
+
+    def _answer(self, question: Callable[..., Any], *about: Any) -> Any:
+        try:
+            return question(*about)
+        except Unauthorized:
+            raise
+        except ZasyncError as exc:
+            raise CannotDecide(f"the security policy failed: {shown(text_of(exc))}") from exc
+
+
+@dataclass(frozen=True, slots=True)
+class Authority(_Asked):
+    """The policy as a worker asks it, in one transaction.
+
+    Whatever is asked may raise three things: ``Unauthorized`` is a no; ``CannotDecide`` means
+    that nobody knows, and that what was asked for waits; ``desk.AWAY`` that a storage of our own
+    is away, for which the worker waits.
+    """
+
+    #: To the application's database.
+    connection: Any
 
     def _answer(self, question: Callable[..., Any], *about: Any) -> Any:
         manager = self.connection.transaction_manager

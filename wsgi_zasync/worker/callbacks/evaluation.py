@@ -27,7 +27,7 @@ from ...store.index import owner_key
 from ...values import Storing
 from ..desk import Writing, is_foreign, serialise
 from ..redaction import shown, text_of
-from .authority import Authority, principal_of
+from .authority import Authority, Deciding, principal_of
 from .names import CallbackNames
 from .savepoint import Savepoint
 
@@ -71,6 +71,8 @@ class Evaluation:
             give_way: Called now and then by an evaluation that is not a brief one.
         """
         self._deployment = deployment
+        #: The same for the puts of callbacks.
+        self._deciding = replace(deployment, policy=Deciding(deployment.policy))
         self._limits = limits
         self._brief = replace(limits, steps=min(BRIEF_STEPS, limits.steps))
         self._give_way = give_way
@@ -112,7 +114,7 @@ class Evaluation:
             author = None
             if callback.author is not None:
                 author = authority.principal_now(principal_of(callback.author), writing.root)
-            names = CallbackNames(self._deployment, writing, record, owner, author)
+            names = CallbackNames(self._deciding, writing, record, owner, author)
             root = _shared_root(authority, owner, author, writing.root)
             value = compile_expression(callback.text).evaluate(
                 names.of(callback, root),
