@@ -162,9 +162,8 @@ def test_a_put_that_is_undone_before_any_other_was_never_there(site, before):
 def test_a_put_whose_call_is_held_can_be_undone_and_another_put_instead(site, before):
     service = site.service("first")
     tid = site.put("x")
-    room, service.dispatcher.room = service.dispatcher.room, lambda holdings: 0
-    service.turn()
-    service.dispatcher.room = room
+    accept_only(service)
+    del service.dispatcher.room
     site.undo(tid)
     site.work(service)
     site.put("z")
@@ -177,9 +176,8 @@ def test_a_put_whose_call_is_held_can_be_undone_and_another_put_instead(site, be
 def test_what_is_put_instead_of_a_held_call_runs_as_itself(site, before):
     service = site.service("first")
     tid = site.put("x")
-    room, service.dispatcher.room = service.dispatcher.room, lambda holdings: 0
-    service.turn()
-    service.dispatcher.room = room
+    accept_only(service)
+    del service.dispatcher.room
     site.undo(tid)
     site.put("z")
     site.poll(service)

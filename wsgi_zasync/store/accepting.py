@@ -189,9 +189,8 @@ def _cursors(site: Site, wanted: Wanted) -> tuple[list[Cursor], ...]:
     """Those of the inboxes of each priority, lanes in the order given."""
     found: tuple[list[Cursor], ...] = tuple([] for _ in PRIORITIES)
     for number in wanted.lanes:
-        for (queue, priority), inbox in site.lanes[number].inboxes.data.items():
-            if queue in wanted.queues:
-                found[priority].append(inbox.reader())
+        for priority, inbox in site.lanes[number].inboxes_of(wanted.queues):
+            found[priority].append(inbox.reader())
     return found
 
 

@@ -31,17 +31,16 @@ def mend(store: Store, tallies: Any, wanted: Wanted, now: int) -> None:
     """
     from_the_first = has_places(store.site)
     for number in wanted.lanes:
-        for (queue, _), inbox in store.site.lanes[number].inboxes.data.items():
-            if queue in wanted.queues:
-                for segment, read in inbox.cursor.reading:
-                    if is_readable(segment):
-                        begin = 0 if from_the_first else read
-                        for hole in _holes(segment, begin, inbox):
-                            _bury(store, tallies, segment, hole, now)
+        for _, inbox in store.site.lanes[number].inboxes_of(wanted.queues):
+            for segment, read in inbox.cursor.reading:
+                for hole in _holes(segment, 0 if from_the_first else read, inbox):
+                    _bury(store, tallies, segment, hole, now)
 
 
 def _holes(segment: IndexSegment, begin: int, inbox: Inbox) -> list[int]:
     """The positions of records that are empty although there are later calls of the same owner."""
+    if not is_readable(segment):
+        return []
     if not is_empty(segment.calls[begin]) and begin:
         return []
     segment.fetch_once(begin)

@@ -24,10 +24,9 @@ def what_changes_with_news(
     for number in site.claims:
         lane = site.lanes[number]
         watched.add(lane.inboxes._p_oid)
-        for (queue, _), inbox in lane.inboxes.data.items():
-            if queue in queues:
-                watched |= {inbox._p_oid, inbox.tail._p_oid}
-                watched.update(record._p_oid for record in inbox.next_records(number in ours))
+        for _, inbox in lane.inboxes_of(queues):
+            watched |= {inbox._p_oid, inbox.tail._p_oid}
+            watched.update(record._p_oid for record in inbox.next_records(number in ours))
     return frozenset(watched - {None})
 
 
