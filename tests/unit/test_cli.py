@@ -1188,7 +1188,7 @@ class TestDemo:
         asked = []
 
         def start(worker, **how):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             asked.append("waits for ever")
 
         monkeypatch.setattr(Worker, "start", start)
@@ -1224,7 +1224,7 @@ class TestDemo:
         before = signal.getsignal(signal.SIGTERM)
 
         with on_stop(lambda: stopped.append(True)):
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
             assert stopped == [True]
             assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -1252,8 +1252,8 @@ print("lives")
         before = signal.getsignal(signal.SIGHUP)
 
         with on_stop(lambda: stopped.append(True)):
-            os.kill(os.getpid(), signal.SIGHUP)
-            os.kill(os.getpid(), signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGHUP)
             assert stopped == [True]
 
         assert signal.getsignal(signal.SIGHUP) is before
@@ -1262,6 +1262,6 @@ print("lives")
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             with on_stop(lambda: pytest.fail("it was stopped")):
-                os.kill(os.getpid(), signal.SIGHUP)
+                signal.raise_signal(signal.SIGHUP)
         finally:
             signal.signal(signal.SIGHUP, before)
