@@ -318,8 +318,10 @@ def test_a_callback_is_not_blamed_for_an_accept_that_fails(site):
 
 def test_a_call_that_cannot_be_ended_keeps_nobody_awake(site):
     # Given a call whose outcome no commit takes, and for no reason that would pass
-    site.add("echo", lambda attempt, value=None: value)
-    call = site.put("echo", 1)
+    may_end = threading.Event()
+    site.add("echo", lambda attempt: 1)
+    site.add("stay", lambda attempt: may_end.wait(60))
+    call = site.put("echo")
     service = site.service("first", one_by_one=False)
     refusing = service.acceptor._completion
     inner = refusing.settle
@@ -327,13 +329,14 @@ def test_a_call_that_cannot_be_ended_keeps_nobody_awake(site):
 
     # When it was tried often enough
     go_on(site, service, 10)
-    other = site.put("echo", 2)
+    other = site.put("stay")
     service.turn()
 
     # Then it waits for its next try, which is not tried in every turn
     assert len(service.bell) == 0
     assert service.timetable.owed.next_at > site.clock.monotonic()
     # And it ends once nothing hinders it any more
+    may_end.set()
     refusing.settle = inner
     site.clock.advance(60)
     site.work(service)
