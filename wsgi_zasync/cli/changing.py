@@ -7,12 +7,12 @@ A retried callback is evaluated by a worker as the call's owner, with what the o
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 from ..call import CallRecord
 from ..errors import CallNotFound, ConfigurationError, ZasyncError
 from ..lines import counted
 from ..store import pruning
+from ..store.tallies import Tallies
 from .operating import Operation, Site, opened, refuse_unknown
 from .output import shown, tell
 
@@ -86,7 +86,7 @@ def prune(path: str, dry_run: bool) -> int:
 def _prune(operation: Operation, keep: float, begin: pruning.Position) -> pruning.Pruned:
     store = operation.store
 
-    def tallies(record: CallRecord) -> Any:
+    def tallies(record: CallRecord) -> Tallies:
         context = operation.context(record)
         return store.site.lanes[context.lane(context.state())].tallies
 

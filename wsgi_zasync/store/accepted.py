@@ -23,8 +23,8 @@ from ZODB.POSException import POSKeyError
 
 from ..call import PRIORITIES, CallRecord
 from ..errors import Fenced
-from . import tallies
 from .reading import send_together, why_unreadable
+from .tallies import Tallies
 
 #: Waiting calls of a dead worker that are moved to the tree of who takes over; more are adopted
 #: with their tree. Else a call that waits for long would leave a tree behind at each restart.
@@ -101,10 +101,10 @@ class WorkerArea(Persistent):
         #: microseconds. The first is our own; the others came with areas taken over, and are
         #: dropped when empty.
         self.waiting: tuple[OOBTree, ...] = (OOBTree(),)
-        #: owner key -> counts (see ``store.tallies``), of what the acceptor's thread ends
-        self.tallies: OOBTree = OOBTree()
+        #: Of what the acceptor's thread ends.
+        self.tallies = Tallies()
         #: The same of each thread that commits by itself, so that they never conflict.
-        self.thread_tallies: tuple[OOBTree, ...] = tuple(OOBTree() for _ in range(threads))
+        self.thread_tallies = tuple(Tallies() for _ in range(threads))
 
     def hold(self) -> None:
         """Make this transaction fail if somebody takes the area over before it commits.
@@ -249,7 +249,7 @@ class WorkerArea(Persistent):
         if whole:
             self.waiting += tuple(whole)
         for counts in (dead.tallies, *dead.thread_tallies):
-            tallies.merge(self.tallies, counts)
+            self.tallies.take_over(counts)
         return numbers
 
 

@@ -26,6 +26,7 @@ ADMITTED: dict[str, frozenset[str]] = {
         "wsgi_zasync.store.index": "IndexSegment OwnerIndex",
         "wsgi_zasync.store.mailbox": "Mailbox",
         "wsgi_zasync.store.accepted": "Board Chunk Fence Publication WorkerArea",
+        "wsgi_zasync.store.tallies": "Tallies",
         "wsgi_zasync.sealing": "Sealed",
         "wsgi_zasync.values": "WeakReference",
         "BTrees.IOBTree": "IOBTree IOBucket",

@@ -34,6 +34,7 @@ from persistent.mapping import PersistentMapping
 from ..call import SEGMENT_SIZE, CallRecord
 from .index import IndexSegment, is_empty
 from .reading import send_together, why_unreadable
+from .tallies import Tallies
 
 #: Segments of one inbox that are open at a time; that many owners of a lane cost the least.
 MOST_OPEN = 32
@@ -318,8 +319,8 @@ class Lane(Persistent):
         self.inboxes: PersistentMapping = PersistentMapping()
         #: owner key -> OwnerIndex
         self.owners: OOBTree = OOBTree()
-        #: owner key -> counts, for the ends that requests write (see ``store.tallies``)
-        self.tallies: OOBTree = OOBTree()
+        #: Of the ends that requests write.
+        self.tallies = Tallies()
 
     def inbox(self, queue: str, priority: int) -> Inbox:
         """The inbox for calls of a queue and priority, made at first need."""

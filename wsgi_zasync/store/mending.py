@@ -9,7 +9,6 @@ of a call that one of them had already, in ``parking.hand_on``.
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from ..call import SEED_BYTES, CallRecord
 from .accepting import Wanted
@@ -18,9 +17,10 @@ from .lanes import Inbox
 from .opened import Store
 from .parking import has_places
 from .reading import why_unreadable
+from .tallies import Tallies
 
 
-def mend(store: Store, tallies: Any, wanted: Wanted, now: int) -> None:
+def mend(store: Store, tallies: Tallies, wanted: Wanted, now: int) -> None:
     """Look through the inboxes that a worker reads; writes only what is to be put right.
 
     Args:
@@ -53,7 +53,7 @@ def _holes(segment: IndexSegment, begin: int, inbox: Inbox) -> list[int]:
     return [at for at in empty if at < last]
 
 
-def _bury(store: Store, tallies: Any, segment: IndexSegment, position: int, now: int) -> None:
+def _bury(store: Store, tallies: Tallies, segment: IndexSegment, position: int, now: int) -> None:
     """Have an empty record count as that of a call which has ended and was forgotten.
 
     So nobody puts there any more, and everybody goes on behind it: that calls are in front and

@@ -19,14 +19,13 @@ from persistent import Persistent
 from ..call import NEVER_STORED, CallRecord, Place, not_found
 from ..errors import CallNotFound
 from ..states import CallState
-from . import tallies
 from .accepted import Publication, WorkerArea
 from .index import IndexSegment, OwnerIndex, is_readable, owner_key
 from .mailbox import Mail, mail_for
 from .parking import forget_parked
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
-from .tallies import Tally
+from .tallies import Tallies, Tally, summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +217,7 @@ class Store:
         trees = [self.site.lanes[number].tallies for number in self._used_lanes()]
         for area in self.site.workers.values():
             trees += [area.tallies, *area.thread_tallies]
-        return tallies.summed(
+        return summed(
             sum(index.put_count() for index in indexes),
             sum(index.put_bytes() for index in indexes),
             [tree[key] for tree in trees if key in tree],
@@ -288,19 +287,19 @@ class Store:
 
     # -- ends and forgetting --------------------------------------------------------------
 
-    def count_end(self, tree: Any, record: CallRecord, size: int = 0) -> None:
+    def count_end(self, tallies: Tallies, record: CallRecord, size: int = 0) -> None:
         """Count a call that has just become final, in the tallies of who writes that."""
-        tallies.count_end(tree, owner_key(record.owner), record.state, size)
+        tallies.count_end(owner_key(record.owner), record.state, size)
 
-    def count_bytes(self, tree: Any, record: CallRecord, size: int) -> None:
+    def count_bytes(self, tallies: Tallies, record: CallRecord, size: int) -> None:
         """Count what a final call has got since, in the tallies of who writes that."""
-        tallies.count_bytes(tree, owner_key(record.owner), size)
+        tallies.count_bytes(owner_key(record.owner), size)
 
-    def forget(self, record: CallRecord, tree: Any) -> None:
+    def forget(self, record: CallRecord, tallies: Tallies) -> None:
         """Erase a final call, and take it out of the index where no put is disturbed by that."""
         lane, segment, position = record.place
         key = owner_key(record.owner)
-        tallies.count_forgotten(tree, key, record.state, record.size)
+        tallies.count_forgotten(key, record.state, record.size)
         mailbox = record.mailbox
         if mailbox is not None:
             mailbox.clear(position)

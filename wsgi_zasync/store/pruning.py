@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ..call import CallRecord
 from .index import IndexSegment, OwnerIndex, is_readable
 from .mailbox import owes
 from .opened import Store
 from .reading import why_unreadable
+from .tallies import Tallies
 
 #: Segments that one part looks at, at most: a few hundred milliseconds on a cold cache.
 SEGMENTS_A_PART = 200
@@ -63,7 +63,7 @@ def prunable(store: Store, now: int, keep_seconds: float) -> Iterator[CallRecord
 
 def prune(
     store: Store,
-    tallies: Callable[[CallRecord], Any],
+    tallies: Callable[[CallRecord], Tallies],
     now: int,
     keep_seconds: float,
     *,

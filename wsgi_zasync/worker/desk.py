@@ -24,6 +24,7 @@ from ..errors import ConfigurationError, Fenced, ZasyncError
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea
 from ..store.databases import calls_connection, calls_database
+from ..store.tallies import Tallies
 from .held import Held
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Writing:
     store: Store
     area: WorkerArea
     #: Where this thread counts ends.
-    tallies: Any
+    tallies: Tallies
     #: Claims a lane in a transaction of its own, for calls that callbacks put.
     claim: Callable[[], int]
     #: Whose callbacks this transaction has evaluated: one owner's only.
