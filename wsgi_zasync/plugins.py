@@ -199,6 +199,16 @@ def check_arguments(
         raise InvalidArguments(f"plugin {name!r} takes {signature}: {exc}", path="args") from exc
 
 
+class _Untold:
+    """Stands for a default in a signature: what is published says that there is one, not which."""
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_UNTOLD = _Untold()
+
+
 @lru_cache(maxsize=1_000)
 def _signature(parameters: tuple[PlainParameter, ...]) -> tuple[inspect.Signature, int, int]:
     """The signature, and how many positional arguments alone certainly fit it."""
@@ -206,7 +216,7 @@ def _signature(parameters: tuple[PlainParameter, ...]) -> tuple[inspect.Signatur
     signature = inspect.Signature(
         [
             inspect.Parameter(
-                parameter, kinds[kind], default=None if default else inspect.Parameter.empty
+                parameter, kinds[kind], default=_UNTOLD if default else inspect.Parameter.empty
             )
             for parameter, kind, default in parameters
         ]

@@ -9,6 +9,7 @@ nothing that the application does to its list later changes the call.
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -322,8 +323,8 @@ def to_json(value: Any) -> Any:
     """A stored value as the JSON API shows it.
 
     ``$`` forms are written and never read; data keys that begin with ``$`` get another one.
-    Keys become text; a dict in which two would be the same text, as ``1`` and ``"1"``, is shown as
-    its pairs. A reference shows its class and no oid.
+    Keys become text, as they are written in JSON; a dict in which two would be the same text, as
+    ``1`` and ``"1"``, is shown as its pairs. A reference shows its class and no oid.
     """
     kind = type(value)
     if kind in (str, bool, type(None)):
@@ -355,7 +356,8 @@ def to_json(value: Any) -> Any:
 
 
 def _json_key(key: Any) -> str:
-    text = key if type(key) is str else str(to_json(key))
+    shown = to_json(key)
+    text = shown if type(shown) is str else json.dumps(shown)
     return f"${text}" if text.startswith("$") else text
 
 

@@ -564,6 +564,12 @@ def test_a_call_whose_time_has_come_when_it_is_put_is_due_at_once(site):
     assert site.run() == 1
 
 
+@pytest.mark.parametrize("name", ["expires", "keep", "timeout"])
+def test_no_duration_is_endless(site, name):
+    with site.calls() as calls, pytest.raises(InvalidArguments, match="finite, not inf"):
+        calls.options(**{name: float("inf")})
+
+
 @pytest.mark.parametrize("name", ["begin_after", "expires", "keep", "timeout"])
 def test_no_duration_is_below_0(site, name):
     with site.calls() as calls, pytest.raises(InvalidArguments, match="above 0"):

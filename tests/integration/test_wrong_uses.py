@@ -335,10 +335,10 @@ OF_A_CALL: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
     ),
     "an expression that is no text": (lambda calls: declare(calls, 7), InvalidArguments, "text"),
     "a name that is taken": (
-        lambda calls: declare(calls, "string:x", result=1), InvalidArguments, "bind another",
+        lambda calls: declare(calls, "string:x", result=1), InvalidArguments, "is taken",
     ),
     "a name with an underscore": (
-        lambda calls: declare(calls, "string:x", _x=1), InvalidArguments, "bind another",
+        lambda calls: declare(calls, "string:x", _x=1), InvalidArguments, "begins with _",
     ),
     "a bound lambda": (
         lambda calls: declare(calls, "string:x", f=print), InvalidArguments, "f is of type",

@@ -184,7 +184,7 @@ class TestParameters:
     ) -> None:
         with pytest.raises(InvalidArguments, match=said) as caught:
             check_arguments("invoice.render", parameters_of(render) or (), args, kwargs)
-        assert "'invoice.render' takes (number, *, language=None)" in str(caught.value)
+        assert "'invoice.render' takes (number, *, language=…)" in str(caught.value)
         assert caught.value.path == "args"
 
     @pytest.mark.parametrize(

@@ -87,7 +87,12 @@ def _stored_names(
 ) -> tuple[dict[str, Any], int]:
     """The values of bound names in stored form, and what they count for."""
     for name in names:
-        if name in RESERVED or name.startswith("_") or name in context.deployment.exposed:
+        if name.startswith("_"):
+            raise InvalidArguments(
+                f"no expression can read the name {name!r}, which begins with _: bind another",
+                path=name,
+            )
+        if name in RESERVED or name in context.deployment.exposed:
             raise InvalidArguments(f"the name {name!r} is taken: bind another", path=name)
     used = record.size + sum(len(each.text) + stored_size(each.names) for each in late)
     room = context.deployment.quotas.max_argument_bytes - used

@@ -162,7 +162,7 @@ def _duration(name: str, given: Any, wanted: str = "seconds or a timedelta") -> 
         raise _wrong(name, wanted, given)
     value = seconds(given)
     if not 0 < value < float("inf"):
-        raise InvalidArguments(f"{name} must be above 0, not {value} s", path=name)
+        raise InvalidArguments(f"{name} must be above 0 and finite, not {value} s", path=name)
     return value
 
 
