@@ -131,6 +131,15 @@ def test_a_narrative_is_not_long(name):
     assert len(PAGES[name].splitlines()) <= LONGEST_NARRATIVE
 
 
+def test_every_page_is_reached_from_the_first_one():
+    listed = re.findall(r"^   ([\w/*-]+)$", page("index"), re.MULTILINE)
+    reached = {
+        path.relative_to(ROOT).as_posix() for each in listed for path in DOCS.glob(f"{each}.rst")
+    }
+
+    assert reached | {"README.rst", "docs/index.rst"} == set(PAGES)
+
+
 def test_pages_use_our_vocabulary():
     # Words of others may be said of others: asyncio's Future is one.
     foreign = re.compile(r"\b(?:tasks?|jobs?|futures|handlers?)\b", re.IGNORECASE)
