@@ -254,10 +254,20 @@ def test_every_state_is_documented_with_what_may_follow_it():
     assert all(state.is_final == (not TRANSITIONS[state]) for state in CallState)
 
 
-def test_the_tests_that_the_catalogue_of_failures_names_exist():
-    named = re.findall(r"``(tests/[\w/]+\.py)(?:::(\w+))?``", page("explanation/failures"))
+@pytest.mark.parametrize("name", PAGES)
+def test_the_commands_of_a_page_are_understood(name):
+    command = re.compile(r"^ +(?:\.venv/bin/python -m wsgi_zasync|zasync) ([^:#\n]+)", re.MULTILINE)
+    for line in command.findall(PAGES[name]):
+        _parser().parse_args(line.rstrip(" &").split())
 
-    assert named
-    for path, function in named:
-        source = (ROOT / path).read_text(encoding="utf-8")
-        assert not function or f"def {function}(" in source, f"{path}::{function}"
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_tests_that_a_page_names_exist(name):
+    for path, function in re.findall(r"``(tests/[\w/.…]+)(?:::(\w+))?``", PAGES[name]):
+        found = sorted(ROOT.glob(path.rstrip("/").replace("…", "*")))
+        assert found, path
+        assert not function or f"def {function}(" in found[0].read_text(encoding="utf-8"), function
+
+
+def test_the_catalogue_of_failures_names_tests():
+    assert "``tests/" in page("explanation/failures")
