@@ -148,7 +148,12 @@ class CallManager(OfOneTransaction):
 
     @property
     def root(self) -> Any:
-        """The root of the application's database; what is written there commits with the calls."""
+        """The root of the application's database; what is written there commits with the calls.
+
+        Raises:
+            ConfigurationError: As ``connection``.
+            TransactionOver: As ``connection``.
+        """
         return self.connection.root()
 
     def bind(self, connection: Any) -> None:
