@@ -197,6 +197,12 @@ class CallManager(OfOneTransaction):
     def put(self, plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
         """Ask for a call, in the current transaction.
 
+        Args:
+            plugin_name: What the plugin is named by.
+            args: What it is given after the attempt: plain data, a ``Secret``, and persistent
+                objects that are in a database already.
+            kwargs: The same by keyword.
+
         Raises:
             NotAuthenticated: Nobody would own it.
             UnknownPlugin: Neither this process nor a worker has the plugin.

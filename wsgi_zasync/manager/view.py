@@ -265,6 +265,11 @@ class Call(RecordView):
     def on_success(self, text: str, /, **names: Any) -> Call:
         """Evaluate the expression when the call has succeeded; ``result`` is its result.
 
+        Args:
+            text: The expression: TALES, a path where it begins with no prefix.
+            names: Bound for it to use: plain data, and persistent objects that are in a database
+                already.
+
         Raises:
             ExpressionError: The text does not compile; with line and column.
             InvalidArguments: A name cannot be bound to that value.
