@@ -67,24 +67,24 @@ def _latencies(hostile: tuple[str, ...] | None) -> list[float]:
         db = server.open()
         site = Site(db, owners=20)
         seen = _Seen(db)
-        with workers(server):
+        with workers(server, provoked="bench.hostile"):
             begun: dict[bytes, float] = {}
             start = time.perf_counter()
             for number in range(CALLS):
                 seen.wait_until(start + number / RATE)
-                begun |= _put(site, GOOD)
+                begun |= _put(site, "bench.noop", GOOD)
                 if number % EACH == 0:
                     texts = hostile or (GOOD,)
-                    _put(site, texts[number // EACH % len(texts)])
+                    _put(site, "bench.hostile", texts[number // EACH % len(texts)])
             seen.wait_for(begun)
         site.close()
         db.close()
     return sorted(seen.at[oid] - begun[oid] for oid in begun)
 
 
-def _put(site: Site, text: str) -> dict[bytes, float]:
+def _put(site: Site, plugin: str, text: str) -> dict[bytes, float]:
     with site.request() as calls:
-        call = calls.put("bench.noop", ARGUMENT)
+        call = calls.put(plugin, ARGUMENT)
         call.on_success(text)
     assert call.oid is not None
     return {call.oid: time.perf_counter()}

@@ -30,6 +30,12 @@ def noop(attempt: Any, argument: str) -> int:
     return len(argument)
 
 
+@plugin("bench.hostile", runs="reactor")
+def hostile(attempt: Any, argument: str) -> int:
+    """The same, by another name: its callbacks fail on purpose."""
+    return len(argument)
+
+
 @plugin("bench.effect", runs="transaction")
 def effect(attempt: Any, argument: str) -> int:
     """Write an object of the application's."""
@@ -38,7 +44,7 @@ def effect(attempt: Any, argument: str) -> int:
     return len(argument)
 
 
-PLUGINS = {"bench.noop": noop, "bench.effect": effect}
+PLUGINS = {"bench.noop": noop, "bench.hostile": hostile, "bench.effect": effect}
 
 
 class Site:

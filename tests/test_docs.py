@@ -131,6 +131,15 @@ def test_a_narrative_is_not_long(name):
     assert len(PAGES[name].splitlines()) <= LONGEST_NARRATIVE
 
 
+def test_every_page_is_reached_from_the_first_one():
+    listed = re.findall(r"^   ([\w/*-]+)$", page("index"), re.MULTILINE)
+    reached = {
+        path.relative_to(ROOT).as_posix() for each in listed for path in DOCS.glob(f"{each}.rst")
+    }
+
+    assert reached | {"README.rst", "docs/index.rst"} == set(PAGES)
+
+
 def test_pages_use_our_vocabulary():
     # Words of others may be said of others: asyncio's Future is one.
     foreign = re.compile(r"\b(?:tasks?|jobs?|futures|handlers?)\b", re.IGNORECASE)
@@ -245,10 +254,20 @@ def test_every_state_is_documented_with_what_may_follow_it():
     assert all(state.is_final == (not TRANSITIONS[state]) for state in CallState)
 
 
-def test_the_tests_that_the_catalogue_of_failures_names_exist():
-    named = re.findall(r"``(tests/[\w/]+\.py)(?:::(\w+))?``", page("explanation/failures"))
+@pytest.mark.parametrize("name", PAGES)
+def test_the_commands_of_a_page_are_understood(name):
+    command = re.compile(r"^ +(?:\.venv/bin/python -m wsgi_zasync|zasync) ([^:#\n]+)", re.MULTILINE)
+    for line in command.findall(PAGES[name]):
+        _parser().parse_args(line.rstrip(" &").split())
 
-    assert named
-    for path, function in named:
-        source = (ROOT / path).read_text(encoding="utf-8")
-        assert not function or f"def {function}(" in source, f"{path}::{function}"
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_tests_that_a_page_names_exist(name):
+    for path, function in re.findall(r"``(tests/[\w/.…]+)(?:::(\w+))?``", PAGES[name]):
+        found = sorted(ROOT.glob(path.rstrip("/").replace("…", "*")))
+        assert found, path
+        assert not function or f"def {function}(" in found[0].read_text(encoding="utf-8"), function
+
+
+def test_the_catalogue_of_failures_names_tests():
+    assert "``tests/" in page("explanation/failures")

@@ -1,5 +1,13 @@
 # SPDX-License-Identifier: ZPL-2.1
-"""Asynchronous calls for any WSGI application, in the request's own ZODB transaction."""
+"""Asynchronous calls for any WSGI application, in the request's own ZODB transaction.
+
+The path of a call: the ``middleware`` gives each request a call ``manager``. That finds the
+request's transaction and connection by ``web``, checks what is asked for, and writes a ``call``
+into the ``store``. A ``worker`` accepts it, runs its plugin (``plugins``), and writes its outcome
+together with what its callback ``expressions`` do. ``web`` shows its owner what became of it. What
+people write to set all this up is read by ``configuration`` and ``settings``; ``cli`` is the
+command ``zasync``.
+"""
 
 from __future__ import annotations
 

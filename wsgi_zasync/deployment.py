@@ -27,8 +27,8 @@ class Headroom:
 
     A full look reads a part of the store for each lane the owner has calls in. Far from a limit
     that is a waste, so a look gives credit for a part of the distance; close to it every put
-    looks. A process never gives more credit than there was room, so alone it is exact; several
-    processes may together exceed a limit by that part at most.
+    looks. A process never gives more credit than there was room, so alone it is exact; each further
+    process may exceed a limit by that part at most.
     """
 
     #: The part of the room that is given as credit, and the seconds that it holds.

@@ -69,7 +69,11 @@ class CallManagerMiddleware:
     def from_settings(
         cls, app: Application, settings: MiddlewareSettings, clock: Clock | None = None
     ) -> Self:
-        """Wrap an application with settings that are read already."""
+        """Wrap an application with settings that are read already.
+
+        Raises:
+            ConfigurationError: They make no sense together.
+        """
         middleware = cls.__new__(cls)
         middleware._wrap(app, settings, clock)
         return middleware
@@ -111,6 +115,10 @@ class CallManagerMiddleware:
         """Start the embedded worker now, if one is configured, without waiting for a request.
 
         For servers that do not fork after this: calls that wait from an earlier run go on.
+
+        Raises:
+            ConfigurationError: The database cannot be used, or another process has it.
+            transaction.interfaces.TransientError: The storage is away.
         """
         process = self._process
         if process is None or process.pid != os.getpid():

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 class Identity(Protocol):
     """Tells from a WSGI environ who makes the request.
 
-    Called once when a request first needs to know, in the request's thread.
-    A configured identity is final: ``None`` and empty text mean anonymous, no
-    other source is asked, and an exception ends the request with a 500.
+    Called in the request's thread each time that it is to be known, which may
+    be several times in one request: nothing is kept from one attempt of the
+    host to the next. A configured identity is final: ``None`` and empty text
+    mean anonymous, no other source is asked, and an exception is raised where
+    it was to be known, so that the request fails.
     """
 
     def __call__(self, environ: Mapping[str, Any], /) -> Principal | str | None:

@@ -54,6 +54,9 @@ class Retry(Exception):
     Args:
         message: Why, for the owner to read as the call's ``waiting_reason``.
         delay: Seconds or a timedelta until then; None: as the policy says.
+
+    Raises:
+        InvalidArguments: The delay is none, or longer than a year.
     """
 
     def __init__(self, message: str = "", *, delay: float | timedelta | None = None) -> None:

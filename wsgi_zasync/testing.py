@@ -182,6 +182,7 @@ def assert_called(
 
     Raises:
         AssertionError: There is none or several, or it is in another state; says what there is.
+        ConfigurationError: ``calls`` is no call manager.
     """
     if type(calls) is not CallManager:
         raise ConfigurationError("assert_called takes a call manager and the name of a plugin")

@@ -1,12 +1,12 @@
 // Shows calls arriving. Without this script the page works as well: reload it to see more.
 //
 // One request at a time waits at /_zasync/calls/ID?wait=SECONDS. The server answers it when the
-// call changes, and not before; the browser asks for nothing in between.
+// call changes, or when the seconds are over; the browser asks for nothing in between.
 "use strict";
 
 (() => {
-  // Seconds that a request waits. An end is answered at once; that a call runs, and its progress,
-  // is only seen when one looks again, so that they are short while there is that to be seen.
+  // Seconds that a request waits. What changes is answered at once; but of several calls each has
+  // its turn, so that a turn is short while another one may come, or there is progress to be seen.
   const SHORT = 2;
   const LONG = 15;
   const YOUNG = 5; // looks at a page's calls after which one that waits is likely to go on so

@@ -148,7 +148,12 @@ class CallManager(OfOneTransaction):
 
     @property
     def root(self) -> Any:
-        """The root of the application's database; what is written there commits with the calls."""
+        """The root of the application's database; what is written there commits with the calls.
+
+        Raises:
+            ConfigurationError: As ``connection``.
+            TransactionOver: As ``connection``.
+        """
         return self.connection.root()
 
     def bind(self, connection: Any) -> None:
@@ -191,6 +196,12 @@ class CallManager(OfOneTransaction):
 
     def put(self, plugin_name: str, /, *args: Any, **kwargs: Any) -> Call:
         """Ask for a call, in the current transaction.
+
+        Args:
+            plugin_name: What the plugin is named by.
+            args: What it is given after the attempt: plain data, a ``Secret``, and persistent
+                objects that are in a database already.
+            kwargs: The same by keyword.
 
         Raises:
             NotAuthenticated: Nobody would own it.

@@ -57,7 +57,12 @@ class CallbackView:
     *"cancel forget".split(),
 )
 class Call(RecordView):
-    """A call that you own."""
+    """A call that you own.
+
+    Once its transaction has ended nothing can be changed by it; once its connection serves another
+    request, or when its put was taken back, nothing but its ``id`` can be read. Either raises
+    ``TransactionOver``.
+    """
 
     def __repr__(self) -> str:
         try:
@@ -75,14 +80,22 @@ class Call(RecordView):
     @property
     @reading
     def args(self) -> tuple[Any, ...]:
-        """The positional arguments; a copy, secrets shown as ``***``."""
+        """The positional arguments; a copy, secrets shown as ``***``.
+
+        Raises:
+            ObjectGone: An object of another database among them is not there any more.
+        """
         args: tuple[Any, ...] = self._restored(self._readable.args)
         return args
 
     @property
     @reading
     def kwargs(self) -> dict[str, Any]:
-        """The keyword arguments; a copy, secrets shown as ``***``."""
+        """The keyword arguments; a copy, secrets shown as ``***``.
+
+        Raises:
+            ObjectGone: An object of another database among them is not there any more.
+        """
         kwargs: dict[str, Any] = self._restored(self._readable.kwargs)
         return kwargs
 
@@ -202,6 +215,7 @@ class Call(RecordView):
             CallFailed: With the failure.
             CallCancelled: It was cancelled.
             CallExpired: It was not begun in time.
+            ObjectGone: It refers to an object of another database that is not there any more.
         """
         record = self._readable
         match record.state:
@@ -250,6 +264,11 @@ class Call(RecordView):
 
     def on_success(self, text: str, /, **names: Any) -> Call:
         """Evaluate the expression when the call has succeeded; ``result`` is its result.
+
+        Args:
+            text: The expression: TALES, a path where it begins with no prefix.
+            names: Bound for it to use: plain data, and persistent objects that are in a database
+                already.
 
         Raises:
             ExpressionError: The text does not compile; with line and column.

@@ -76,7 +76,11 @@ class Worker:
 
     @classmethod
     def from_settings(cls, settings: WorkerSettings, clock: Clock | None = None) -> Self:
-        """A worker with settings that are read already."""
+        """A worker with settings that are read already.
+
+        Raises:
+            ConfigurationError: They make no sense together, or a plugin cannot be run.
+        """
         worker = cls.__new__(cls)
         worker._describe(settings, clock)
         return worker
@@ -129,6 +133,7 @@ class Worker:
 
         Raises:
             ConfigurationError: It runs already, or its database cannot be used.
+            transaction.interfaces.TransientError: The storage is away.
         """
         if self._thread is not None:
             raise ConfigurationError(f"worker {self.name!r} runs already")

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 #: Seconds between tries while the storage is away.
 AWAY_SECONDS = 0.5
 
-#: Conflicts after which a call runs while no other of this process does.
+#: Conflicts after which a call runs while no other of this process does that has met as many.
 PATIENCE = 2
 
 #: Tries of a commit that fails for a reason that is no conflict: a hook that refuses, or a
@@ -94,7 +94,7 @@ class TransactionRunner:
         self._committed, self._ended, self._fenced = committed, ended, fenced
         self._random = random
         self._turns = threading.Condition()
-        #: The order that runs while no other one does that has conflicted as often.
+        #: The order that runs while no other one does that has met ``PATIENCE`` conflicts.
         self._alone: Order | None = None
         self._stopping = threading.Event()
 
