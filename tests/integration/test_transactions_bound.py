@@ -150,6 +150,37 @@ def test_a_doomed_transaction_has_no_call(site, ask, db, stored_ids):
     assert stored_ids(db) == []
 
 
+def test_a_failed_commit_is_the_applications_to_tell_and_has_no_call(site, ask, db, stored_ids):
+    def work(calls, connection):
+        calls.put("echo")
+        connection.root()["bad"] = lambda: None
+
+    with pytest.raises(Exception, match="pickle|lambda"):
+        ask(site(work))
+
+    assert stored_ids(db) == []
+
+
+def test_a_stream_that_fails_before_the_commit_has_no_call(wrap, ask, db, manager, stored_ids):
+    def app(environ, start_response):
+        manager.begin()
+        connection = db.open(transaction_manager=manager)
+        get_manager(environ).bind(connection)
+        try:
+            get_manager(environ).put("echo")
+            start_response("200 OK", TEXT)
+            yield b"first"
+            raise ZeroDivisionError
+        finally:
+            manager.abort()
+            connection.close()
+
+    with pytest.raises(ZeroDivisionError):
+        assert ask(wrap(app)).body
+
+    assert stored_ids(db) == []
+
+
 def test_an_abort_of_the_application_has_no_call(site, ask, db, manager, stored_ids):
     def work(calls, connection):
         calls.put("echo")
