@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What expressions may see of objects: declarations for classes and functions.
 
-Nothing is visible without a declaration.  Declarations are made when modules
+Nothing is visible without a declaration. Declarations are made when modules
 are imported, by the deployer's code; they are read by every thread that
-evaluates an expression.  Whether a principal has the permission that a
+evaluates an expression. Whether a principal has the permission that a
 declaration asks for is not decided here but by the `SecurityPolicy`.
 """
 
@@ -17,7 +17,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from wsgi_zasync.errors import ConfigurationError
+from .errors import ConfigurationError
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ _MACHINERY = (type, FunctionType, BuiltinFunctionType, ModuleType)
 #: So many classes are remembered with the rules that hold for them.
 MOST_RESOLVED = 4_096
 
-#: The only names with an underscore that can be declared.  They grant the
+#: The only names with an underscore that can be declared. They grant the
 #: operation and are never reachable by name.
 OPERATION_NAMES = frozenset({"__getitem__", "__len__", "__iter__", "__contains__"})
 
@@ -195,16 +195,16 @@ def expose(*names: str, **rules: Any) -> _Exposer:
     ``expose("title", publish="edit")(TheirClass)`` on somebody else's, lets
     anybody who holds an instance read ``title``, and those call ``publish``
     who have the permission ``edit`` on that instance at that moment.
-    Declared again, the declarations add up.  Subclasses inherit them for the
+    Declared again, the declarations add up. Subclasses inherit them for the
     names that they do not define anew.
 
     ``@expose()`` makes a function callable, ``@expose(call="edit",
     timeout=5)`` only for those with the permission, and for at most as many
-    seconds.  Functions without a permission should have no effects.  Other
+    seconds. Functions without a permission should have no effects. Other
     callables (methods, instances) come back wrapped.
 
     Raises:
-        ConfigurationError: a name that cannot be exposed, a rule that is no
+        ConfigurationError: A name that cannot be exposed, a rule that is no
             permission, something that is neither a class nor callable.
     """
     if names and isinstance(names[0], _MACHINERY):
@@ -224,11 +224,11 @@ def exposed(
 ) -> ExposedCallable:
     """The function as a value that expressions may call, registered nowhere.
 
-    For callables that are made for one evaluation, such as closures.  The
+    For callables that are made for one evaluation, such as closures. The
     errors of this package that they raise are shown to who calls them.
 
     Raises:
-        ConfigurationError: the permission or the timeout is none.
+        ConfigurationError: The permission or the timeout is none.
     """
     return ExposedCallable(
         function, _function_rule(call, timeout), name or _name_of(function), is_ours=True

@@ -2,7 +2,7 @@
 """What others implement for us: who somebody is, and what they may do.
 
 These are Protocols, so that an application implements one without importing
-anything of ours.  Nothing here runs; nothing here imports the rest.
+anything of ours. Nothing here runs; nothing here imports the rest.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from wsgi_zasync.security import Principal
-    from wsgi_zasync.store import Store
+    from .security import Principal
+    from .store import Store
 
 
 class Identity(Protocol):
@@ -33,7 +33,7 @@ class Identity(Protocol):
 class SecurityPolicy(Protocol):
     """Decides what a principal may do, afresh each time it is asked.
 
-    Called in whatever thread and transaction the decision is for.  A policy
+    Called in whatever thread and transaction the decision is for. A policy
     that reads persistent objects calls ``readCurrent`` on them, so that a
     change of rights that commits meanwhile makes the decision's own
     transaction conflict.  ``Unauthorized`` is the only exception that means
@@ -42,7 +42,7 @@ class SecurityPolicy(Protocol):
 
     A policy that keeps no current user anywhere may say ``stateless = True``:
     callbacks of several owners are then evaluated in one transaction, which
-    is faster.  Without it each owner has transactions of their own.
+    is faster. Without it each owner has transactions of their own.
     """
 
     def principal_now(self, principal: Principal, root: Any, /) -> Principal:
@@ -66,7 +66,7 @@ class HostExposure(Protocol):
     """A policy that also knows the host's own declarations for attributes.
 
     Zope's AccessControl is one: it decides about values, not about permission
-    names.  A `SecurityPolicy` that has this method as well is asked where
+    names. A `SecurityPolicy` that has this method as well is asked where
     neither ``expose`` nor a ``zope.security`` checker speaks.
     """
 
@@ -75,7 +75,7 @@ class HostExposure(Protocol):
 
         ``name`` may be ``__getitem__``, ``__len__``, ``__iter__`` or
         ``__contains__`` for those operations, and never another name that
-        begins with an underscore.  An empty name asks whether the object may
+        begins with an underscore. An empty name asks whether the object may
         be held at all.
         """
 

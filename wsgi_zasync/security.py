@@ -2,7 +2,7 @@
 """Who somebody is, and the default answer to what they may do now.
 
 Values and decisions only: no thread, transaction or current user is kept
-here.  A decision that reads persistent objects is pinned to what it read, so
+here. A decision that reads persistent objects is pinned to what it read, so
 that it conflicts with a demotion that commits at the same time.
 """
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from types import CoroutineType, MemberDescriptorType
 from typing import Any, NamedTuple
 
-from wsgi_zasync.errors import ConfigurationError, InvalidArguments, Unauthorized
-from wsgi_zasync.exposure import expose
-from wsgi_zasync.ports import SecurityPolicy
-from wsgi_zasync.restricted import shown_to_restricted
+from .errors import ConfigurationError, InvalidArguments, Unauthorized
+from .exposure import expose
+from .ports import SecurityPolicy
+from .restricted import shown_to_restricted
 
 #: The source of owners known by a cookie only; no table ever matches it.
 SESSION_SOURCE = "session"
@@ -62,7 +62,7 @@ class Principal:
     is a name for people.
 
     Raises:
-        InvalidArguments: a part is not as said above.
+        InvalidArguments: A part is not as said above.
     """
 
     id: str
@@ -194,25 +194,25 @@ class DefaultPolicy:
     """Roles and permissions from two tables, and ``__acl__`` lists of objects.
 
     Args:
-        roles: who has which roles: ``{"alice": "editor", "members:bob":
-            "editor, reviewer"}``.  A key without a colon is an id of the
-            default source.  The mapping is read at each decision, so that a
+        roles: Who has which roles: ``{"alice": "editor", "members:bob":
+            "editor, reviewer"}``. A key without a colon is an id of the
+            default source. The mapping is read at each decision, so that a
             change holds at once; a callable is called for it each time.
-        permissions: which permission is granted to whom:
+        permissions: Which permission is granted to whom:
             ``{"edit": "role:editor user:alice user:members:bob"}``, parsed
             once, here.
-        root_path: which object expressions see as ``root``, as a path of
+        root_path: Which object expressions see as ``root``, as a path of
             items from the database's root (``app/public``; ``/`` is the root
-            itself).  Without it they see none.
+            itself). Without it they see none.
 
     An ``__acl__`` of the object or one of its parents, nearest first, decides
-    before the table, denials included.  Its entries are Pyramid's tuples,
+    before the table, denials included. Its entries are Pyramid's tuples,
     with the same ``role:`` and ``user:`` texts for whom, or Pyramid's
-    Everyone and Authenticated.  An entry of an unknown kind allows nobody and
+    Everyone and Authenticated. An entry of an unknown kind allows nobody and
     denies everybody.
 
     Raises:
-        ConfigurationError: an entry of ``permissions`` cannot be understood.
+        ConfigurationError: An entry of ``permissions`` cannot be understood.
     """
 
     #: No current user is kept anywhere, so callbacks of several owners may share a transaction.
@@ -243,7 +243,7 @@ class DefaultPolicy:
         """The object at ``root_path``, or ``None`` if none is configured.
 
         Raises:
-            ConfigurationError: there is no object at that path.
+            ConfigurationError: There is no object at that path.
         """
         if self._root_path is None:
             return None
@@ -360,7 +360,7 @@ def _pin(value: Any) -> None:
     """Make the transaction conflict if this persistent object changes meanwhile.
 
     ``readCurrent`` on an object that was never loaded does nothing, hence the
-    activation first.  New objects have no database yet.
+    activation first. New objects have no database yet.
     """
     if not hasattr(type(value), "_p_activate"):
         return

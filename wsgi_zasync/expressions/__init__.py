@@ -6,10 +6,10 @@ Neither HTTP nor a database is known here.
 
 from __future__ import annotations
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit, UndefinedName
-from wsgi_zasync.expressions.expression import Expression, check_expressions, compile_expression
-from wsgi_zasync.expressions.foreign import CannotDecide
-from wsgi_zasync.expressions.limits import Limits
+from ..errors import ExpressionError, ResourceLimit, UndefinedName
+from .expression import Expression, check_expressions, compile_expression
+from .foreign import CannotDecide
+from .limits import Limits
 
 __all__ = [
     "CannotDecide",

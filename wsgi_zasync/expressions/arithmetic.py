@@ -14,11 +14,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, NoReturn
 
-from wsgi_zasync.errors import ExpressionError
-from wsgi_zasync.expressions.comparing import check_keys
-from wsgi_zasync.expressions.formatting import DECIMAL_EXPONENT, check_decimal, percent
-from wsgi_zasync.expressions.guard import Guard
-from wsgi_zasync.expressions.values import (
+from ..errors import ExpressionError
+from .comparing import check_keys
+from .formatting import DECIMAL_EXPONENT, check_decimal, percent
+from .guard import Guard
+from .values import (
     INTEGERS,
     NUMBERS,
     SEQUENCES,

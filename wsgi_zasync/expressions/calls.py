@@ -2,7 +2,7 @@
 """Calls in ``python:`` expressions, and what only stands in a call.
 
 ``path('…')``, ``string('…')``, ``exists('…')`` and ``nocall('…')`` take
-literals and are compiled with the text around them.  A ``lambda`` stands only
+literals and are compiled with the text around them. A ``lambda`` stands only
 behind ``key=`` and first in ``map`` and ``filter``: it is bound to no name, so
 that it can neither leave the expression nor call itself.
 """
@@ -12,11 +12,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from wsgi_zasync.expressions.grammar import MACHINERY_NAMES
-from wsgi_zasync.expressions.messages import blame
-from wsgi_zasync.expressions.nodes import FAILURES, Closure, NodeCompiler
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.values import Builtin
+from .grammar import MACHINERY_NAMES
+from .messages import blame
+from .nodes import FAILURES, Closure, NodeCompiler
+from .operations import Operations
+from .values import Builtin
 
 #: Functions whose first argument may be a ``lambda``.
 _TAKE_LAMBDA = ("filter", "map")

@@ -10,9 +10,9 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit
-from wsgi_zasync.expressions.guard import Guard, length
-from wsgi_zasync.expressions.values import (
+from ..errors import ExpressionError, ResourceLimit
+from .guard import Guard, length
+from .values import (
     CONTAINERS,
     INTEGERS,
     NUMBERS,
@@ -115,7 +115,7 @@ greater, greater_equal = _ordering(">", operator.gt), _ordering(">=", operator.g
 def check_keys(run: Guard, keys: Any) -> None:
     """Charge for building a dict or set from these keys, and refuse wrong ones.
 
-    Hashes of texts are random for each process.  Those of numbers can be
+    Hashes of texts are random for each process. Those of numbers can be
     chosen so that every look-up visits every key, hence the squares.
     """
     hard = 0

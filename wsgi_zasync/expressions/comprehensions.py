@@ -11,12 +11,12 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError
-from wsgi_zasync.expressions.functions import make_dict, make_set
-from wsgi_zasync.expressions.messages import blame
-from wsgi_zasync.expressions.nodes import FAILURES, Closure, NodeCompiler
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.values import PLAIN, SEQUENCES
+from ..errors import ExpressionError
+from .functions import make_dict, make_set
+from .messages import blame
+from .nodes import FAILURES, Closure, NodeCompiler
+from .operations import Operations
+from .values import PLAIN, SEQUENCES
 
 #: Binds one item to loop variables.
 Binding = Callable[[Operations, Any], None]

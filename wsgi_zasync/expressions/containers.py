@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError, UndefinedName
-from wsgi_zasync.expressions.comparing import check_keys, check_look_up, equal
-from wsgi_zasync.expressions.guard import Guard
-from wsgi_zasync.expressions.values import CONTAINERS, SETS, TEXTS, kind_name
+from ..errors import ExpressionError, UndefinedName
+from .comparing import check_keys, check_look_up, equal
+from .guard import Guard
+from .values import CONTAINERS, SETS, TEXTS, kind_name
 
 
 def _get(run: Guard, data: dict[Any, Any], key: Any, default: Any = None) -> Any:

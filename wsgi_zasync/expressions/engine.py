@@ -2,7 +2,7 @@
 """Our TALES engine: zope.tales' own, with nothing in it but our types.
 
 An engine is made for each compilation, because it keeps count of the nesting
-and knows where in the text it is.  Types are registered once.
+and knows where in the text it is. Types are registered once.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 
 from zope.tales.tales import ExpressionEngine
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit
-from wsgi_zasync.expressions.limits import Limits
-from wsgi_zasync.expressions.messages import compile_error
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.paths import Not, Path, String
-from wsgi_zasync.expressions.python import PythonCompiler
-from wsgi_zasync.expressions.templates import Template
+from ..errors import ExpressionError, ResourceLimit
+from .limits import Limits
+from .messages import compile_error
+from .operations import Operations
+from .paths import Not, Path, String
+from .python import PythonCompiler
+from .templates import Template
 
 #: Null bytes and halves of characters.
 _REFUSED = re.compile("[\0\ud800-\udfff]")
@@ -80,7 +80,7 @@ class Compilation(ExpressionEngine):
         """The compiled expression for a text, or for a part of one.
 
         Raises:
-            ExpressionError: it does not compile; line and column say where.
+            ExpressionError: It does not compile; line and column say where.
         """
         prefix = self.prefix_of(expression)
         rest = expression[len(prefix) + 1 :] if prefix else expression
@@ -143,14 +143,14 @@ def compile_text(
     """Compile one text of exactly the type ``str``.
 
     Args:
-        text: the text.
-        limits: what it may have.
-        asks_for_templates: whether those that it names must be registered already.
+        text: The text.
+        limits: What it may have.
+        asks_for_templates: Whether those that it names must be registered already.
 
     Raises:
-        ExpressionError: it is none, or does not compile.
-        UndefinedName: it names a template that must be there, and is not.
-        ResourceLimit: it is too long or too deep.
+        ExpressionError: It is none, or does not compile.
+        UndefinedName: It names a template that must be there, and is not.
+        ResourceLimit: It is too long or too deep.
     """
     if type(text) is not str:
         raise ExpressionError("an expression is a text", 1, 1)

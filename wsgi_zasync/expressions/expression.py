@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """A compiled callback expression, and evaluating it for somebody.
 
-Compiled expressions are immutable and shared by threads.  Evaluating happens
+Compiled expressions are immutable and shared by threads. Evaluating happens
 in the caller's thread and transaction, for the principal that is given.
 """
 
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wsgi_zasync.clock import Clock
-from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized
-from wsgi_zasync.expressions.cache import TextCache
-from wsgi_zasync.expressions.engine import compile_text
-from wsgi_zasync.expressions.limits import DEFAULT_LIMITS, SYSTEM_CLOCK, Limits
-from wsgi_zasync.expressions.messages import complete
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.ports import SecurityPolicy
+from ..clock import Clock
+from ..errors import ExpressionError, ResourceLimit, Unauthorized
+from ..ports import SecurityPolicy
+from .cache import TextCache
+from .engine import compile_text
+from .limits import DEFAULT_LIMITS, SYSTEM_CLOCK, Limits
+from .messages import complete
+from .operations import Operations
 
 #: Characters of the texts whose compiled forms are kept.
 CACHED_CHARACTERS = 262_144
@@ -49,23 +49,23 @@ class Expression:
         """The value: plain data (a copy) or an exposed object.
 
         Args:
-            names: what is bound, by name.
-            principal: with whose rights it is evaluated; the policy is asked about
+            names: What is bound, by name.
+            principal: With whose rights it is evaluated; the policy is asked about
                 ``None``, too.
-            policy: what says which rights those are, asked each time; ``None``
+            policy: What says which rights those are, asked each time; ``None``
                 gives nobody any.
-            author: who wrote the text, if not the application: every
+            author: Who wrote the text, if not the application: every
                 permission is then needed by both.
-            limits: what it may use.
-            clock: what tells the time.
-            give_way: called now and then by a long evaluation, to let other
+            limits: What it may use.
+            clock: What tells the time.
+            give_way: Called now and then by a long evaluation, to let other
                 threads go first; its time is not counted.
 
         Raises:
-            UndefinedName: something it asks for is not there.
-            ResourceLimit: it used up what it may use.
-            ExpressionError: anything else that went wrong.
-            Unauthorized: it asked for what is not open, or not allowed.
+            UndefinedName: Something it asks for is not there.
+            ResourceLimit: It used up what it may use.
+            ExpressionError: Anything else that went wrong.
+            Unauthorized: It asked for what is not open, or not allowed.
         """
         try:
             run = Operations(names, principal, policy, author, limits, clock, give_way)
@@ -89,9 +89,9 @@ def compile_expression(text: str, limits: Limits = DEFAULT_LIMITS) -> Expression
     """Compile a text; the same text again costs no compilation.
 
     Raises:
-        ExpressionError: it does not compile; ``.line`` and ``.column`` say
+        ExpressionError: It does not compile; ``.line`` and ``.column`` say
             where, and the message shows it.
-        ResourceLimit: it is longer or deeper than the limits allow.
+        ResourceLimit: It is longer or deeper than the limits allow.
     """
     if type(text) is not str:
         return Expression("", compile_text(text, limits))

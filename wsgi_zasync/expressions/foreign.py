@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_zasync import errors
-from wsgi_zasync.errors import (
+from .. import errors
+from ..errors import (
     ExpressionError,
     PluginClosed,
     ResourceLimit,
@@ -24,7 +24,7 @@ from wsgi_zasync.errors import (
 class CannotDecide(ExpressionError):
     """The policy, or the database under exposed code, could not answer now.
 
-    Neither yes nor no: what was asked for is tried again later.  The reason
+    Neither yes nor no: what was asked for is tried again later. The reason
     is in ``__cause__``.
     """
 
@@ -74,8 +74,8 @@ def call_within(
     """Call in a thread of its own, and stop waiting when the time (in seconds) is over.
 
     Raises:
-        ResourceLimit: it is; the thread goes on until the function returns.
-        BaseException: whatever the function raises.
+        ResourceLimit: It is; the thread goes on until the function returns.
+        BaseException: Whatever the function raises.
     """
     outcome: dict[str, Any] = {}
     context = contextvars.copy_context()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """Values as text: in ``string:``, in f-strings, by ``%`` and by ``str()``.
 
-Only plain data has a text.  Formats are read by us before Python gets them,
+Only plain data has a text. Formats are read by us before Python gets them,
 so that no width is without bounds and no format reaches into an object.
 """
 
@@ -12,9 +12,9 @@ import re
 from decimal import Decimal
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit
-from wsgi_zasync.expressions.guard import Guard
-from wsgi_zasync.expressions.values import (
+from ..errors import ExpressionError, ResourceLimit
+from .guard import Guard
+from .values import (
     CONTAINERS,
     INTEGERS,
     NUMBERS,
@@ -48,7 +48,7 @@ def text_of(run: Guard, value: Any) -> str:
     """What ``str`` gives for plain data.
 
     Raises:
-        Unauthorized: it is not plain data all through.
+        Unauthorized: It is not plain data all through.
     """
     kind = type(value)
     if kind is str:
@@ -71,7 +71,7 @@ def _longer_parts(run: Guard, value: Any) -> int:
     """How much longer the text may be than `_text_size` knows, since not all parts are short.
 
     Raises:
-        ResourceLimit: there is an integer or an exponent, however deep, whose text is too long.
+        ResourceLimit: There is an integer or an exponent, however deep, whose text is too long.
     """
     kind = type(value)
     if kind is int:
@@ -110,8 +110,8 @@ def check_spec(spec: str, width_limit: int) -> None:
     """Look at the format of an f-string's field, when it is compiled.
 
     Raises:
-        ExpressionError: it is none, or one of those that are not offered.
-        ResourceLimit: it is wider than allowed.
+        ExpressionError: It is none, or one of those that are not offered.
+        ResourceLimit: It is wider than allowed.
     """
     if "%" in spec[:-1]:
         check_time_format(spec)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit
-from wsgi_zasync.expressions import arithmetic
-from wsgi_zasync.expressions.comparing import check_keys
-from wsgi_zasync.expressions.formatting import check_decimal, text_of
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.values import (
+from ..errors import ExpressionError, ResourceLimit
+from . import arithmetic
+from .comparing import check_keys
+from .formatting import check_decimal, text_of
+from .operations import Operations
+from .values import (
     INTEGERS,
     NUMBERS,
     SEQUENCES,

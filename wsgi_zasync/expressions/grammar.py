@@ -11,10 +11,10 @@ import re
 import types
 from typing import TYPE_CHECKING, Any
 
-from wsgi_zasync.errors import ResourceLimit
+from ..errors import ResourceLimit
 
 if TYPE_CHECKING:
-    from wsgi_zasync.expressions.engine import Compilation
+    from .engine import Compilation
 
 #: Names of the machinery: attributes of frames, code, generators, functions.
 MACHINERY_NAMES = frozenset(
@@ -56,13 +56,13 @@ def parse(source: str, offset: int, engine: Compilation) -> ast.expr:
     """The syntax tree of one expression; the compiler counts its parts and depth.
 
     Args:
-        source: the text of the expression, in one line.
-        offset: where it begins in the whole text.
-        engine: whose limits hold, and who makes the errors.
+        source: The text of the expression, in one line.
+        offset: Where it begins in the whole text.
+        engine: Whose limits hold, and who makes the errors.
 
     Raises:
-        ExpressionError: it is no expression.
-        ResourceLimit: it is too deep for the parser.
+        ExpressionError: It is no expression.
+        ResourceLimit: It is too deep for the parser.
     """
     _check_source(source, offset, engine)
     try:

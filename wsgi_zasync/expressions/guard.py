@@ -2,7 +2,7 @@
 """The gate: what comes into an expression, what leaves it, who may do what.
 
 A `Guard` belongs to one evaluation, for one owner (and perhaps an author), in
-one thread.  Every value passes `admit` before an expression holds it and
+one thread. Every value passes `admit` before an expression holds it and
 `leave` before trusted code gets it back; every permission is asked for in
 `check`.
 """
@@ -14,13 +14,13 @@ from decimal import Decimal
 from types import CoroutineType
 from typing import Any
 
-from wsgi_zasync.clock import Clock
-from wsgi_zasync.errors import (
+from ..clock import Clock
+from ..errors import (
     ExpressionError,
     ResourceLimit,
     Unauthorized,
 )
-from wsgi_zasync.exposure import (
+from ..exposure import (
     OPERATION_NAMES,
     ExposedCallable,
     Rule,
@@ -31,15 +31,16 @@ from wsgi_zasync.exposure import (
     is_proxy,
     unproxied,
 )
-from wsgi_zasync.expressions.foreign import (
+from ..security import decided
+from .foreign import (
     CannotDecide,
     call_within,
     is_lazy_tree,
     is_refused_call,
     refused,
 )
-from wsgi_zasync.expressions.limits import Budget, Limits
-from wsgi_zasync.expressions.values import (
+from .limits import Budget, Limits
+from .values import (
     CARRIERS,
     CONTAINERS,
     FUNCTIONS,
@@ -55,7 +56,6 @@ from wsgi_zasync.expressions.values import (
     Default,
     kind_name,
 )
-from wsgi_zasync.security import decided
 
 #: What comes after the last item.
 _END = object()
@@ -86,7 +86,7 @@ class Guard(Budget):
         """The value as an expression may hold it.
 
         Raises:
-            Unauthorized: it is neither plain data nor anything exposed.
+            Unauthorized: It is neither plain data nor anything exposed.
         """
         kind = type(value)
         if kind in PLAIN:
@@ -175,8 +175,8 @@ class Guard(Budget):
         """Ask the policy for what a rule asks for, of the owner and the author.
 
         Raises:
-            Unauthorized: one of them may not.
-            CannotDecide: the policy raised something else.
+            Unauthorized: One of them may not.
+            CannotDecide: The policy raised something else.
         """
         permission = rule.permission
         if permission is None:
@@ -255,8 +255,8 @@ class Guard(Budget):
         """The value as trusted code gets it: plain data (a copy) or an exposed object.
 
         Raises:
-            Unauthorized: it is something that stays inside.
-            ResourceLimit: it is too big or too deep.
+            Unauthorized: It is something that stays inside.
+            ResourceLimit: It is too big or too deep.
         """
         kind = type(value)
         if kind in SIMPLE:

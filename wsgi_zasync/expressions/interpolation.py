@@ -6,11 +6,11 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError
-from wsgi_zasync.expressions.formatting import check_spec, formatted, text_of
-from wsgi_zasync.expressions.messages import blame
-from wsgi_zasync.expressions.nodes import FAILURES, Closure, NodeCompiler
-from wsgi_zasync.expressions.operations import Operations
+from ..errors import ExpressionError
+from .formatting import check_spec, formatted, text_of
+from .messages import blame
+from .nodes import FAILURES, Closure, NodeCompiler
+from .operations import Operations
 
 #: A value and its format.
 Field = tuple[Closure, str]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """How much an expression may use, and the budget that one evaluation has left.
 
-A budget belongs to one evaluation in one thread.  Steps bound the time, size
+A budget belongs to one evaluation in one thread. Steps bound the time, size
 bounds the memory; the wall clock is only the last guard, looked at now and
 then.
 """
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from wsgi_zasync.clock import Clock, SystemClock
-from wsgi_zasync.errors import ResourceLimit
+from ..clock import Clock, SystemClock
+from ..errors import ResourceLimit
 
 #: The clock is read once in this many steps.
 LOOK_EVERY = 2_000
@@ -34,18 +34,18 @@ class Limits:
     """What one expression may use; over any of them it ends with `ResourceLimit`.
 
     Args:
-        source: characters of the text.
-        nesting: brackets, operators, prefixes inside one another.
-        nodes: parts of a ``python:`` expression.
-        steps: elementary operations of one evaluation.
-        size: characters, bytes and (each as eight) items of all values that
+        source: Characters of the text.
+        nesting: Brackets, operators, prefixes inside one another.
+        nodes: Parts of a ``python:`` expression.
+        steps: Elementary operations of one evaluation.
+        size: Characters, bytes and (each as eight) items of all values that
             one evaluation builds.
-        text: characters of one text, bytes of one bytes value.
-        items: items of one list, tuple, dict or set.
-        integer_bits: binary digits of one integer.
-        width: width and precision of formats.
-        depth: containers inside one another.
-        seconds: wall time, exposed code not counted.
+        text: Characters of one text, bytes of one bytes value.
+        items: Items of one list, tuple, dict or set.
+        integer_bits: Binary digits of one integer.
+        width: Width and precision of formats.
+        depth: Containers inside one another.
+        seconds: Wall time, exposed code not counted.
     """
 
     source: int = 4_096
@@ -90,7 +90,7 @@ class Budget:
         """Take steps from the budget, before they are done.
 
         Raises:
-            ResourceLimit: there are not so many left, or the time is over.
+            ResourceLimit: There are not so many left, or the time is over.
         """
         left = self._steps_left = self._steps_left - steps
         if left < self._look_at:
@@ -100,7 +100,7 @@ class Budget:
         """Take size, and the steps to fill it, before the value is built.
 
         Raises:
-            ResourceLimit: there is not so much left.
+            ResourceLimit: There is not so much left.
         """
         left = self._size_left = self._size_left - size
         if left < 0:

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError, Unauthorized, UndefinedName
-from wsgi_zasync.exposure import Rule, class_rules, is_proxy, unproxied
-from wsgi_zasync.expressions import comparing
-from wsgi_zasync.expressions.containers import (
+from ..errors import ExpressionError, Unauthorized, UndefinedName
+from ..exposure import Rule, class_rules, is_proxy, unproxied
+from . import comparing
+from .containers import (
     DICT_METHODS,
     LIST_METHODS,
     SEQUENCE_METHODS,
     SET_METHODS,
 )
-from wsgi_zasync.expressions.foreign import is_database_error, refused
-from wsgi_zasync.expressions.guard import Guard, length
-from wsgi_zasync.expressions.messages import suggest
-from wsgi_zasync.expressions.moments import (
+from .foreign import is_database_error, refused
+from .guard import Guard, length
+from .messages import suggest
+from .moments import (
     DATE_METHODS,
     DATETIME_METHODS,
     DECIMAL_METHODS,
@@ -35,8 +35,8 @@ from wsgi_zasync.expressions.moments import (
     TIME_METHODS,
     VALUES,
 )
-from wsgi_zasync.expressions.texts import BYTES_METHODS, STR_METHODS
-from wsgi_zasync.expressions.values import (
+from .texts import BYTES_METHODS, STR_METHODS
+from .values import (
     INTEGERS,
     KIND_NAMES,
     METHODS,
@@ -89,8 +89,8 @@ class Members(Guard):
         """``value.name``, if it is open to this evaluation.
 
         Raises:
-            UndefinedName: data has no such name, or an open one has no value.
-            Unauthorized: the name is not open, for anybody or for this owner.
+            UndefinedName: Data has no such name, or an open one has no value.
+            Unauthorized: The name is not open, for anybody or for this owner.
         """
         methods = DATA_METHODS.get(type(value))
         if methods is None:
@@ -149,8 +149,8 @@ class Members(Guard):
         """``value[key]``.
 
         Raises:
-            UndefinedName: there is no such item.
-            Unauthorized: the object does not open its items.
+            UndefinedName: There is no such item.
+            Unauthorized: The object does not open its items.
         """
         kind = type(value)
         if kind is dict:
@@ -192,8 +192,8 @@ class Members(Guard):
         """One of the operations that can be declared, on an exposed object.
 
         Raises:
-            UndefinedName: there is no such item.
-            Unauthorized: it is not open, for anybody or for this owner.
+            UndefinedName: There is no such item.
+            Unauthorized: It is not open, for anybody or for this owner.
         """
         rule = self.rule_for(value, name)
         if rule is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import chain, islice
 from typing import Any, TypeVar
 
-from wsgi_zasync.errors import ExpressionError, ZasyncError
+from ..errors import ExpressionError, ZasyncError
 
 #: Longest part of a text that a message repeats.
 PART_LENGTH = 60

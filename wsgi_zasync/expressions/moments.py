@@ -9,11 +9,11 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError
-from wsgi_zasync.expressions.arithmetic import DECIMALS
-from wsgi_zasync.expressions.formatting import check_decimal, check_time_format
-from wsgi_zasync.expressions.guard import Guard
-from wsgi_zasync.expressions.values import INTEGERS, kind_name
+from ..errors import ExpressionError
+from .arithmetic import DECIMALS
+from .formatting import check_decimal, check_time_format
+from .guard import Guard
+from .values import INTEGERS, kind_name
 
 
 def _simple(name: str) -> Callable[..., Any]:

@@ -8,12 +8,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from wsgi_zasync.errors import ExpressionError, Unauthorized
-from wsgi_zasync.expressions.messages import blame
-from wsgi_zasync.expressions.operations import Operations
+from ..errors import ExpressionError, Unauthorized
+from .messages import blame
+from .operations import Operations
 
 if TYPE_CHECKING:
-    from wsgi_zasync.expressions.engine import Compilation
+    from .engine import Compilation
 
 #: What a compiled expression is.
 Closure = Callable[[Operations], Any]

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from wsgi_zasync.clock import Clock
-from wsgi_zasync.errors import ExpressionError, Unauthorized, UndefinedName
-from wsgi_zasync.exposure import ExposedCallable, function_rule
-from wsgi_zasync.expressions import comparing
-from wsgi_zasync.expressions.guard import length
-from wsgi_zasync.expressions.limits import SYSTEM_CLOCK, Limits
-from wsgi_zasync.expressions.members import DATA_METHODS, MISSING, Members
-from wsgi_zasync.expressions.messages import suggest
-from wsgi_zasync.expressions.values import (
+from ..clock import Clock
+from ..errors import ExpressionError, Unauthorized, UndefinedName
+from ..exposure import ExposedCallable, function_rule
+from . import comparing
+from .guard import length
+from .limits import SYSTEM_CLOCK, Limits
+from .members import DATA_METHODS, MISSING, Members
+from .messages import suggest
+from .values import (
     CONTAINERS,
     DEFAULT,
     FUNCTIONS,
@@ -63,7 +63,7 @@ class Operations(Members):
         """The value of a bound name.
 
         Raises:
-            UndefinedName: nothing is bound to it.
+            UndefinedName: Nothing is bound to it.
         """
         value = self.names.get(name, MISSING)
         if value is MISSING:
@@ -135,7 +135,7 @@ class Operations(Members):
         """What a loop goes over; each item still has to be admitted.
 
         Raises:
-            Unauthorized: the object does not open its iteration.
+            Unauthorized: The object does not open its iteration.
         """
         kind = type(value)
         if kind in CONTAINERS or kind in TEXTS or kind is range:

@@ -2,7 +2,7 @@
 """``path:``, ``exists:``, ``nocall:``, ``not:`` and ``string:``.
 
 The grammar is TALES's; what a path reaches is decided by the evaluation's
-`Operations` alone.  Only what is not there counts as missing in ``|`` and
+`Operations` alone. Only what is not there counts as missing in ``|`` and
 ``exists:``; what is refused never does.
 """
 
@@ -12,14 +12,14 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from wsgi_zasync.errors import ExpressionError, ResourceLimit, Unauthorized, UndefinedName
-from wsgi_zasync.expressions.formatting import text_of
-from wsgi_zasync.expressions.messages import blame
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.values import CALLABLE, PLAIN, SEQUENCES
+from ..errors import ExpressionError, ResourceLimit, Unauthorized, UndefinedName
+from .formatting import text_of
+from .messages import blame
+from .operations import Operations
+from .values import CALLABLE, PLAIN, SEQUENCES
 
 if TYPE_CHECKING:
-    from wsgi_zasync.expressions.engine import Compilation
+    from .engine import Compilation
 
 _NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_]*")
 

@@ -3,7 +3,7 @@
 
 There is no bytecode, no global namespace and no name of a guard that a text
 could shadow: every node becomes a Python function of ours that works on the
-evaluation's `Operations`.  Nodes that are not in the table do not compile.
+evaluation's `Operations`. Nodes that are not in the table do not compile.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_zasync.errors import ResourceLimit, Unauthorized
-from wsgi_zasync.expressions import arithmetic, comparing
-from wsgi_zasync.expressions.calls import Calls
-from wsgi_zasync.expressions.comprehensions import Comprehensions
-from wsgi_zasync.expressions.functions import BUILTINS, make_dict, make_set
-from wsgi_zasync.expressions.grammar import REFUSED_NAMES, parse, too_deep
-from wsgi_zasync.expressions.interpolation import Interpolation
-from wsgi_zasync.expressions.members import MISSING
-from wsgi_zasync.expressions.messages import blame
-from wsgi_zasync.expressions.nodes import FAILURES, Closure
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.values import PLAIN
+from ..errors import ResourceLimit, Unauthorized
+from . import arithmetic, comparing
+from .calls import Calls
+from .comprehensions import Comprehensions
+from .functions import BUILTINS, make_dict, make_set
+from .grammar import REFUSED_NAMES, parse, too_deep
+from .interpolation import Interpolation
+from .members import MISSING
+from .messages import blame
+from .nodes import FAILURES, Closure
+from .operations import Operations
+from .values import PLAIN
 
 BINARY: dict[type, Callable[..., Any]] = {
     ast.Add: arithmetic.add, ast.Sub: arithmetic.subtract, ast.Mult: arithmetic.multiply,
@@ -56,7 +56,7 @@ class PythonCompiler(Calls, Comprehensions, Interpolation):
         """The closure for the whole text.
 
         Raises:
-            ExpressionError: it is not in the language, or too long or too deep.
+            ExpressionError: It is not in the language, or too long or too deep.
         """
         return self.expression(parse(self.source, self.offset, self.engine))
 

@@ -2,7 +2,7 @@
 """Chameleon templates in which every expression is one of ours.
 
 Templates are registered by the deployer, when the process starts, and
-rendered inside an evaluation: with its names, its guard and its budget.  What
+rendered inside an evaluation: with its names, its guard and its budget. What
 reaches Chameleon is text, numbers, or a `Held` value that answers nothing but
 through the guard.
 """
@@ -33,22 +33,22 @@ from chameleon.tales import DEFAULT_MARKER
 from chameleon.utils import Scope
 from chameleon.zpt.template import PageTemplate
 
-from wsgi_zasync.errors import (
+from ..errors import (
     ConfigurationError,
     ExpressionError,
     ResourceLimit,
     Unauthorized,
     ZasyncError,
 )
-from wsgi_zasync.expressions.cache import TextCache
-from wsgi_zasync.expressions.comparing import equal
-from wsgi_zasync.expressions.engine import TYPES, compile_text
-from wsgi_zasync.expressions.formatting import text_of
-from wsgi_zasync.expressions.limits import DEFAULT_LIMITS
-from wsgi_zasync.expressions.operations import Operations
-from wsgi_zasync.expressions.repeats import Repeats
-from wsgi_zasync.expressions.templates import TEMPLATES
-from wsgi_zasync.expressions.values import DEFAULT, NoneType
+from .cache import TextCache
+from .comparing import equal
+from .engine import TYPES, compile_text
+from .formatting import text_of
+from .limits import DEFAULT_LIMITS
+from .operations import Operations
+from .repeats import Repeats
+from .templates import TEMPLATES
+from .values import DEFAULT, NoneType
 
 #: Where a template keeps the evaluation; no ``tal:define`` can set such a name.
 _RUN = "__zasync_run"
@@ -313,12 +313,12 @@ def register_template(name: str, source: str, mode: str = "html") -> None:
     """Register a template for ``template:NAME``; call it when the process starts.
 
     Args:
-        name: what expressions call it.
-        source: its text, in TAL; expressions are ours, paths by default.
+        name: What expressions call it.
+        source: Its text, in TAL; expressions are ours, paths by default.
         mode: ``html`` (values are escaped) or ``text`` (no tags, no escaping).
 
     Raises:
-        ConfigurationError: it does not compile, or contains what is not
+        ConfigurationError: It does not compile, or contains what is not
             offered: Python code, ``structure``, macros of others,
             ``tal:on-error``.
     """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """``template:``: a registered template, rendered with the expression's names.
 
-The registry of the process.  It knows nothing of Chameleon, which is loaded
+The registry of the process. It knows nothing of Chameleon, which is loaded
 only where templates are registered (`wsgi_zasync.expressions.rendering`).
 """
 
@@ -12,12 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from wsgi_zasync.errors import ConfigurationError, UndefinedName
-from wsgi_zasync.expressions.messages import blame, complete, suggest
-from wsgi_zasync.expressions.operations import Operations
+from ..errors import ConfigurationError, UndefinedName
+from .messages import blame, complete, suggest
+from .operations import Operations
 
 if TYPE_CHECKING:
-    from wsgi_zasync.expressions.engine import Compilation
+    from .engine import Compilation
 
 #: What a name of a template looks like: no paths, no dots that lead upwards.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
@@ -37,7 +37,7 @@ class Templates:
         """Register a renderer; the same name again replaces it.
 
         Raises:
-            ConfigurationError: the name is none for a template.
+            ConfigurationError: The name is none for a template.
         """
         if not _NAME.fullmatch(name):
             raise ConfigurationError(
@@ -50,7 +50,7 @@ class Templates:
         """The renderer.
 
         Raises:
-            UndefinedName: no template of that name is registered.
+            UndefinedName: No template of that name is registered.
         """
         renderer = self._renderers.get(name)
         if renderer is None:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """The methods of texts and bytes that expressions may call.
 
-Each takes the guard first and charges before it works.  What searches from
+Each takes the guard first and charges before it works. What searches from
 the end is quadratic in Python and is charged so.
 """
 
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from wsgi_zasync.errors import ExpressionError
-from wsgi_zasync.expressions.guard import Guard
-from wsgi_zasync.expressions.values import INTEGERS, SEQUENCES, kind_name
+from ..errors import ExpressionError
+from .guard import Guard
+from .values import INTEGERS, SEQUENCES, kind_name
 
 Text = Any
 

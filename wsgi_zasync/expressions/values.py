@@ -16,7 +16,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-from wsgi_zasync.exposure import ExposedCallable, Rule
+from ..exposure import ExposedCallable, Rule
 
 NoneType = type(None)
 

@@ -19,8 +19,7 @@ from ipaddress import (
     ip_network,
 )
 
-from wsgi_zasync.errors import ConfigurationError
-
+from ...errors import ConfigurationError
 from .failures import PortRefused, SchemeRefused
 
 Address = IPv4Address | IPv6Address

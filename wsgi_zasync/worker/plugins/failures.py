@@ -25,7 +25,7 @@ Texts name the URL without user, password and query, and say what to do. A statu
 
 from __future__ import annotations
 
-from wsgi_zasync.errors import ZasyncError
+from ...errors import ZasyncError
 
 #: The same for every address, so that it tells nothing about the network behind the worker.
 ADDRESS_REFUSED = (

@@ -17,9 +17,8 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 
-from wsgi_zasync.plugins import plugin
-from wsgi_zasync.sealing import Secret
-
+from ...plugins import plugin
+from ...sealing import Secret
 from .bodies import Body, as_text, content_type
 from .failures import (
     InvalidURL,

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from wsgi_zasync.errors import ConfigurationError, InvalidArguments
-from wsgi_zasync.sealing import Secret
-
+from ...errors import ConfigurationError, InvalidArguments
+from ...sealing import Secret
 from .addresses import OutgoingRules
 from .failures import InvalidHeader
 

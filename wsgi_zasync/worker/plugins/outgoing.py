@@ -30,8 +30,7 @@ from twisted.web.client import URI, Agent
 from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
-from wsgi_zasync.errors import ConfigurationError
-
+from ...errors import ConfigurationError
 from .addresses import OutgoingRules
 from .failures import AddressRefused, NameNotFound
 

@@ -19,8 +19,7 @@ from twisted.web.client import (
     ResponseFailed,
 )
 
-from wsgi_zasync.errors import ConfigurationError
-
+from ...errors import ConfigurationError
 from .failures import (
     ConnectionFailed,
     ConnectionRefused,
