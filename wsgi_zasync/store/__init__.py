@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from .opened import Running, Store
 from .opening import open_store
+from .store import Running, Store
 from .tallies import Tally
 
 __all__ = ["Running", "Store", "Tally", "open_store"]

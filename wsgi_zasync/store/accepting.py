@@ -19,10 +19,10 @@ from ..call import PRIORITIES, CallRecord
 from .accepted import WorkerArea
 from .lanes import Cursor
 from .mailbox import is_over
-from .opened import Store
 from .parking import hand_on, leave, park, put_aside, unpark
 from .reading import send_together, why_unreadable
 from .root import Site
+from .store import Store
 
 #: Calls that are over may be passed again and again, without a commit that says so, until there
 #: are so many of them.

@@ -14,9 +14,9 @@ from ..call import SEED_BYTES, CallRecord
 from .accepting import Wanted
 from .index import IndexSegment, is_empty, is_readable
 from .lanes import Inbox
-from .opened import Store
 from .parking import has_places
 from .reading import why_unreadable
+from .store import Store
 from .tallies import Tallies
 
 

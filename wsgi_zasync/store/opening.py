@@ -9,8 +9,8 @@ from typing import Any
 from ..errors import ConfigurationError
 from . import root as current
 from .classes import guard
-from .opened import Store
 from .root import ROOT_KEY, Site, StoreRoot
+from .store import Store
 
 
 def open_store(

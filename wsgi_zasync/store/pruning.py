@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from ..call import CallRecord
 from .index import IndexSegment, OwnerIndex, is_readable
 from .mailbox import owes
-from .opened import Store
 from .reading import why_unreadable
+from .store import Store
 from .tallies import Tallies
 
 #: Segments that one part looks at, at most: a few hundred milliseconds on a cold cache.

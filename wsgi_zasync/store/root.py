@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ZPL-2.1
 """What there is of a store in the root of its database: the sites, and what each has.
 
-``store.opened`` is what works with it.
+``store.store`` is what works with it.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from ..store.wakeup import signal_for
 from . import log
 from .acceptor import Acceptor
 from .beginning import Beginning
+from .board import first_shown_at, on_board
 from .callbacks.evaluation import Evaluation
 from .completion import Completion
 from .early import Early
@@ -27,7 +28,6 @@ from .lanes import LaneShare
 from .long_callbacks import LongCallbacks
 from .mail import MailReader
 from .membership import Membership
-from .notices import first_shown_at, on_board
 from .patience import pause_seconds
 from .rescuer import Adopted, Rescuer, Watch
 from .room import Room

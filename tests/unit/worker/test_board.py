@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from wsgi_zasync import Principal
 from wsgi_zasync.worker.attempt import Attempt
+from wsgi_zasync.worker.board import first_shown_at, on_board
 from wsgi_zasync.worker.held import Held, Order
-from wsgi_zasync.worker.notices import first_shown_at, on_board
 
 
 def order(handed_out, begun=None):
