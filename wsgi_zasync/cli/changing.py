@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from functools import partial
 
+from BTrees.OOBTree import OOBTree
+
 from ..call import CallRecord
 from ..errors import CallNotFound, ConfigurationError, ZasyncError
 from ..lines import counted
 from ..store import pruning
-from ..store.tallies import Tallies
 from .operating import Operation, Site, opened, refuse_unknown
 from .output import shown, tell
 
@@ -86,7 +87,7 @@ def prune(path: str, dry_run: bool) -> int:
 def _prune(operation: Operation, keep: float, begin: pruning.Position) -> pruning.Pruned:
     store = operation.store
 
-    def tallies(record: CallRecord) -> Tallies:
+    def tallies(record: CallRecord) -> OOBTree:
         context = operation.context(record)
         return store.site.lanes[context.lane(context.state())].tallies
 

@@ -24,7 +24,7 @@ from ZODB.POSException import POSKeyError
 from ..call import PRIORITIES, CallRecord
 from ..errors import Fenced
 from .reading import send_together, why_unreadable
-from .tallies import Tallies
+from .tallies import Tallies, take_over
 
 #: Waiting calls of a dead worker that are moved to the tree of who takes over; more are adopted
 #: with their tree. Else a call that waits for long would leave a tree behind at each restart.
@@ -102,9 +102,9 @@ class WorkerArea(Persistent):
         #: dropped when empty.
         self.waiting: tuple[OOBTree, ...] = (OOBTree(),)
         #: Of what the acceptor's thread ends.
-        self.tallies = Tallies()
+        self.tallies: OOBTree = Tallies()
         #: The same of each thread that commits by itself, so that they never conflict.
-        self.thread_tallies = tuple(Tallies() for _ in range(threads))
+        self.thread_tallies: tuple[OOBTree, ...] = tuple(Tallies() for _ in range(threads))
 
     def hold(self) -> None:
         """Make this transaction fail if somebody takes the area over before it commits.
@@ -249,7 +249,7 @@ class WorkerArea(Persistent):
         if whole:
             self.waiting += tuple(whole)
         for counts in (dead.tallies, *dead.thread_tallies):
-            self.tallies.take_over(counts)
+            take_over(self.tallies, counts)
         return numbers
 
 

@@ -320,7 +320,7 @@ class Lane(Persistent):
         #: owner key -> OwnerIndex
         self.owners: OOBTree = OOBTree()
         #: Of the ends that requests write.
-        self.tallies = Tallies()
+        self.tallies: OOBTree = Tallies()
 
     def inbox(self, queue: str, priority: int) -> Inbox:
         """The inbox for calls of a queue and priority, made at first need."""

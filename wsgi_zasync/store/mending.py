@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 
+from BTrees.OOBTree import OOBTree
+
 from ..call import SEED_BYTES, CallRecord
 from .accepting import Wanted
 from .index import IndexSegment, is_empty, is_readable
@@ -17,10 +19,9 @@ from .lanes import Inbox
 from .parking import has_places
 from .reading import why_unreadable
 from .store import Store
-from .tallies import Tallies
 
 
-def mend(store: Store, tallies: Tallies, wanted: Wanted, now: int) -> None:
+def mend(store: Store, tallies: OOBTree, wanted: Wanted, now: int) -> None:
     """Look through the inboxes that a worker reads; writes only what is to be put right.
 
     Args:
@@ -53,7 +54,7 @@ def _holes(segment: IndexSegment, begin: int, inbox: Inbox) -> list[int]:
     return [at for at in empty if at < last]
 
 
-def _bury(store: Store, tallies: Tallies, segment: IndexSegment, position: int, now: int) -> None:
+def _bury(store: Store, tallies: OOBTree, segment: IndexSegment, position: int, now: int) -> None:
     """Have an empty record count as that of a call which has ended and was forgotten.
 
     So nobody puts there any more, and everybody goes on behind it: that calls are in front and

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from BTrees.OOBTree import OOBTree
+
 from ..call import CallRecord
 from .index import IndexSegment, OwnerIndex, is_readable
 from .mailbox import owes
 from .reading import why_unreadable
 from .store import Store
-from .tallies import Tallies
 
 #: Segments that one part looks at, at most: a few hundred milliseconds on a cold cache.
 SEGMENTS_A_PART = 200
@@ -63,7 +64,7 @@ def prunable(store: Store, now: int, keep_seconds: float) -> Iterator[CallRecord
 
 def prune(
     store: Store,
-    tallies: Callable[[CallRecord], Tallies],
+    tallies: Callable[[CallRecord], OOBTree],
     now: int,
     keep_seconds: float,
     *,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from heapq import merge
 from typing import Any
 
+from BTrees.OOBTree import OOBTree
 from persistent import Persistent
 
 from ..call import NEVER_STORED, CallRecord, Place, not_found
@@ -25,7 +26,7 @@ from .mailbox import Mail, mail_for
 from .parking import forget_parked
 from .reading import why_unreadable
 from .root import ROOT_KEY, Site, StoreRoot
-from .tallies import Tallies, Tally, summed
+from .tallies import Tally, count_bytes, count_end, count_forgotten, summed
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,19 +288,19 @@ class Store:
 
     # -- ends and forgetting --------------------------------------------------------------
 
-    def count_end(self, tallies: Tallies, record: CallRecord, size: int = 0) -> None:
+    def count_end(self, tallies: OOBTree, record: CallRecord, size: int = 0) -> None:
         """Count a call that has just become final, in the tallies of who writes that."""
-        tallies.count_end(owner_key(record.owner), record.state, size)
+        count_end(tallies, owner_key(record.owner), record.state, size)
 
-    def count_bytes(self, tallies: Tallies, record: CallRecord, size: int) -> None:
+    def count_bytes(self, tallies: OOBTree, record: CallRecord, size: int) -> None:
         """Count what a final call has got since, in the tallies of who writes that."""
-        tallies.count_bytes(owner_key(record.owner), size)
+        count_bytes(tallies, owner_key(record.owner), size)
 
-    def forget(self, record: CallRecord, tallies: Tallies) -> None:
+    def forget(self, record: CallRecord, tallies: OOBTree) -> None:
         """Erase a final call, and take it out of the index where no put is disturbed by that."""
         lane, segment, position = record.place
         key = owner_key(record.owner)
-        tallies.count_forgotten(key, record.state, record.size)
+        count_forgotten(tallies, key, record.state, record.size)
         mailbox = record.mailbox
         if mailbox is not None:
             mailbox.clear(position)

@@ -39,35 +39,40 @@ class Tallies(OOBTree):
     """Owner key -> counts, written by one alone.
 
     An end rewrites the leaf that its owner is in, so leaves are small: with the usual ones of up
-    to 30, each end of a call of one of 20 owners wrote 0.8 kB of tallies.
+    to 30, each end of a call of one of 20 owners wrote 0.8 kB of tallies. Stores that were made
+    with usual ones keep them.
     """
 
     max_leaf_size = 8
 
-    def count_end(self, owner_key: str, state: str, size: int) -> None:
-        """Count that a call ended in ``state``, its outcome being of ``size`` bytes."""
-        self._add(owner_key, _POSITIONS[state], size)
 
-    def count_forgotten(self, owner_key: str, state: str, size: int) -> None:
-        """Count that a call that had ended in ``state`` is forgotten, with all its bytes."""
-        self._add(owner_key, len(ENDS) + _POSITIONS[state], -size)
+def count_end(tallies: OOBTree, owner_key: str, state: str, size: int) -> None:
+    """Count that a call ended in ``state``, its outcome being of ``size`` bytes."""
+    _add(tallies, owner_key, _POSITIONS[state], size)
 
-    def count_bytes(self, owner_key: str, size: int) -> None:
-        """Count bytes that a call has got after it ended."""
-        counts = self.get(owner_key, _ZERO)
-        self[owner_key] = (*counts[:-1], counts[-1] + size)
 
-    def take_over(self, others: Tallies) -> None:
-        """Add the counts of a worker that is no more to those of the one who takes over."""
-        for key, counts in others.items():
-            mine = self.get(key, _ZERO)
-            self[key] = tuple(a + b for a, b in zip(mine, counts, strict=True))
+def count_forgotten(tallies: OOBTree, owner_key: str, state: str, size: int) -> None:
+    """Count that a call that had ended in ``state`` is forgotten, with all its bytes."""
+    _add(tallies, owner_key, len(ENDS) + _POSITIONS[state], -size)
 
-    def _add(self, owner_key: str, position: int, size: int) -> None:
-        counts = list(self.get(owner_key, _ZERO))
-        counts[position] += 1
-        counts[-1] += size
-        self[owner_key] = tuple(counts)
+
+def count_bytes(tallies: OOBTree, owner_key: str, size: int) -> None:
+    """Count bytes that a call has got after it ended."""
+    counts = tallies.get(owner_key, _ZERO)
+    tallies[owner_key] = (*counts[:-1], counts[-1] + size)
+
+
+def _add(tallies: OOBTree, owner_key: str, position: int, size: int) -> None:
+    counts = list(tallies.get(owner_key, _ZERO))
+    counts[position] += 1
+    counts[-1] += size
+    tallies[owner_key] = tuple(counts)
+
+
+def take_over(into: OOBTree, from_: OOBTree) -> None:
+    """Add the counts of a worker that is no more to those of the one who takes over."""
+    for key, counts in from_.items():
+        into[key] = tuple(a + b for a, b in zip(into.get(key, _ZERO), counts, strict=True))
 
 
 def summed(put_count: int, put_bytes: int, counts: Iterable[tuple[int, ...]]) -> Tally:

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+from BTrees.OOBTree import OOBTree
 from transaction import TransactionManager
 from transaction.interfaces import NoTransaction, TransientError
 from ZEO.Exceptions import ClientDisconnected, ServerException
@@ -24,7 +25,6 @@ from ..errors import ConfigurationError, Fenced, ZasyncError
 from ..store import Store, open_store
 from ..store.accepted import WorkerArea
 from ..store.databases import calls_connection, calls_database
-from ..store.tallies import Tallies
 from .held import Held
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class Writing:
     store: Store
     area: WorkerArea
     #: Where this thread counts ends.
-    tallies: Tallies
+    tallies: OOBTree
     #: Claims a lane in a transaction of its own, for calls that callbacks put.
     claim: Callable[[], int]
     #: Whose callbacks this transaction has evaluated: one owner's only.

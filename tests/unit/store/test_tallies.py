@@ -3,7 +3,18 @@
 
 from __future__ import annotations
 
-from wsgi_zasync.store.tallies import ENDS, Tallies, summed
+import pytest
+from BTrees.OOBTree import OOBTree
+
+from wsgi_zasync.store.tallies import (
+    ENDS,
+    Tallies,
+    count_bytes,
+    count_end,
+    count_forgotten,
+    summed,
+    take_over,
+)
 from wsgi_zasync.testing import memory_db
 
 OWNERS = [f"\0owner{number}" for number in range(100)]
@@ -14,25 +25,26 @@ def test_an_end_writes_little_although_many_owners_have_calls_that_ended():
     with db.transaction() as connection:
         tallies = connection.root()["tallies"] = Tallies()
         for owner in OWNERS:
-            tallies.count_end(owner, "succeeded", 10)
+            count_end(tallies, owner, "succeeded", 10)
 
     with db.transaction() as connection:
-        connection.root()["tallies"].count_end(OWNERS[50], "failed", 10)
+        count_end(connection.root()["tallies"], OWNERS[50], "failed", 10)
 
     [written] = list(db.storage.iterator())[-1]
     assert len(written.data) < 500
     db.close()
 
 
-def test_who_takes_over_adds_what_the_other_has_counted():
-    ours, others = Tallies(), Tallies()
+@pytest.mark.parametrize("of_dead", [Tallies, OOBTree], ids=["new", "of a store made before"])
+def test_who_takes_over_adds_what_the_other_has_counted(of_dead):
+    ours, others = Tallies(), of_dead()
     for owner in OWNERS:
-        others.count_end(owner, "failed", 10)
-    ours.count_end(OWNERS[0], "succeeded", 1)
-    others.count_forgotten(OWNERS[0], "failed", 15)
-    others.count_bytes(OWNERS[0], 3)
+        count_end(others, owner, "failed", 10)
+    count_end(ours, OWNERS[0], "succeeded", 1)
+    count_forgotten(others, OWNERS[0], "failed", 15)
+    count_bytes(others, OWNERS[0], 3)
 
-    ours.take_over(others)
+    take_over(ours, others)
 
     first, last = (summed(2, 20, [ours[owner]]) for owner in (OWNERS[0], OWNERS[-1]))
     assert first.by_state == dict.fromkeys(ENDS, 0) | {"succeeded": 1}
