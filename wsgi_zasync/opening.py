@@ -34,6 +34,9 @@ OPENING_TRIES = 5
 #: What the drivers of SQL databases call the errors of a server that cannot be reached.
 DRIVERS_AWAY = frozenset({"OperationalError", "InterfaceError"})
 
+#: What RelStorage, which is not imported here, calls a driver that is not installed.
+DRIVER_MISSING = "DriverNotAvailableError"
+
 
 class Unreachable(TransientError):  # type: ignore[misc]
     """The server of an SQL database cannot be reached now; the text is its driver's."""
@@ -124,11 +127,14 @@ def _opened_now(shown: str, opener: Callable[[], Any]) -> Any:
         ImportError,
         ZConfigError,
     ) as exc:
-        raise ConfigurationError(f"the database {shown} cannot be opened: {_why(exc)}") from None
+        raise _cannot_be_opened(shown, exc) from None
     except Exception as exc:
         # PEP 249 gives them names, and each driver has classes of its own.
-        if DRIVERS_AWAY & {kind.__name__ for kind in type(exc).__mro__}:
+        kinds = {kind.__name__ for kind in type(exc).__mro__}
+        if DRIVERS_AWAY & kinds:
             raise Unreachable(str(exc).strip()) from exc
+        if DRIVER_MISSING in kinds:
+            raise _cannot_be_opened(shown, exc) from None
         raise
 
 
@@ -202,6 +208,10 @@ def deployment_for(
     )
 
 
+def _cannot_be_opened(shown: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(f"the database {shown} cannot be opened: {_why(error)}")
+
+
 def _why(error: Exception) -> str:
     if isinstance(error, FileStorageError):
         # It says no more than the file's name.
@@ -216,6 +226,10 @@ def _why(error: Exception) -> str:
             "nothing that is installed knows this kind of storage; the package RelStorage knows "
             "postgres, mysql, oracle and sqlite"
         )
+    if (driver := getattr(error, "driver_name", None)) is not None:
+        # It tells of every driver that was tried, in a thousand characters.
+        which = "no driver for it is" if driver == "auto" else f"its driver {driver!r} is not"
+        return f"{which} installed; wsgi-zasync[postgres] brings the one for PostgreSQL"
     if isinstance(error, ValueError) and str(error).startswith("Port could not be cast"):
         # What it took for the port may be of a password.
         return "its port is no number; write a / or an @ of a password as %2F or %40"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 from traceback import format_exception
 
 import pytest
@@ -51,6 +52,29 @@ def test_a_server_that_is_not_there_is_named(tmp_path):
         open_database(SharedSettings(zodb_uri=uri, secret="x" * 32))
 
     assert f"{tmp_path}/no.sock" in format_exception(raised.value)[-1]
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("mysql://ann:pw@127.0.0.1/site", "no driver for it is installed"),
+        ("postgres://ann:pw@127.0.0.1/site?driver=psycopg9", "its driver 'psycopg9' is not"),
+    ],
+)
+def test_a_driver_that_is_not_installed_is_told_in_one_line(uri, why, monkeypatch):
+    # Given RelStorage without the driver for this kind of database
+    for name in ("MySQLdb", "pymysql", "mysql", "mysql.connector"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+    with pytest.raises(ConfigurationError) as raised:
+        open_database(SharedSettings(zodb_uri=uri, secret="x" * 32))
+
+    told = str(raised.value)
+    assert why in told
+    assert "wsgi-zasync[postgres]" in told
+    assert "\n" not in told
+    assert "pw" not in told
+    assert len(told) < 200
 
 
 def test_what_is_no_outage_is_raised_as_it_is():
