@@ -290,13 +290,17 @@ def test_asking_again_and_again_to_cancel_does_not_grow_the_mailbox(site):
         area = store.register_worker("w", {}, ("default",))
         area.board.running = {record._p_oid: (1, 1, None, "")}
 
-    sizes = set()
+    sizes, commits = set(), set()
     for _ in range(100):
         with site.calls() as calls:
             calls.cancel(call_id)
             record = calls.get(call_id)._record
             sizes.add(len(repr(record.mailbox.mail)))
+        commits.add(site.db.lastTransaction())
     assert len(sizes) == 1
+
+    # Nor the file that it is in: only the first of them was written.
+    assert len(commits) == 1
 
 
 def test_the_limits_of_messages_are_the_documented_ones():

@@ -44,6 +44,8 @@ CLOSED = [
     "4000::1", "e000::1",
     # site-local
     "fec0::1", "feff::1",
+    # of one network card only, whatever the rest says
+    "2606:4700:4700::1111%eth0",
     # IPv4 inside IPv6: mapped, compatible, NAT64 (well known, local use), 6to4, Teredo, ISATAP
     "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:0.0.0.0",
     "::127.0.0.1", "::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::10.0.0.1", "64:ff9b::a9fe:a9fe",

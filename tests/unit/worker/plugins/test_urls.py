@@ -84,6 +84,13 @@ def test_what_readers_of_urls_might_disagree_about_is_refused(url: str) -> None:
         parse(url)
 
 
+@pytest.mark.parametrize("user", ["user@", "user:S3CRET@", "@", ":S3CRET@"])
+def test_a_user_in_a_url_is_told_where_it_belongs(user: str) -> None:
+    with pytest.raises(InvalidURL, match="send an Authorization header") as caught:
+        parse(f"http://{user}example.org/")
+    assert "S3CRET" not in str(caught.value)
+
+
 def test_a_url_must_be_text() -> None:
     with pytest.raises(InvalidURL, match="bytes"):
         parse(b"http://example.org/")  # type: ignore[arg-type]
