@@ -13,10 +13,11 @@ import threading
 
 import ZODB
 from BTrees.OOBTree import OOBTree
+from persistent import Persistent
 from ZEO.ClientStorage import ClientStorage
 from ZODB.POSException import ConflictError
 
-from wsgi_zasync import RetryPolicy, plugin
+from wsgi_zasync import RetryPolicy, expose, plugin
 from wsgi_zasync.settings import Quotas
 from wsgi_zasync.testing import calls_of, deployment_of
 
@@ -44,6 +45,21 @@ def slow(attempt, directory):
     return effect(attempt, 0)
 
 
+@expose("one")
+class Marks(Persistent):
+    """Counts the effects of callbacks, by call."""
+
+    def __init__(self):
+        self.of_calls = OOBTree()
+
+    def one(self, call_id):
+        """One effect more."""
+        self.of_calls[call_id] = self.of_calls.get(call_id, 0) + 1
+
+
+#: What each call has its callback do.
+MARK = "python: marks.one(call.id)"
+
 PLUGINS = {"chaos.effect": effect, "chaos.slow": slow}
 
 
@@ -53,10 +69,11 @@ def open_db(socket):
 
 
 def prepare(db, producers):
-    """What producers and plugins write to."""
+    """What producers, plugins and callbacks write to."""
     with db.transaction() as connection:
         root = connection.root()
         root["effects"] = tuple(OOBTree() for _ in range(TREES))
+        root["marks"] = tuple(Marks() for _ in range(TREES))
         root["ledger"] = {name: OOBTree() for name in producers}
 
 
@@ -77,7 +94,7 @@ def produce(socket, name, count, pace):
                 if number >= count:
                     break
                 call = calls.put("chaos.effect", number)
-                call.on_success("string:${result}")
+                call.on_success(MARK, marks=calls.root["marks"][number % TREES])
                 ledger[number] = call.id
             pause.wait(pace)
         except ConflictError:

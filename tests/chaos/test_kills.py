@@ -19,7 +19,7 @@ from pathlib import Path
 from textwrap import indent
 
 import pytest
-from actors import PLUGINS, QUOTAS, open_db, prepare
+from actors import MARK, PLUGINS, QUOTAS, TREES, open_db, prepare
 from ZODB.POSException import ConflictError
 
 from wsgi_zasync.call import Failure
@@ -32,7 +32,15 @@ ACTORS = Path(__file__).with_name("actors.py")
 ROOT = Path(__file__).parents[2]
 
 #: What must not be, as ``Arena.counts`` names it.
-WRONG = ("lost", "appeared", "without effect", "effects doubled", "callbacks not done")
+WRONG = (
+    "lost",
+    "appeared",
+    "without effect",
+    "effects doubled",
+    "callbacks not done",
+    "callbacks without effect",
+    "callbacks' effects doubled",
+)
 
 #: Calls without success that are told of one by one.
 TOLD = 10
@@ -129,6 +137,8 @@ class Arena:
             states = Counter({"succeeded": 0})
             states.update(record.state for record in records)
             ids = {record.id for record in records}
+            marks = {k: n for each in root["marks"] for k, n in each.of_calls.items()}
+            due = {record.id: len(record.all_callbacks()) for record in records}
             return {
                 "calls": len(records),
                 "entered": len(ledger),
@@ -139,6 +149,9 @@ class Arena:
                 "callbacks not done": sum(
                     callback.state != "done" for r in records for callback in r.all_callbacks()
                 ),
+                "callbacks": sum(due.values()),
+                "callbacks without effect": sum(marks.get(i, 0) < n for i, n in due.items()),
+                "callbacks' effects doubled": sum(n > due.get(i, 0) for i, n in marks.items()),
                 **{f"state {state}": count for state, count in states.items()},
             }
 
@@ -329,7 +342,7 @@ def put_and_wait(arena, number):
     with calls_of(arena.db, "p0", deployment) as calls:
         call = calls.put("chaos.effect", number)
         if number % 3 == 0:
-            call.on_success("string:${result}")
+            call.on_success(MARK, marks=calls.root["marks"][number % TREES])
         calls.root["ledger"]["p0"][number] = call.id
     oid = call.oid
     is_late = number % 3 == 1
@@ -342,7 +355,7 @@ def put_and_wait(arena, number):
                     if found.is_final:
                         return
                     if is_late:
-                        found.on_success("string:${result}")
+                        found.on_success(MARK, marks=calls.root["marks"][number % TREES])
                 is_late = False
             except ConflictError:
                 continue
