@@ -17,7 +17,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from demo_site import ROOT, DemoProcess, Visitor
 
+from demo_app.plugins import report
+from demo_app.shelf import shelf_of
 from demo_app.titles import title_of
+from wsgi_zasync import Unauthorized
+from wsgi_zasync.testing import calls_of, deployment_of, memory_db, run_calls
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,39 @@ def test_a_page_that_is_not_there_is_a_result_with_its_status(demo, bob):
 
     assert call["result"]["status"] == 404
     assert 'data-status="404"' in bob.get("/").text
+
+
+def test_a_call_can_write_on_its_owners_shelf_and_on_no_other():
+    # Given the shelves of both
+    db = memory_db()
+    page = {"title": "The grey heron", "status": 200, "size": 300}
+    plugins = {"shelf.fetch": lambda attempt, url: page, "shelf.report": report}
+    deployment = deployment_of(plugins)
+    with calls_of(db, "bob", deployment) as calls:
+        for user in ("ann", "bob"):
+            shelf_of(calls.root, user)
+
+    # When a call of ann's is given bob's as well
+    with calls_of(db, "ann", deployment) as calls:
+        call = calls.put("shelf.fetch", "http://site.example/")
+        for user in ("bob", "ann"):
+            call.on_success(
+                "python: shelf.add('http://site.example/', result, now)",
+                shelf=shelf_of(calls.root, user),
+            )
+        with pytest.raises(Unauthorized):
+            calls.put("shelf.report", shelf_of(calls.root, "bob"))
+    run_calls(db, plugins)
+
+    # Then it has written on her own
+    with calls_of(db, "ann", deployment) as calls:
+        (call,) = calls.mine()
+        assert call.state == "succeeded"
+        assert [callback.state for callback in call.callbacks] == ["failed", "done"]
+        assert call.callbacks[0].error.startswith("Unauthorized")
+        assert [link.title for link in shelf_of(calls.root, "ann").newest()] == ["The grey heron"]
+        assert shelf_of(calls.root, "bob").newest() == []
+    db.close()
 
 
 def test_a_redirect_is_followed(demo, bob):
