@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -12,15 +13,18 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from webob import Request
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from demo_site import ROOT, DemoProcess, Visitor
 
-from demo_app.plugins import report
+from demo_app.application import Application
+from demo_app.plugins import fetch, report
+from demo_app.session import Session, SessionFilter, Signer, identify
 from demo_app.shelf import shelf_of
 from demo_app.titles import title_of
-from wsgi_zasync import Unauthorized
+from wsgi_zasync import CallManagerMiddleware, Unauthorized
 from wsgi_zasync.testing import calls_of, deployment_of, memory_db, run_calls
 
 
@@ -69,6 +73,33 @@ def test_the_request_does_not_wait_for_the_page_that_it_asked_for(demo, ann):
     # It takes three seconds, and is under way when the form has been answered.
     assert ann.get(link).json["state"] in ("waiting", "running")
     assert ann.ended(link)["result"]["title"] == "The snail, at its own pace"
+
+
+def test_the_request_itself_reads_nothing_of_the_address():
+    # Given the application without any worker, and an address where somebody listens
+    db, signer = memory_db(), Signer(b"a key for this test, long enough")
+    with db.transaction() as connection:
+        shelf_of(connection.root(), "ann")
+    plugins = {"shelf.fetch": fetch, "shelf.report": report}
+    middleware = CallManagerMiddleware(Application(), db, plugins=plugins, identity=identify)
+    session = Session("1", "ann")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        form = Request.blank("/links", POST={"url": url, "token": signer.token(session)})
+        form.cookies["shelf_session_80"] = signer.cookie(session)
+
+        # When ann asks for it
+        answer = form.get_response(SessionFilter(middleware, signer))
+
+        # Then there is a call, and nobody has come
+        assert answer.status_code == 303
+        with calls_of(db, "ann", deployment_of(plugins)) as calls:
+            assert [(call.args, call.state) for call in calls.mine()] == [((url,), "waiting")]
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+    middleware.stop()
+    db.close()
 
 
 def test_another_user_gets_the_answer_for_what_is_not_there(demo, ann, bob):
