@@ -141,7 +141,7 @@ AT_PUT: dict[str, tuple[Wrong, type[ZasyncError], str]] = {
         lambda calls: calls.put("report.rendr"), UnknownPlugin, "did you mean 'report.render'",
     ),
     "a plugin that is no name": (
-        lambda calls: calls.put(render), InvalidArguments, "must be text",
+        lambda calls: calls.put(render), InvalidArguments, "the one that it was declared with",
     ),
     "too many arguments": (
         lambda calls: calls.put("report.render", 1, 2), InvalidArguments, "too many positional",

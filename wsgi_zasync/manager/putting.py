@@ -54,7 +54,9 @@ def put_call(
     """Write a call in this transaction; see ``CallManager.put`` for what it raises."""
     if type(plugin) is not str:
         raise InvalidArguments(
-            f"the plugin's name must be text, not {type(plugin).__name__}", path="plugin_name"
+            f"the plugin's name must be text, not {type(plugin).__name__}: give the one that it "
+            "was declared with",
+            path="plugin_name",
         )
     deployment, store = context.deployment, context.store
     declaration = _declaration(context, plugin, args, kwargs)
