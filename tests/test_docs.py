@@ -23,7 +23,8 @@ from wsgi_zasync.cli import _parser, checking
 from wsgi_zasync.configuration.key_table import rows
 from wsgi_zasync.configuration.paste_file import SHARED_SECTIONS
 from wsgi_zasync.manager.options import PutOptions
-from wsgi_zasync.settings import MiddlewareSettings, WorkerSettings
+from wsgi_zasync.opening import open_database
+from wsgi_zasync.settings import MiddlewareSettings, SharedSettings, WorkerSettings
 from wsgi_zasync.states import TRANSITIONS, CallbackState, CallState
 from wsgi_zasync.web import poll
 from wsgi_zasync.worker import Worker
@@ -151,6 +152,22 @@ def test_pages_use_our_vocabulary():
     ]
 
     assert not found
+
+
+def test_the_sqlite_of_a_page_waits_for_the_disk(tmp_path):
+    blocks = code_blocks(page("howto/web-servers"), "text")
+    (text,) = (block for block in blocks if "sqlite" in block)
+    path = tmp_path / "zodb.conf"
+    path.write_text(text.replace("/var/lib/my_site", str(tmp_path)))
+
+    database = open_database(SharedSettings(zodb_conf=path))
+    _, cursor = database.storage._adapter.connmanager.open_for_store()
+    synchronous = cursor.execute("PRAGMA synchronous").fetchall()
+    cursor.connection.close()
+    database.close()
+
+    # 1 is normal, what RelStorage has without it, and 2 is full.
+    assert synchronous == [(2,)]
 
 
 # -- it is complete --------------------------------------------------------------------------

@@ -238,6 +238,56 @@ def test_a_status_of_an_error_changes_nothing_after_the_applications_commit(
     assert len(stored_ids(db)) == 1
 
 
+@pytest.mark.parametrize("status", ["200 OK", "409 Conflict"])
+@pytest.mark.parametrize("shape", [list, iter])
+def test_the_veto_is_whose_transaction_it_is_also_around_us(
+    wrap, ask, db, manager, stored_ids, status, shape
+):
+    """A host outside of the middleware, which ends its transaction when the body was closed."""
+
+    def app(environ, start_response):
+        get_manager(environ).bind(environ["my.connection"])
+        get_manager(environ).put("echo")
+        start_response(status, TEXT)
+        return shape([b"fine"])
+
+    inner = wrap(app)
+
+    def host(environ, start_response):
+        said = []
+        manager.begin()
+        connection = environ["my.connection"] = db.open(transaction_manager=manager)
+        try:
+            body = inner(environ, lambda *response: said.append(response))
+            parts = list(body)
+            getattr(body, "close", bool)()
+            assert stored_ids(db) == []
+        finally:
+            manager.abort() if said[0][0].startswith("4") else manager.commit()
+            connection.close()
+        start_response(*said[0])
+        return parts
+
+    assert ask(host).body == b"fine"
+    assert len(stored_ids(db)) == (1 if status == "200 OK" else 0)
+
+
+def test_conflicts_until_no_attempt_is_left_leave_no_call(site, ask, db, stored_ids):
+    told = []
+
+    def work(calls, connection):
+        told.append(calls.put("echo").id)
+        connection.root()["count"] = len(told)
+        with db.transaction() as other:
+            other.root()["count"] = 10
+
+    with pytest.raises(ConflictError):
+        ask(site(work, attempts=3))
+
+    assert len(told) == 3
+    assert stored_ids(db) == []
+
+
 def test_a_conflict_that_is_retried_leaves_one_call(site, ask, db, stored_ids):
     told = []
 

@@ -11,6 +11,7 @@ from wsgiref.validate import validator
 import pytest
 import transaction
 from BTrees.OOBTree import OOBTree
+from persistent.mapping import PersistentMapping
 from webob import Request
 from ZEO.Exceptions import ClientDisconnected
 from ZODB import DB
@@ -225,6 +226,68 @@ def test_a_doomed_transaction_aborts_and_its_response_goes_out(wrap, db, stored_
 
     assert server.sent == ["200 OK", b"fine"]
     assert stored_ids(db) == []
+
+
+@pytest.mark.parametrize("shape", [list, iter])
+@pytest.mark.parametrize(("end", "kept"), [("abort", 0), ("commit", 1)])
+def test_what_the_application_ends_itself_has_ended_and_its_response_goes_out(
+    wrap, db, stored_ids, caplog, end, kept, shape
+):
+    """Not a 500 that says that nothing was done, of a call that is there."""
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        calls.put("echo")
+        getattr(calls.connection.transaction_manager, end)()
+        for use in (lambda: put(environ), lambda: calls.root, calls.mine):
+            with pytest.raises(TransactionOver, match="the application has ended"):
+                use()
+        start_response("200 OK", TEXT)
+        return shape([b"fine"])
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"fine"]
+    assert caplog.records == []
+    assert len(stored_ids(db)) == kept
+
+
+def test_what_the_application_committed_itself_can_be_shown_by_its_stream(wrap, db):
+    def app(environ, start_response):
+        root = get_manager(environ).root
+        root["shelf"] = PersistentMapping(note="written")
+        get_manager(environ).connection.transaction_manager.commit()
+        start_response("200 OK", TEXT)
+        yield b"first"
+        yield root["shelf"]["note"].encode()
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"first", b"written"]
+
+
+def test_a_transaction_that_the_application_begins_itself_is_committed_as_the_first(
+    wrap, db, stored_ids
+):
+    told = []
+
+    def app(environ, start_response):
+        manager = get_manager(environ).connection.transaction_manager
+        for end in (manager.abort, manager.commit):
+            told.append(put(environ).id)
+            end()
+            manager.begin()
+        told.append(put(environ).id)
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"fine"]
+    assert stored_ids(db) == told[1:]
 
 
 def test_a_savepoint_takes_a_call_back_and_nothing_is_told_of_it(wrap, db, stored_ids, caplog):
@@ -1135,6 +1198,27 @@ def test_a_second_connection_in_our_transaction_fails_and_never_hangs(
     assert "two connections" in caplog.text
     assert stored_ids(db) == []
     assert root_of(db, lambda root: sorted({"first", "second"} & set(root))) == []
+
+
+@pytest.mark.timeout(60)
+def test_nor_does_it_hang_where_the_application_commits_itself(wrap, db, stored_ids):
+    def app(environ, start_response):
+        put(environ)
+        manager = get_manager(environ).connection.transaction_manager
+        second = db.open(transaction_manager=manager)
+        second.root()["second"] = True
+        with pytest.raises(ConfigurationError, match="two connections"):
+            manager.commit()
+        manager.abort()
+        second.close()
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    server = Server(wrap(app))
+    server.request()
+
+    assert server.sent == ["200 OK", b"fine"]
+    assert stored_ids(db) == []
 
 
 def test_no_connection_is_left_open(wrap, db):

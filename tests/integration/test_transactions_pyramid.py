@@ -216,6 +216,24 @@ def test_a_conflict_of_the_commit_that_is_retried_leaves_one_call(site, stored_i
     assert len(told) == 3
 
 
+def test_conflicts_until_no_attempt_is_left_leave_no_call(site, stored_ids):
+    told = []
+
+    def view(request):
+        told.append(put(request).id)
+        get_connection(request).root()["count"] = len(told)
+        with made.db.transaction() as other:
+            other.root()["count"] = 10
+        return Response("fine")
+
+    made = site(view)
+    with pytest.raises(ConflictError):
+        made.get()
+
+    assert len(told) == 3
+    assert stored_ids(made.db) == []
+
+
 def test_a_principal_that_was_set_is_gone_with_the_attempt(site, stored_ids):
     seen = []
 

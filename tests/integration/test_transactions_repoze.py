@@ -183,6 +183,32 @@ def test_a_conflict_that_somebody_retries_leaves_one_call(pipeline, db, stored_i
     assert stored_ids(db) == [told[-1]]
 
 
+def test_a_conflict_of_the_commit_that_somebody_retries_leaves_one_call(pipeline, db, stored_ids):
+    told = []
+
+    def app(environ, start_response):
+        calls = get_manager(environ)
+        told.append(calls.put("echo").id)
+        calls.root["count"] = len(told)
+        if len(told) < 3:
+            with db.transaction() as other:
+                other.root()["count"] = 10
+        start_response("200 OK", TEXT)
+        return [b"fine"]
+
+    application = pipeline(app)
+    for _ in range(2):
+        with pytest.raises(ConflictError):
+            run(application)
+        # Who sends a request again begins anew; repoze.tm2 leaves what failed as it is.
+        transaction.abort()
+        assert stored_ids(db) == []
+    run(application)
+
+    assert stored_ids(db) == [told[-1]]
+    assert opened(db) == []
+
+
 def test_a_second_connection_to_the_storage_fails_and_never_hangs(pipeline, db, stored_ids):
     def app(environ, start_response):
         put(environ)

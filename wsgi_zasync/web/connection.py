@@ -155,11 +155,11 @@ class WSGIAccess:
         host = self._host()
         if host is not None:
             return hosts.current(host)
-        return self.own.begin().get()
+        return self.own.current()
 
     def beside(self) -> Any | None:
         """Ours, if it is open, whoever's is the current one by now."""
-        return self.own.begin().get() if self.own.is_open else None
+        return self.own.current() if self.own.is_open else None
 
     def _host(self) -> Any | None:
         """The manager of whoever owns the transaction, or None if we do."""
@@ -227,7 +227,7 @@ class WSGIAccess:
         """
         txn, host = self.transaction(), self._host()
         if host is None:
-            return self.own.connection(self._prepare)
+            return self._own_connection(txn)
         found = self._found(txn)
         if not hosts.is_open(found.application):
             found.application = self._hosts_connection(txn, host)
@@ -243,7 +243,7 @@ class WSGIAccess:
         """
         txn, host = self.transaction(), self._host()
         if host is None:
-            connection = calls_connection(self.own.connection(self._prepare))
+            connection = calls_connection(self._own_connection(txn))
             hosts.refuse_two_connections(txn)
             return connection
         found = self._found(txn)
@@ -252,6 +252,12 @@ class WSGIAccess:
             hosts.watch(txn)
         hosts.refuse_two_connections(txn)
         return found.store
+
+    def _own_connection(self, txn: Any) -> Any:
+        connection = self.own.connection(self._prepare)
+        # The commit looks once more. This is for an application that commits our transaction.
+        hosts.watch(txn)
+        return connection
 
     def _found(self, txn: Any) -> hosts.Found:
         return hosts.Found.of(txn, self._surroundings)

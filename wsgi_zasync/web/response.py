@@ -155,10 +155,7 @@ class Exchange:
         """
         self._is_settled = True
         own = self._access.own
-        if not own.is_open:
-            own.abort()
-            return
-        if self._held is None or self._veto(self._environ, *self._held):
+        if not own.is_open or self._held is None or self._veto(self._environ, *self._held):
             own.abort()
         else:
             try:

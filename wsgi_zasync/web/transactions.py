@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Protocol, TypeVar
 
 from transaction import TransactionManager
-from transaction.interfaces import TransientError
+from transaction.interfaces import NoTransaction, TransientError
 from ZODB.POSException import ConflictError
 
 from ..errors import StoreConflict, TransactionOver
@@ -77,8 +77,9 @@ class OwnTransaction:
 
     @property
     def is_open(self) -> bool:
-        """Whether it was begun and has not ended."""
-        return self._manager is not None and not self._over
+        """Whether it was begun and nobody has ended it, the application itself included."""
+        # Unlike get(), this raises nothing where an explicit manager is in none.
+        return not self._over and self._manager is not None and self._manager._txn is not None
 
     @property
     def has_connection(self) -> bool:
@@ -100,6 +101,20 @@ class OwnTransaction:
             self._manager = TransactionManager(explicit=True)
             self._manager.begin()
         return self._manager
+
+    def current(self) -> Any:
+        """The transaction, begun at first need.
+
+        Raises:
+            TransactionOver: As ``begin``; or the application has ended it and begun no other.
+        """
+        try:
+            return self.begin().get()
+        except NoTransaction as exc:
+            raise TransactionOver(
+                "the application has ended the request's transaction itself: leave the commit to "
+                "the middleware, or begin the manager's next one before you put calls"
+            ) from exc
 
     def connection(self, before: Callable[[], None] = lambda: None) -> Any:
         """The connection of this transaction, opened at first need.
@@ -187,8 +202,8 @@ class OwnTransaction:
 
     def abort(self) -> None:
         """Abort it, if it is open; nothing can be written afterwards."""
-        if self._manager is not None and not self._over:
-            self._manager.abort()
+        if self.is_open:
+            self.begin().abort()
         self._over = True
 
     def go_on_reading(self) -> None:
@@ -210,14 +225,14 @@ class OwnTransaction:
 
 
 def _hooks(txn: Any) -> set[Any]:
-    """What is to be called before or after the end of a transaction."""
+    """What is to be called before or after the end of a transaction, but for our own check."""
     entries = chain(
         txn.getBeforeCommitHooks(),
         txn.getAfterCommitHooks(),
         txn.getBeforeAbortHooks(),
         txn.getAfterAbortHooks(),
     )
-    return {hook for hook, *_ in entries}
+    return {hook for hook, *_ in entries} - {refuse_two_connections}
 
 
 def in_transaction(
