@@ -450,7 +450,7 @@ def test_the_bound_connection_is_used_although_another_was_opened_before(
     assert root_of(db, lambda root: root["note"]) == "written"
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("order", ["before", "after", "in a hook"])
 def test_a_second_connection_to_the_storage_fails_and_never_hangs(site, ask, db, stored_ids, order):
     def work(calls, connection):
         second = db.open(transaction_manager=connection.transaction_manager)
@@ -459,7 +459,11 @@ def test_a_second_connection_to_the_storage_fails_and_never_hangs(site, ask, db,
             if order == "before":
                 second.root()["second"] = True
             calls.put("echo")
-            second.root()["second"] = True
+            if order == "in a hook":
+                txn = connection.transaction_manager.get()
+                txn.addBeforeCommitHook(second.root().update, ({"second": True},))
+            else:
+                second.root()["second"] = True
             connection.transaction_manager.commit()
         finally:
             connection.transaction_manager.abort()

@@ -1201,12 +1201,16 @@ def test_a_second_connection_in_our_transaction_fails_and_never_hangs(
 
 
 @pytest.mark.timeout(60)
-def test_nor_does_it_hang_where_the_application_commits_itself(wrap, db, stored_ids):
+@pytest.mark.parametrize("order", ["after", "in a hook"])
+def test_nor_does_it_hang_where_the_application_commits_itself(wrap, db, stored_ids, order):
     def app(environ, start_response):
         put(environ)
         manager = get_manager(environ).connection.transaction_manager
         second = db.open(transaction_manager=manager)
-        second.root()["second"] = True
+        if order == "in a hook":
+            manager.get().addBeforeCommitHook(second.root().update, ({"second": True},))
+        else:
+            second.root()["second"] = True
         with pytest.raises(ConfigurationError, match="two connections"):
             manager.commit()
         manager.abort()

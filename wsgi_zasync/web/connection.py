@@ -255,7 +255,7 @@ class WSGIAccess:
 
     def _own_connection(self, txn: Any) -> Any:
         connection = self.own.connection(self._prepare)
-        # The commit looks once more. This is for an application that commits our transaction.
+        # Whoever commits it: the application may, although it need not.
         hosts.watch(txn)
         return connection
 

@@ -214,7 +214,15 @@ def watch(txn: Any) -> None:
         txn.data(_WATCHED)
     except KeyError:
         txn.set_data(_WATCHED, True)
-        txn.addBeforeCommitHook(refuse_two_connections, (txn,))
+        txn.addBeforeCommitHook(look_last, (txn,))
+
+
+def look_last(txn: Any) -> None:
+    """Have it looked at after all other hooks, which may make a connection join.
+
+    A hook that is added while hooks run is run behind those that were there.
+    """
+    txn.addBeforeCommitHook(refuse_two_connections, (txn,))
 
 
 def _two_connections(connection: Connection) -> ConfigurationError:

@@ -20,7 +20,7 @@ from ..errors import StoreConflict, TransactionOver
 from ..store import Store, open_store
 from ..store.claims import claim
 from ..store.databases import calls_connection
-from .hosts import refuse_two_connections
+from .hosts import look_last, watch
 
 logger = logging.getLogger(__name__)
 
@@ -157,8 +157,7 @@ class OwnTransaction:
             notes = (txn.user, txn.description, dict(txn.extension))
             if replayable is not None and not self._holds_only(replayable, txn):
                 replayable = None
-            # After all other hooks, which may make a connection join.
-            txn.addBeforeCommitHook(refuse_two_connections, (txn,))
+            watch(txn)
             try:
                 manager.commit()
                 return
@@ -232,7 +231,7 @@ def _hooks(txn: Any) -> set[Any]:
         txn.getBeforeAbortHooks(),
         txn.getAfterAbortHooks(),
     )
-    return {hook for hook, *_ in entries} - {refuse_two_connections}
+    return {hook for hook, *_ in entries} - {look_last}
 
 
 def in_transaction(
